@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each target sets up what it needs in .venv; a machine with Python >= 3.11, git and
+# make is enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long test-gpu check format docs bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c '$(ENOUGH)' 2>/dev/null && { echo "$$p"; break; }; done)
+endif
+
+help:
+	@echo "make demo       train examples/yinyang_snn.py (ARGS=--resume, ...)"
+	@echo "make test       the quick suite"
+	@echo "make test-long  the slow tests alone"
+	@echo "make test-gpu   the tests that need a GPU"
+	@echo "make check      ruff, ruff format, pyright"
+	@echo "make format     let ruff mend and format the code"
+	@echo "make docs       the documentation, into docs/_build/html"
+	@echo "make bench      the benchmarks, as ratios within one run"
+	@echo "make clean      remove .venv and everything built"
+
+demo: $(VENV)/.with-examples
+	@$(PY) examples/yinyang_snn.py $(ARGS)
+
+test: $(VENV)/.with-test
+	@$(PY) -m pytest -q -n 2 -m "not long and not gpu" $(ARGS)
+
+test-long: $(VENV)/.with-test
+	@$(PY) -m pytest -q -m "long and not gpu" $(ARGS)
+
+test-gpu: $(VENV)/.with-test
+	@BRAINOPT_TEST_GPU=1 $(PY) -m pytest -q -m gpu $(ARGS)
+
+check: $(VENV)/.with-check
+	@echo "ruff check" && $(PY) -m ruff check .
+	@echo "ruff format" && $(PY) -m ruff format --check .
+	@echo "pyright" && $(PY) -m pyright --pythonpath $(PY)
+
+format: $(VENV)/.with-check
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+docs: $(VENV)/.with-docs
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(VENV)/.with-bench
+	@$(PY) -m tests.benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build .pytest_cache .ruff_cache .hypothesis
+
+# One environment; a stamp for each extra that is installed in it.
+$(VENV)/.with-%: setup.cfg pyproject.toml | $(VENV)/.made
+	@echo "installing brainopt[$*] into $(VENV); the first time takes a minute or two"
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(ENOUGH)' || { \
+		echo "brainopt needs Python >= 3.11, and none was found (tried: $(or $(PYTHON),python3, python3.14 to python3.11, python))." >&2; \
+		echo "help: install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	@echo "making $(VENV) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict settings for every test, and the few fixtures that all wings share.
+
+jax reads its environment when it is imported, so the first lines stand before it.
+"""
+
+import os
+
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=2".strip()
+if not os.environ.get("BRAINOPT_TEST_GPU"):
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+# ruff: noqa: E402
+import functools
+import importlib.util
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _has_gpu() -> bool:
+    return bool(os.environ.get("BRAINOPT_TEST_GPU")) and jax.default_backend() == "gpu"
+
+
+def _missing(packages) -> list[str]:
+    return [p for p in packages if importlib.util.find_spec(p) is None]
+
+
+def pytest_runtest_setup(item):
+    """Skip, with a reason, what this machine cannot run."""
+    if item.get_closest_marker("gpu") and not _has_gpu():
+        pytest.skip("needs a GPU and BRAINOPT_TEST_GPU=1")
+    for marker in item.iter_markers("hosts"):
+        if missing := _missing(marker.args):
+            pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def pytest_collection_modifyitems(items):
+    """Let the warnings of a foreign framework be that framework's business."""
+    for item in items:
+        if item.get_closest_marker("hosts"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(autouse=True)
+def _rank_promotion_of_hosts(request):
+    """Allow rank promotion where a foreign framework computes."""
+    if request.node.get_closest_marker("hosts"):
+        with jax.numpy_rank_promotion("allow"):
+            yield
+    else:
+        yield
+
+
+@pytest.fixture
+def strict_promotion():
+    """Make mixed dtypes an error; a module asks for it with ``usefixtures``."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def x64():
+    """Compute in float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def counted():
+    """Wrap a function so that ``.traces`` counts the runs of its Python body.
+
+    Under jit a body runs once a trace, so the count shows every recompilation.
+    """
+
+    def wrap(fn):
+        @functools.wraps(fn)
+        def body(*args, **kwargs):
+            body.traces += 1
+            return fn(*args, **kwargs)
+
+        body.traces = 0
+        return body
+
+    return wrap

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The floors of the package: imports run down, and a file keeps to its subject."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "brainopt"
+FILES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = ("brainopt", "docs", "examples", "tests")
+SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
+
+# Each wing with the wings it may import; `core` knows `checkpoint` for thin doors only.
+GROUND = {"errors", "typing", "_version", "_compat"}
+MAY_IMPORT = {
+    **dict.fromkeys(GROUND, GROUND),
+    "checkpoint": GROUND,
+    "core": GROUND | {"checkpoint"},
+    "transforms": GROUND | {"core"},
+    "optim": GROUND | {"core"},
+    "hosts": GROUND | {"core", "optim"},
+}
+DOORS = {"save_states", "load_states"}  # the functions of core that open `checkpoint`
+JAX_PRIVATE = ("jax._src", "jax.extend", "jax.interpreters", "jaxlib")
+NO_SUBJECT = {"utils", "util", "helpers", "common", "misc", "base"}
+FORBIDDEN_CALLS = {"eval", "exec", "np.load", "numpy.load", "np.save", "numpy.save"}
+
+
+def _name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _wing(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+MODULES = {_name(p): p for p in FILES}
+TREES = {name: ast.parse(p.read_text()) for name, p in MODULES.items()}
+
+
+def _imports(module):
+    """Yield (node, absolute names, is relative) of each import of a module."""
+    is_package = MODULES[module].name == "__init__.py"
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            yield node, [a.name for a in node.names], False
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")
+            keep = len(parts) - node.level + is_package
+            base = parts[:keep] if node.level else []
+            base = ".".join(base + (node.module.split(".") if node.module else []))
+            names = [f"{base}.{a.name}" for a in node.names]
+            yield node, [n if n in MODULES else base for n in names], node.level > 0
+
+
+def _inside(module):
+    for node, names, relative in _imports(module):
+        for name in names:
+            if name.split(".")[0] == "brainopt":
+                yield node, name, relative
+
+
+def _deferred(module):
+    """Map each import below the top level to the name of its function."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        id(node): function.name
+        for function in ast.walk(TREES[module])
+        if isinstance(function, functions)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+
+
+def _for_annotations_only(module):
+    """Collect the imports under ``if TYPE_CHECKING:``, which never run."""
+    return {
+        id(node)
+        for block in ast.walk(TREES[module])
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+
+
+def _where(module, node):
+    return f"{MODULES[module].relative_to(ROOT)}:{node.lineno}"
+
+
+def test_imports_run_down_or_within_a_wing():
+    upward = [
+        f"{_where(module, node)} imports {target}"
+        for module in MODULES
+        if (wing := _wing(module)) in MAY_IMPORT
+        for node, target, _ in _inside(module)
+        if _wing(target) not in MAY_IMPORT[wing] | {wing}
+    ]
+
+    assert not upward
+
+
+def test_every_wing_has_a_floor():
+    wings = {_wing(module) for module in MODULES}
+
+    assert wings <= {*MAY_IMPORT, "", "__main__"}
+
+
+def test_imports_of_the_package_are_relative():
+    absolute = [
+        f"{_where(module, node)} imports {target}"
+        for module in MODULES
+        for node, target, relative in _inside(module)
+        if not relative
+    ]
+
+    assert not absolute
+
+
+def test_imports_stand_at_the_top():
+    hidden = []
+    for module in MODULES:
+        deferred = _deferred(module)
+        for node, names, relative in _imports(module):
+            function = deferred.get(id(node))
+            foreign_in_host = _wing(module) == "hosts" and not relative
+            if function and not (foreign_in_host or function in DOORS):
+                hidden.append(f"{_where(module, node)} imports {', '.join(names)}")
+
+    assert not hidden
+
+
+def test_no_import_circle():
+    graph = {}
+    for module in MODULES:
+        quiet = _for_annotations_only(module)
+        targets = {t for node, t, _ in _inside(module) if id(node) not in quiet}
+        graph[module] = (targets & MODULES.keys()) - {module}
+
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_jax_private_names_are_touched_in_compat_only():
+    private = []
+    for module in MODULES.keys() - {"brainopt._compat"}:
+        used = [(node, n) for node, names, _ in _imports(module) for n in names]
+        used += [
+            (node, ast.unparse(node))
+            for node in ast.walk(TREES[module])
+            if isinstance(node, ast.Attribute)
+        ]
+        private += [
+            f"{_where(module, node)} touches {name}"
+            for node, name in used
+            if name.startswith(JAX_PRIVATE)
+        ]
+
+    assert not private
+
+
+def test_nothing_executes_data():
+    """No pickle, no eval, no ``numpy.load``: a file can only be read as data."""
+    found = []
+    for module in MODULES:
+        for node, names, _ in _imports(module):
+            roots = {n.split(".")[0] for n in names}
+            if roots & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}:
+                found.append(f"{_where(module, node)} imports {', '.join(names)}")
+        for node in ast.walk(TREES[module]):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in FORBIDDEN_CALLS:
+                found.append(f"{_where(module, node)} calls {ast.unparse(node.func)}")
+
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_has_a_licence_a_subject_and_an_end(path):
+    text = path.read_text()
+
+    assert "SPDX-License-Identifier: Apache-2.0" in "\n".join(text.splitlines()[:3])
+    assert path.stem.strip("_") not in NO_SUBJECT
+    assert len(text.splitlines()) <= 400
