@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README and the docs tell the truth: blocks run, links lead somewhere.
+
+The ``python`` blocks of a page share a namespace and run in order, in an empty folder.
+A comment above a block may let it be skipped, and only where it could not run:
+``<!-- skip -->`` while a package that the page imports is not installed, and
+``<!-- skip: gpu -->`` where there is no GPU.
+"""
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [p for p in (ROOT / "README.md", ROOT / "CHANGELOG.md") if p.exists()]
+PAGES += sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
+BLOCK = re.compile(
+    r"^(?:<!-- *(?P<skip>skip(?:: *gpu)?) *-->\n+)?"
+    r"(?P<indent> *)```python *\n(?P<code>.*?)^(?P=indent)``` *$",
+    re.MULTILINE | re.DOTALL,
+)
+ANY_SKIP = re.compile(r"<!-- *skip.*?-->")
+LINK = re.compile(r"\]\(<?(?!\w+:|#)([^)\s#>]+)")
+FENCE = re.compile(r"^ *```.*?^ *``` *$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(page):
+    """Yield (line number, code, skip marker) of each python block."""
+    text = page.read_text()
+    for match in BLOCK.finditer(text):
+        lines = match["code"].splitlines()
+        code = "\n".join(line.removeprefix(match["indent"]) for line in lines)
+        yield text.count("\n", 0, match.start("code")), code, match["skip"] or ""
+
+
+def _not_installed(code):
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
+    roots = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+    return {root for root in roots if importlib.util.find_spec(root) is None}
+
+
+def _id(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, lacking = {"__name__": "__main__"}, set()
+
+    for line, code, skip in _blocks(page):
+        lacking |= _not_installed(code) if skip else set()
+        if lacking and skip:
+            continue
+        if "gpu" in skip and jax.default_backend() != "gpu":
+            continue
+        padded = "\n" * line + code  # so that a traceback shows the line of the page
+        exec(compile(padded, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_every_skip_stands_above_a_block(page):
+    text = page.read_text()
+
+    used = [skip for _, _, skip in _blocks(page) if skip]
+
+    assert len(ANY_SKIP.findall(text)) == len(used)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_the_links_of_a_page_lead_somewhere(page):
+    prose = FENCE.sub("", page.read_text())
+
+    broken = [link for link in LINK.findall(prose) if not (page.parent / link).exists()]
+
+    assert not broken
