@@ -66,7 +66,7 @@ $(VENV)/.with-%: setup.cfg pyproject.toml | $(VENV)/.made
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(ENOUGH)' || { \
-		echo "brainopt needs Python >= 3.11, and none was found (tried: $(or $(PYTHON),python3, python3.14 to python3.11, python))." >&2; \
+		echo "brainopt needs Python >= 3.11, and $(if $(PYTHON),$(PYTHON) is not one,none was found)." >&2; \
 		echo "help: install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@echo "making $(VENV) with $$("$(PYTHON)" --version)"
