@@ -129,7 +129,7 @@ def test_imports_stand_at_the_top():
     hidden = []
     for module in MODULES:
         deferred = _deferred(module)
-        for node, names, relative in _imports(module):
+        for node, names, _ in _imports(module):
             function = deferred.get(id(node))
             roots = {name.split(".")[0] for name in names}
             optional = _wing(module) in BORDERS and not roots & ALWAYS_THERE
