@@ -43,7 +43,7 @@ def _wing(module):
 
 
 MODULES = {_name(p): p for p in FILES}
-TREES = {name: ast.parse(p.read_text()) for name, p in MODULES.items()}
+TREES = {name: ast.parse(p.read_text("utf-8")) for name, p in MODULES.items()}
 
 
 def _imports(module):
@@ -187,7 +187,7 @@ def test_nothing_executes_data():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_has_a_licence_a_subject_and_an_end(path):
-    text = path.read_text()
+    text = path.read_text("utf-8")
 
     assert "SPDX-License-Identifier: Apache-2.0" in "\n".join(text.splitlines()[:3])
     assert path.stem.strip("_") not in NO_SUBJECT

@@ -26,12 +26,12 @@ BLOCK = re.compile(
 )
 ANY_SKIP = re.compile(r"<!-- *skip.*?-->")
 LINK = re.compile(r"\]\(<?(?!\w+:|#)([^)\s#>]+)")
-FENCE = re.compile(r"^ *```.*?^ *``` *$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^ *```.*?^ *``` *$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(page):
     """Yield (line number, code, skip marker) of each python block."""
-    text = page.read_text()
+    text = page.read_text("utf-8")
     for match in BLOCK.finditer(text):
         lines = match["code"].splitlines()
         code = "\n".join(line.removeprefix(match["indent"]) for line in lines)
@@ -67,7 +67,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_every_skip_stands_above_a_block(page):
-    text = page.read_text()
+    text = page.read_text("utf-8")
 
     used = [skip for _, _, skip in _blocks(page) if skip]
 
@@ -76,7 +76,7 @@ def test_every_skip_stands_above_a_block(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_the_links_of_a_page_lead_somewhere(page):
-    prose = FENCE.sub("", page.read_text())
+    prose = CODE.sub("", page.read_text("utf-8"))
 
     broken = [link for link in LINK.findall(prose) if not (page.parent / link).exists()]
 

@@ -101,7 +101,7 @@ def test_import_starts_no_backend():
 
 
 def test_the_version_is_the_newest_in_the_changelog():
-    changelog = (ROOT / "CHANGELOG.md").read_text()
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
 
     newest = re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)
 
@@ -109,6 +109,6 @@ def test_the_version_is_the_newest_in_the_changelog():
 
 
 def test_the_version_is_the_one_to_cite():
-    citation = (ROOT / "CITATION.cff").read_text()
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
 
     assert f"\nversion: {brainopt.__version__}\n" in citation
