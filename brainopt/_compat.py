@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every touch of a jax API that stands outside jax's documented public names."""
+
+import jax
+from jax.extend.core import get_opaque_trace_state
+
+
+def current_trace():
+    """Return a token that is equal for equal JAX traces (of any thread)."""
+    return get_opaque_trace_state(convention="nnx")
+
+
+EAGER = current_trace()
+
+
+def is_eager() -> bool:
+    """Whether no JAX transformation is tracing in this thread."""
+    return get_opaque_trace_state(convention="nnx") == EAGER
+
+
+def is_key_array(value) -> bool:
+    """Whether ``value`` is an array of typed PRNG keys (``jax.random.key``)."""
+    return hasattr(value, "dtype") and jax.dtypes.issubdtype(
+        value.dtype, jax.dtypes.prng_key
+    )
+
+
+def key_impl(keys) -> str:
+    """Return the name of the PRNG implementation of an array of typed keys."""
+    return str(jax.random.key_impl(keys))

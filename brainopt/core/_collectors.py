@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``node.vars()`` and ``node.nodes()`` return: dicts that refuse conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import jax
+
+from ..errors import PathError, message
+from ._variable import Variable
+
+
+class Collector(dict):
+    """A dict ``{key: object}`` in which a key never changes its object.
+
+    ``a + b`` joins, ``a - b`` removes (a mapping, or keys or objects), and
+    ``unique()`` keeps the first key of each object.
+    """
+
+    def __init__(self, items: Any = ()):
+        super().__init__()
+        Collector.update(self, items)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self and self[key] is not value:
+            raise PathError(
+                message(
+                    "Two different objects under one path:",
+                    [f"{key}: {_kind(self[key])} and {_kind(value)}"],
+                    "rename one of the attributes, or collect the parts under names "
+                    "of their own, as in {'a': a, 'b': b}.",
+                )
+            )
+        super().__setitem__(key, value)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Add mappings or iterables of pairs; a conflict raises `PathError`."""
+        for other in (*others, named):
+            items = other.items() if isinstance(other, Mapping) else other
+            for key, value in items:
+                self[key] = value
+
+    def _like(self, items: Iterable[tuple[str, Any]]) -> Self:
+        return type(self)(items)
+
+    def _filter(self, keep: Callable[[str, Any], bool]) -> Self:
+        return self._like((k, v) for k, v in self.items() if keep(k, v))
+
+    def __add__(self, other: Any) -> Self:
+        new = self._like(self.items())
+        new.update(other)
+        return new
+
+    __or__ = __add__
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    def __sub__(self, other: Any) -> Self:
+        if isinstance(other, Mapping):
+            unfit = [k for k, v in other.items() if self.get(k) is not v]
+            gone = set(other)
+        else:
+            keys = {k for k in other if isinstance(k, str)}
+            objects = {id(o) for o in other if not isinstance(o, str)}
+            gone = keys | {k for k, v in self.items() if id(v) in objects}
+            unfit = sorted(keys - set(self))
+        if unfit:
+            raise PathError(message("These keys are not there to be removed:", unfit))
+        return self._filter(lambda key, _: key not in gone)
+
+    def subset(self, *types: type) -> Self:
+        """Return the entries that are of one of ``types``."""
+        return self._filter(lambda _, value: isinstance(value, types))
+
+    def not_subset(self, *types: type) -> Self:
+        """Return the entries that are of none of ``types``."""
+        return self._filter(lambda _, value: not isinstance(value, types))
+
+    include = subset
+    exclude = not_subset
+
+    def unique(self) -> Self:
+        """Return each object once, under its first key."""
+        seen: set[int] = set()
+        return self._filter(
+            lambda _, value: not (id(value) in seen or seen.add(id(value)))
+        )
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  {k}: {v!r}" for k, v in self.items())
+        return f"{type(self).__name__}({len(self)}){lines}"
+
+    def __reduce__(self):
+        return type(self), (list(self.items()),)
+
+
+class NodeCollector(Collector):
+    """``{path or name: Node}``."""
+
+
+class VarCollector(Collector):
+    """``{path or name: Variable}``, which also knows each Variable's path.
+
+    Attributes:
+        paths: the structural path of each Variable, whatever its key is.
+    """
+
+    def __init__(self, items: Any = (), paths: Mapping[Variable, str] | None = None):
+        self.paths: dict[Variable, str] = dict(paths or {})
+        if isinstance(items, VarCollector):
+            self.paths = items.paths | self.paths
+        super().__init__(items)
+
+    def __setitem__(self, key: str, value: Variable) -> None:
+        if not isinstance(value, Variable):
+            raise TypeError(f"{key}: {_kind(value)} is no Variable.")
+        super().__setitem__(key, value)
+        self.paths.setdefault(value, key)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Add mappings or iterables of pairs; a conflict raises `PathError`."""
+        for other in others:
+            if isinstance(other, VarCollector):
+                for variable, path in other.paths.items():
+                    self.paths.setdefault(variable, path)
+        super().update(*others, **named)
+
+    def _like(self, items: Iterable[tuple[str, Any]]) -> Self:
+        return type(self)(items, self.paths)
+
+    def dict(self) -> dict[str, Any]:
+        """Return ``{key: value of the Variable}``."""
+        return {key: variable.value for key, variable in self.items()}
+
+    def data(self) -> list[Any]:
+        """Return the values of the Variables, in order."""
+        return [variable.value for variable in self.values()]
+
+    def __reduce__(self):
+        return type(self), (list(self.items()), self.paths)
+
+
+def _kind(value: Any) -> str:
+    return value.label if isinstance(value, Variable) else type(value).__name__
+
+
+def _register(cls: type[Collector]) -> None:
+    def flatten_with_keys(collector):
+        keys = [(jax.tree_util.DictKey(k), v) for k, v in collector.items()]
+        return keys, tuple(collector)
+
+    def flatten(collector):
+        return tuple(collector.values()), tuple(collector)
+
+    def unflatten(keys, children):
+        # Leaves need not be Variables (gradients, numbers, placeholders), so what
+        # comes back is a plain dict.
+        return dict(zip(keys, children, strict=True))
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+_register(NodeCollector)
+_register(VarCollector)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices and shardings by name, and moving Variables onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from ..errors import DeviceError, TraceContextError, message
+from . import _trace
+from ._variable import Variable
+
+Place = str | jax.Device | jax.sharding.Sharding
+
+_PLATFORMS = {"gpu": "gpu", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu", "cpu": "cpu"}
+_EXTRAS = {"gpu": "cuda12", "cuda": "cuda12", "tpu": "tpu"}
+
+
+def resolve(place: Place) -> jax.Device | jax.sharding.Sharding:
+    """Return the device or sharding that ``place`` names.
+
+    Args:
+        place: a Device, a Sharding, or ``"platform"`` or ``"platform:index"`` with
+            platform ``cpu``, ``gpu``, ``cuda``, ``rocm`` or ``tpu``.
+
+    Raises:
+        DeviceError: this process has no such device.
+    """
+    if isinstance(place, jax.Device | jax.sharding.Sharding):
+        return place
+    if not isinstance(place, str):
+        raise DeviceError(
+            message(
+                f"A {type(place).__name__} is no place for Variables.",
+                help="give a jax Device, a Sharding, or a string like 'cuda:0'.",
+            )
+        )
+    platform, _, index = place.partition(":")
+    if platform not in _PLATFORMS or (index and not index.isdigit()):
+        raise DeviceError(
+            message(
+                f"No device is called {place!r}.",
+                help="'cpu', 'gpu', 'cuda', 'rocm' or 'tpu', with an index as in "
+                "'cuda:1' where there are several.",
+            )
+        )
+    try:
+        devices = jax.devices(platform)
+    except RuntimeError:
+        raise DeviceError(_absent(place, platform)) from None
+    if int(index or 0) >= len(devices):
+        raise DeviceError(
+            message(
+                f"{place!r} is not there: this process has {len(devices)} "
+                f"{platform} device(s).",
+                help="for several CPU devices set XLA_FLAGS="
+                "--xla_force_host_platform_device_count=N before jax is imported.",
+            )
+        )
+    return devices[int(index or 0)]
+
+
+def move(variables: Sequence[Variable], place: Place) -> None:
+    """Move the values of all Variables to ``place``: all of them or none.
+
+    A sharding that names more axes than a value has (a step count, a scalar) leaves
+    that value whole on every device of its mesh.
+
+    Raises:
+        DeviceError: there is no such device.
+        TraceContextError: called inside a transform.
+    """
+    target = resolve(place)
+    if _trace.top() is not None:
+        raise TraceContextError(
+            message("Variables cannot be moved inside a transformed function.")
+        )
+    values = _trace.snapshot(variables)
+    _trace.commit(
+        variables, [jax.tree.map(lambda x: _put(x, target), v) for v in values]
+    )
+
+
+def _put(value: jax.Array, target: Any) -> jax.Array:
+    if isinstance(target, jax.sharding.NamedSharding) and value.ndim < len(target.spec):
+        target = jax.sharding.NamedSharding(target.mesh, jax.sharding.PartitionSpec())
+    # Without a copy the result would share its buffer with `value`, and donating the
+    # one would delete the other under its holder.
+    return jax.device_put(value, target, may_alias=False)
+
+
+def _absent(place: str, platform: str) -> str:
+    extra = _EXTRAS.get(platform)
+    present = sorted({device.platform for device in jax.devices()} | {"cpu"})
+    return message(
+        f"{place!r} is not there: this process has no {platform} platform.",
+        [f"present: {name}" for name in present],
+        f"pip install 'brainopt[{extra}]'" if extra else "",
+    )

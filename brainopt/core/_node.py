@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes: objects that own Variables and other Nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+import jax
+
+from .. import checkpoint
+from ..errors import PathError, message
+from . import _device, _naming, _pytree, _state, _walk
+from ._collectors import NodeCollector, VarCollector
+from ._variable import TrainVar, Variable
+from ._walk import Method
+
+_OWN = ("_name", "_implicit_vars", "_implicit_nodes")
+
+
+class Node:
+    """An object that owns Variables and Nodes, as attributes or inside lists and dicts.
+
+    Subclasses set attributes in ``__init__``; nothing has to be declared, and
+    ``super().__init__()`` is optional. Assigning to an attribute that holds a
+    Variable writes its value.
+
+    Args:
+        name: a display name, unique in this process; default: the class and a count.
+
+    Example:
+        >>> import brainopt as bo
+        >>> class Cell(bo.Node):
+        ...     def __init__(self):
+        ...         self.W = bo.TrainVar([[1.0, 2.0]])
+        ...         self.V = bo.Variable((2,))
+        >>> cell = Cell()
+        >>> list(cell.vars()), list(cell.train_vars())
+        (['W', 'V'], ['W'])
+        >>> cell.V = [3.0, 4.0]
+        >>> cell.V.value.tolist()
+        [3.0, 4.0]
+
+    Differs: brainpy keys collectors by process-wide names by default, ignores plain
+    lists and dicts, and makes pytrees only on request.
+    """
+
+    _borrowed: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that are looked at but not owned, hence not walked."""
+
+    def __init__(self, name: str | None = None):
+        if name is not None:
+            self.name = name
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _register(cls)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        held = self.__dict__.get(key)
+        if isinstance(held, Variable):
+            if value is not held:
+                held.value = value
+            return
+        if isinstance(value, Variable) and value._name is None:
+            value._name = f"{type(self).__name__}.{key}"
+        object.__setattr__(self, key, value)
+
+    def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
+        for key, value in list(self.__dict__.items()):
+            if key not in _OWN and key not in self._borrowed:
+                yield key, value
+        for registry in ("_implicit_vars", "_implicit_nodes"):
+            yield "", self.__dict__.get(registry, {})
+
+    def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
+        return ((k, v) for k, v in self.__dict__.items() if k != "_name")
+
+    @property
+    def name(self) -> str:
+        """The display name, unique among living objects."""
+        if "_name" not in self.__dict__:
+            self.__dict__["_name"] = _naming.claim(self)
+        return self.__dict__["_name"]
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.__dict__["_name"] = _naming.claim(self, name)
+
+    def unique_name(self, name: str | None = None, type_: str | None = None) -> str:
+        """Return a unique name: ``name`` itself, or ``type_`` and a count.
+
+        Raises:
+            UniqueNameError: ``name`` is taken or is no identifier.
+        """
+        return _naming.claim(self, name, type_)
+
+    def nodes(
+        self, method: Method = "relative", level: int = -1, include_self: bool = True
+    ) -> NodeCollector:
+        """Collect this node (path ``""``) and the nodes below it.
+
+        Args:
+            method: ``"relative"`` keys by path, ``"absolute"`` by unique name.
+            level: how many levels of nodes to go down; -1 for all.
+            include_self: whether this node is among them.
+
+        Differs: brainpy's default is ``"absolute"``.
+        """
+        return _walk.collect_nodes(self, method, level, include_self)
+
+    def vars(
+        self,
+        method: Method = "relative",
+        level: int = -1,
+        include_self: bool = True,
+        exclude_types: tuple[type, ...] | None = None,
+    ) -> VarCollector:
+        """Collect the Variables of this node and of the nodes below it.
+
+        A Variable that two paths reach stands under both; ``.unique()`` keeps one.
+
+        Args:
+            method: ``"relative"`` keys by path, ``"absolute"`` as BrainPy does.
+            level: how many levels of nodes to go down; -1 for all, 0 for this node.
+            include_self: whether this node's own Variables are among them.
+            exclude_types: kinds of Variables to leave out.
+
+        Raises:
+            PathError: two different Variables stand under one path.
+        """
+        return _walk.collect_vars(self, method, level, include_self, exclude_types)
+
+    def train_vars(
+        self, method: Method = "relative", level: int = -1, include_self: bool = True
+    ) -> VarCollector:
+        """Collect the `TrainVar`s; arguments as in `vars`."""
+        return self.vars(method, level, include_self).subset(TrainVar)
+
+    def register_implicit_vars(
+        self, *variables: Any, var_cls: type | None = None, **named: Any
+    ) -> None:
+        """Own Variables that are not attributes.
+
+        Args:
+            variables: Variables, or lists or dicts of them. One without a key is
+                called ``var0``, ``var1``, …
+            var_cls: the kind that all must be; default `Variable`.
+            named: Variables by key.
+
+        Differs: brainpy calls an unnamed one ``var<id>``, which no file can rely on.
+        """
+        self._register("_implicit_vars", var_cls or Variable, "var", variables, named)
+
+    def register_implicit_nodes(
+        self, *nodes: Any, node_cls: type | None = None, **named: Any
+    ) -> None:
+        """Own Nodes that are not attributes; arguments as in `register_implicit_vars`."""
+        self._register("_implicit_nodes", node_cls or Node, "node", nodes, named)
+
+    def _register(self, registry: str, kind: type, stem: str, items, named) -> None:
+        held: dict[str, Any] = dict(self.__dict__.get(registry, {}))
+        for key, item in _flatten(items, named):
+            if not isinstance(item, kind):
+                raise TypeError(
+                    message(
+                        f"{key or 'item'}: {type(item).__name__} is no {kind.__name__}."
+                    )
+                )
+            if key is None:
+                if any(item is other for other in held.values()):
+                    continue
+                key = next(
+                    k for i in range(len(held) + 1) if (k := f"{stem}{i}") not in held
+                )
+            if held.get(key, item) is not item:
+                raise PathError(message("Two different objects under one path:", [key]))
+            held[key] = item
+        self.__dict__[registry] = held
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ``{path: array}`` of every Variable, each once, at one instant."""
+        return _state.state_dict(self)
+
+    def load_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        warn: bool = True,
+        compatible: str = "v2",
+        *,
+        strict: bool = True,
+        cast: bool = False,
+    ) -> _state.LoadResult:
+        """Write a state dict into the Variables: all of it or, after an error, nothing.
+
+        Args:
+            state_dict: ``{path: array}``; paths of aliases and BrainPy's absolute
+                names are understood.
+            warn: with ``strict=False``, warn about what did not fit.
+            compatible: layout of a dict written by BrainPy: ``"v2"`` (one dict for
+                each node) or ``"v1"`` (flat).
+            strict: raise unless names, shapes and dtypes all fit; otherwise load
+                what fits.
+            cast: convert other dtypes instead of refusing them.
+
+        Returns:
+            ``missing``, ``unexpected`` and ``mismatched`` paths.
+
+        Raises:
+            StateDictError: listing everything that does not fit.
+        """
+        return _state.load_state_dict(self, state_dict, warn, compatible, strict, cast)
+
+    def stage_state_dict(
+        self, state_dict: dict[str, Any], *, strict: bool = True, cast: bool = False
+    ) -> _state.Staged:
+        """Compare a state dict with the Variables without writing anything."""
+        return _state.stage(self, state_dict, strict=strict, cast=cast)
+
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """Return plain data about this node that checkpoints keep and compare."""
+        return {"class": type(self).__name__}
+
+    def save_states(
+        self, filename: str, variables: dict[str, Any] | None = None, **setting: Any
+    ) -> None:
+        """Save the state dict to a file; see `brainopt.checkpoint.save`.
+
+        Args:
+            filename: where to; the suffix chooses the format.
+            variables: a collector to save instead of all Variables.
+            setting: options of `brainopt.checkpoint.save`.
+        """
+        state = self if variables is None else VarCollector(variables).dict()
+        checkpoint.save(filename, state, **setting)
+
+    def load_states(self, filename: str, verbose: bool = False) -> _state.LoadResult:
+        """Load a file written by `save_states`; all of it or, after an error, nothing.
+
+        Args:
+            filename: the file.
+            verbose: print what was loaded.
+        """
+        checkpoint.restore(filename, self)
+        result = _state.LoadResult([], [], [])
+        if verbose:
+            print(f"{filename}: loaded {len(self.vars().unique())} Variables")
+        return result
+
+    def to(self, device: _device.Place) -> Self:
+        """Move every Variable to a device or sharding, in place; returns self.
+
+        Args:
+            device: a Device, a Sharding, or a string as ``"cpu"``, ``"cuda:1"``.
+
+        Raises:
+            DeviceError: this process has no such device; nothing has moved.
+        """
+        _device.move(self._movable(), device)
+        return self
+
+    def _movable(self) -> list[Variable]:
+        return list(self.vars().unique().values())
+
+    def cpu(self) -> Self:
+        """Move every Variable to the first CPU device."""
+        return self.to("cpu")
+
+    def cuda(self) -> Self:
+        """Move every Variable to the first CUDA device."""
+        return self.to("cuda")
+
+    def tpu(self) -> Self:
+        """Move every Variable to the first TPU device."""
+        return self.to("tpu")
+
+    def tree_flatten(self) -> tuple[list[Any], _pytree.Skeleton]:
+        """Return the values of the Variables and a skeleton of the rest."""
+        _, variables, skeleton = _pytree.take_apart(self)
+        return [variable.value for variable in variables], skeleton
+
+    @classmethod
+    def tree_unflatten(cls, aux: _pytree.Skeleton, dynamic_values: Any) -> Self:
+        """Return a new node with the values in new Variables."""
+        return _pytree.put_together(aux, dynamic_values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_name"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        owned = [key for key, _ in self._owned_attributes() if key]
+        return f"{type(self).__name__}({', '.join(owned)})"
+
+
+def _flatten(items: Any, named: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:
+    for item in items:
+        if isinstance(item, dict):
+            yield from item.items()
+        elif isinstance(item, list | tuple):
+            yield from ((None, part) for part in item)
+        else:
+            yield None, item
+    yield from named.items()
+
+
+def _register(cls: type[Node]) -> None:
+    def flatten_with_keys(node):
+        paths, variables, skeleton = _pytree.take_apart(node)
+        return [
+            (jax.tree_util.GetAttrKey(path), variable.value)
+            for path, variable in zip(paths, variables, strict=True)
+        ], skeleton
+
+    jax.tree_util.register_pytree_with_keys(
+        cls, flatten_with_keys, cls.tree_unflatten, lambda node: node.tree_flatten()
+    )
+
+
+_register(Node)
+
+
+class NodeList(list):
+    """A list that takes Nodes only; a plain list is walked just as well."""
+
+    def __init__(self, items: Any = ()):
+        super().__init__(map(_require_node, items))
+
+    def append(self, item: Node) -> NodeList:
+        """Add one Node; returns self."""
+        super().append(_require_node(item))
+        return self
+
+    def extend(self, items: Any) -> NodeList:
+        """Add Nodes; returns self."""
+        super().extend(map(_require_node, items))
+        return self
+
+
+class NodeDict(dict):
+    """A dict that takes Nodes only; a plain dict is walked just as well.
+
+    Args:
+        items: a mapping or pairs.
+        check_unique: refuse to replace a Node by another under its key.
+    """
+
+    def __init__(self, items: Any = (), check_unique: bool = False, **named: Any):
+        super().__init__()
+        self.check_unique = check_unique
+        for key, node in {**dict(items), **named}.items():
+            self[key] = node
+
+    def __setitem__(self, key: str, node: Node) -> None:
+        if self.check_unique and self.get(key, node) is not node:
+            raise PathError(message("Two different objects under one path:", [key]))
+        super().__setitem__(key, _require_node(node))
+
+
+def _require_node(item: Any) -> Any:
+    if not isinstance(item, Node):
+        raise TypeError(f"{type(item).__name__} is no Node.")
+    return item

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random state: a Variable that holds a PRNG key and splits it at each use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from .._compat import is_key_array
+from ._variable import Variable
+
+
+class RandomState(Variable):
+    """A PRNG key that is split whenever a key is taken; saved like any Variable.
+
+    Inside and outside transforms ``rng.split_key()`` gives a fresh key and advances
+    the state, so the same seed gives the same numbers however the code is compiled.
+
+    Args:
+        seed: an int, or a typed key (``jax.random.key``).
+        name: shown in errors and by ``repr``.
+
+    Example:
+        >>> import brainopt as bo
+        >>> rng = bo.RandomState(0)
+        >>> rng.normal((3,)).shape
+        (3,)
+
+    Source: `jax.random`; the methods take that module's arguments after the key.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, seed: Any = 0, *, name: str | None = None):
+        super().__init__(_key(seed), name=name)
+
+    def seed(self, seed: Any) -> None:
+        """Start anew from ``seed`` (an int or a typed key)."""
+        self.value = _key(seed)
+
+    def split_key(self) -> jax.Array:
+        """Return a fresh key and advance the state."""
+        state, key = jax.random.split(self.value)
+        self.value = state
+        return key
+
+    def split_keys(self, n: int) -> jax.Array:
+        """Return ``n`` fresh keys of shape ``(n,)`` and advance the state."""
+        keys = jax.random.split(self.value, n + 1)
+        self.value = keys[0]
+        return keys[1:]
+
+    def uniform(self, shape=(), dtype=float, minval=0.0, maxval=1.0) -> jax.Array:
+        """Return samples of the uniform distribution on ``[minval, maxval)``."""
+        return jax.random.uniform(self.split_key(), shape, dtype, minval, maxval)
+
+    def normal(self, shape=(), dtype=float) -> jax.Array:
+        """Return samples of the standard normal distribution."""
+        return jax.random.normal(self.split_key(), shape, dtype)
+
+    def bernoulli(self, p=0.5, shape=None) -> jax.Array:
+        """Return True with probability ``p``."""
+        return jax.random.bernoulli(self.split_key(), p, shape)
+
+    def randint(self, shape, minval, maxval, dtype=int) -> jax.Array:
+        """Return integers of ``[minval, maxval)``."""
+        return jax.random.randint(self.split_key(), shape, minval, maxval, dtype)
+
+    def permutation(self, x, axis=0, independent=False) -> jax.Array:
+        """Return ``x`` (or ``arange(x)``) in random order along ``axis``."""
+        return jax.random.permutation(self.split_key(), x, axis, independent)
+
+    def choice(self, a, shape=(), replace=True, p=None, axis=0) -> jax.Array:
+        """Return samples from ``a`` (or ``arange(a)``)."""
+        return jax.random.choice(self.split_key(), a, shape, replace, p, axis)
+
+    def poisson(self, lam, shape=None, dtype=int) -> jax.Array:
+        """Return samples of the Poisson distribution with rate ``lam``."""
+        return jax.random.poisson(self.split_key(), lam, shape, dtype)
+
+    def exponential(self, shape=(), dtype=float) -> jax.Array:
+        """Return samples of the exponential distribution with mean 1."""
+        return jax.random.exponential(self.split_key(), shape, dtype)
+
+    def gamma(self, a, shape=None, dtype=float) -> jax.Array:
+        """Return samples of the gamma distribution with shape parameter ``a``."""
+        return jax.random.gamma(self.split_key(), a, shape, dtype)
+
+
+def _key(seed: Any) -> jax.Array:
+    return seed if is_key_array(seed) else jax.random.key(seed)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of what a node owns."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from . import _trace, _walk
+from ._value import place
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One array of a summary."""
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    place: str
+    nbytes: int
+    aliases: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What `summary` returns; printing it draws the table.
+
+    Attributes:
+        rows: one for each array, in order of the paths.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays together."""
+        return sum(row.nbytes for row in self.rows)
+
+    @property
+    def size(self) -> int:
+        """Elements of all arrays together."""
+        return sum(_size(row) for row in self.rows)
+
+    def __str__(self) -> str:
+        head = ("path", "kind", "shape", "dtype", "device", "bytes")
+        body = [
+            (_path(r), r.kind, str(r.shape), r.dtype, r.place, f"{r.nbytes:,}")
+            for r in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        lines = [_line(cells, widths) for cells in (head, *body)]
+        kinds = {row.kind for row in self.rows}
+        totals = [
+            f"{kind}: {sum(_size(r) for r in self.rows if r.kind == kind):,} elements, "
+            f"{sum(r.nbytes for r in self.rows if r.kind == kind):,} bytes"
+            for kind in sorted(kinds)
+        ]
+        total = f"total: {self.size:,} elements, {self.nbytes:,} bytes"
+        rule = "─" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:], rule, *totals, total])
+
+    __repr__ = __str__
+
+
+def summary(node: Any) -> Summary:
+    """Return a table of the Variables below ``node``.
+
+    Args:
+        node: a Node, or a list or dict of Nodes and Variables.
+
+    Returns:
+        path, kind, shape, dtype, device or sharding and bytes of each array, and
+        totals; printing it draws the table.
+    """
+    variables = _walk.collect_vars(node)
+    aliases: dict[Any, list[str]] = {}
+    for path, variable in variables.items():
+        aliases.setdefault(variable, []).append(path)
+    values = _trace.snapshot(list(aliases))
+    rows = []
+    for (variable, paths), value in zip(aliases.items(), values, strict=True):
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
+            tail = jax.tree_util.keystr(keys, simple=True, separator=".")
+            rows.append(
+                Row(
+                    path=_walk.join(paths[0], tail),
+                    kind=type(variable).__name__,
+                    shape=leaf.shape,
+                    dtype=str(leaf.dtype),
+                    place=place(leaf).partition("=")[2],
+                    nbytes=leaf.nbytes,
+                    aliases=tuple(_walk.join(path, tail) for path in paths[1:]),
+                )
+            )
+    return Summary(tuple(rows))
+
+
+def _size(row: Row) -> int:
+    count = 1
+    for n in row.shape:
+        count *= n
+    return count
+
+
+def _path(row: Row) -> str:
+    return " = ".join((row.path, *row.aliases))
+
+
+def _line(cells: Any, widths: list[int]) -> str:
+    *left, last = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
+    return "  ".join([*left, last.strip().rjust(widths[-1])])

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames: where the values of Variables live while a function is traced.
+
+Each transform runs the user's function inside a `Frame`. Reads and writes of
+Variables go to the frame, never to the Variable, so that an exception drops them,
+no other thread sees a tracer, and the transform learns what the function touched.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .._compat import EAGER, current_trace
+from ..errors import TraceContextError, message
+from . import _slot
+
+if TYPE_CHECKING:
+    from ._variable import Variable
+
+
+class _Local(threading.local):
+    top: Frame | None = None
+
+
+_local = _Local()
+
+
+def top() -> Frame | None:
+    """Return the innermost frame of this thread."""
+    return _local.top
+
+
+class Revision:
+    """A count of changes to something that compiled functions have baked in."""
+
+    __slots__ = ("__weakref__", "count")
+
+    def __init__(self):
+        self.count = 0
+
+    def changed(self) -> None:
+        """Make every function compiled from the old state trace anew."""
+        self.count += 1
+
+    def seen(self) -> None:
+        """Note that the function being traced depends on this."""
+        frame = _local.top
+        while frame is not None:
+            frame.revisions.append((self, self.count))
+            frame = frame.parent
+
+
+class Lesson:
+    """What one run of a function taught: the Variables it wrote.
+
+    Attributes:
+        written: the Variables, in order of their first write.
+        inner: the lessons of the transforms called inside, in order of the calls.
+    """
+
+    __slots__ = ("inner", "written")
+
+    def __init__(self, written: Iterable[Variable] = (), inner: Sequence[Lesson] = ()):
+        self.written = tuple(written)
+        self.inner = list(inner)
+
+
+class Frame:
+    """One run of a function whose reads and writes of Variables are threaded.
+
+    Args:
+        bindings: the value of each Variable known to the transform.
+        lesson: what an earlier run of the same function taught.
+        sealed: whether values of unknown Variables may not be closed over (the body
+            of ``jit``, whose trace outlives its surroundings); they are listed in
+            ``missing``.
+
+    Attributes:
+        values: the value of each Variable inside this run.
+        written: the Variables written so far, in order.
+        inner: the lessons of the transforms called so far.
+    """
+
+    __slots__ = (
+        "_hints",
+        "born",
+        "inner",
+        "missing",
+        "parent",
+        "revisions",
+        "sealed",
+        "trace",
+        "values",
+        "written",
+    )
+
+    def __init__(
+        self,
+        bindings: Iterable[tuple[Variable, Any]] = (),
+        lesson: Lesson | None = None,
+        sealed: bool = False,
+    ):
+        self.values: dict[Variable, Any] = dict(bindings)
+        self.sealed = sealed
+        self.written: dict[Variable, None] = {}
+        self.missing: dict[Variable, None] = {}
+        self.born: dict[Variable, Dead] = {}
+        self.inner: list[Lesson] = []
+        self.revisions: list[tuple[Revision, int]] = []
+        self._hints = iter(lesson.inner if lesson is not None else ())
+
+    def __enter__(self) -> Frame:
+        self.parent = _local.top
+        self.trace = current_trace()
+        _local.top = self
+        return self
+
+    def __exit__(self, *_) -> None:
+        _local.top = self.parent
+        for variable, dead in self.born.items():
+            variable._store(dead)
+
+    def read(self, variable: Variable) -> Any:
+        """Return the value of ``variable`` inside this run."""
+        try:
+            return self.values[variable]
+        except KeyError:
+            pass
+        value = read_outside(self.parent, variable)
+        if self.sealed:
+            self.missing[variable] = None
+            self.values[variable] = value
+        return value
+
+    def write(self, variable: Variable, value: Any) -> None:
+        """Set the value of ``variable`` inside this run."""
+        if self.sealed and variable not in self.values:
+            self.missing[variable] = None
+        self.values[variable] = value
+        if variable not in self.born:
+            self.written[variable] = None
+
+    def adopt(self, variable: Variable, value: Any) -> None:
+        """Take in a Variable created inside this run; it dies with it."""
+        self.born[variable] = Dead(_creation_site())
+        variable._store(self.born[variable])
+        self.values[variable] = value
+
+    def hint(self) -> Lesson | None:
+        """Return what the earlier run learned about the transform called now."""
+        return next(self._hints, None)
+
+    def lesson(self) -> Lesson:
+        """Return what this run taught."""
+        return Lesson(self.written, self.inner)
+
+
+class Dead:
+    """Stands in a Variable whose value ended with the trace it was created in."""
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str):
+        self.where = where
+
+
+def read_outside(frame: Frame | None, variable: Variable) -> Any:
+    """Return the value of ``variable`` as the code around a frame sees it."""
+    if frame is not None:
+        return frame.read(variable)
+    value = variable._committed()
+    if type(value) is Dead:
+        raise TraceContextError(
+            message(
+                f"{variable.label} was created inside a transformed function and is "
+                f"used after that function ended:",
+                [f"created at {value.where}"],
+                "create Variables before the transform, or return the value.",
+            )
+        )
+    return value
+
+
+def read(variable: Variable) -> Any:
+    """Return the current value of ``variable``."""
+    return read_outside(_local.top, variable)
+
+
+def write(variable: Variable, value: Any) -> None:
+    """Set the value of ``variable``; legal only in the trace that threads it.
+
+    Raises:
+        TraceContextError: the write comes from a JAX trace that neither the
+            Variable was created in nor a brainopt transform runs in.
+    """
+    frame = _local.top
+    now = current_trace()
+    if now != (EAGER if frame is None else frame.trace) and now != variable._birth:
+        raise TraceContextError(_foreign_write(variable, frame))
+    if frame is not None:
+        frame.write(variable, value)
+    elif type(variable._committed()) is Dead:
+        read_outside(None, variable)
+    else:
+        variable._store(value)
+
+
+def commit(variables: Sequence[Variable], values: Sequence[Any]) -> None:
+    """Write many Variables at once: all of them or, after an error, none."""
+    frame = _local.top
+    now = current_trace()
+    home = EAGER if frame is None else frame.trace
+    for variable in variables:
+        if now != home and now != variable._birth:
+            raise TraceContextError(_foreign_write(variable, frame))
+    if frame is not None:
+        for variable, value in zip(variables, values, strict=True):
+            frame.write(variable, value)
+    elif all(variable._native for variable in variables):
+        _slot.commit(variables, values)
+    else:
+        for variable, value in zip(variables, values, strict=True):
+            variable._store(value)
+
+
+def snapshot(variables: Sequence[Variable]) -> list[Any]:
+    """Return the values of all Variables as they are at one instant."""
+    frame = _local.top
+    if frame is None and all(variable._native for variable in variables):
+        values = _slot.snapshot(variables)
+        for variable, value in zip(variables, values, strict=True):
+            if type(value) is Dead:
+                read_outside(None, variable)
+        return values
+    return [read_outside(frame, variable) for variable in variables]
+
+
+def _foreign_write(variable: Variable, frame: Frame | None) -> str:
+    inside = "no brainopt transform" if frame is None else "a brainopt transform"
+    return message(
+        f"{variable.label} is written inside a JAX trace that brainopt does not "
+        f"thread (a plain jax.jit, jax.grad, jax.vmap or jax.lax loop, inside "
+        f"{inside}); the new value could not leave that trace.",
+        help="use the transform of the same name from brainopt (`bo.jit`, `bo.grad`, "
+        "`bo.for_loop`, …), or pass the value in and return it.",
+    )
+
+
+def _creation_site() -> str:
+    frame = sys._getframe(1)
+    package = __name__.rpartition(".core.")[0]
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(package):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

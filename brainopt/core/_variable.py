@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables: boxes with a value that changes in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from .._compat import EAGER, current_trace
+from . import _trace
+from ._operators import ArrayLike, unwrap
+from ._slot import Slot
+from ._value import check_axis_names, check_batch_axis, describe, fit, initial
+
+
+def _register(cls: type[Variable]) -> None:
+    def flatten(variable):
+        return (variable.value,), (variable.batch_axis, variable.axis_names)
+
+    def flatten_with_keys(variable):
+        children, aux = flatten(variable)
+        return ((jax.tree_util.GetAttrKey("value"), children[0]),), aux
+
+    def unflatten(aux, children):
+        # JAX unflattens with placeholders too, so nothing is checked here.
+        new = cls.__new__(cls)
+        new._name = None
+        new.batch_axis, new.axis_names = aux
+        new._begin(children[0])
+        return new
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+class Variable(Slot, ArrayLike):
+    """A value that functions read and write, and that transforms thread.
+
+    ``value`` may be an array or a pytree of arrays. Arithmetic, indexing and ``jnp``
+    functions take a Variable as they take an array and give plain arrays; ``+=`` and
+    item assignment write it in place. Inside ``bo.jit``, ``bo.grad`` and the other
+    transforms reads and writes need no declaration.
+
+    Args:
+        value: the data (array, nested list of numbers, number, bool, pytree of
+            arrays), or a *shape*: an int or a tuple of ints gives zeros. A list is
+            always data.
+        dtype: dtype of the stored array; default: that of the data, float for a
+            shape.
+        batch_axis: the one axis whose size may change on assignment.
+        axis_names: a name for each axis; with ``batch_axis`` the batch name may be
+            left out and becomes ``"batch"``.
+        name: shown in errors and by ``repr``; never part of a path.
+
+    Raises:
+        VariableError: the value is neither a shape nor data, or ``batch_axis`` or
+            ``axis_names`` do not fit it.
+
+    Example:
+        >>> import brainopt as bo
+        >>> v = bo.Variable([1.0, 2.0])
+        >>> v += 1
+        >>> v.value.tolist()
+        [2.0, 3.0]
+
+    Differs: brainpy reads a list of ints as a shape and a bool as the shape ``(1,)``,
+    keeps lists as lists and Python numbers weakly typed.
+    """
+
+    __slots__ = ("__weakref__", "_birth", "_name", "axis_names", "batch_axis")
+
+    _native = True
+
+    def __init__(
+        self,
+        value: Any,
+        dtype: Any = None,
+        batch_axis: int | None = None,
+        *,
+        axis_names: Sequence[str] | None = None,
+        name: str | None = None,
+    ):
+        self._name = name
+        value = initial(unwrap(value), dtype)
+        self.batch_axis = check_batch_axis(value, batch_axis)
+        self.axis_names = check_axis_names(value, self.batch_axis, axis_names)
+        self._begin(value)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _register(cls)
+
+    def _begin(self, value: Any) -> None:
+        now = current_trace()
+        self._birth = None if now == EAGER else now
+        frame = _trace.top()
+        if frame is not None:
+            frame.adopt(self, value)
+        else:
+            self._store(value)
+
+    def _committed(self) -> Any:
+        return self._value
+
+    def _store(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> Any:
+        """The current value; assignment keeps structure, shape and dtype.
+
+        Raises:
+            VariableError: the assigned value does not fit.
+            TraceContextError: see `brainopt.errors.TraceContextError`.
+        """
+        return _trace.read(self)
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        _trace.write(self, self._fit(new))
+
+    @property
+    def data(self) -> Any:
+        """The same as ``value``."""
+        return self.value
+
+    def update(self, value: Any) -> None:
+        """Assign ``value``; the same as ``self.value = value``."""
+        self.value = value
+
+    @property
+    def name(self) -> str | None:
+        """The display name: as given, or ``Class.attribute`` of the owning node."""
+        return self._name
+
+    @property
+    def label(self) -> str:
+        """How errors call this Variable."""
+        kind = type(self).__name__
+        return f"{kind} '{self._name}'" if self._name else f"an unnamed {kind}"
+
+    @property
+    def batch_size(self) -> int | None:
+        """The size of the batch axis, or None where there is none."""
+        return None if self.batch_axis is None else self.value.shape[self.batch_axis]
+
+    @property
+    def size_without_batch(self) -> tuple[int, ...]:
+        """The shape without the batch axis."""
+        shape = self.value.shape
+        if self.batch_axis is None:
+            return shape
+        axis = self.batch_axis % len(shape)
+        return shape[:axis] + shape[axis + 1 :]
+
+    def _fit(self, new: Any) -> Any:
+        return fit(unwrap(new), self.value, self.batch_axis, self.label)
+
+    def __repr__(self) -> str:
+        value = self._committed() if _trace.top() is None else self.value
+        if type(value) is _trace.Dead:
+            return f"{type(self).__name__}(<ended with its trace>)"
+        name = f"{self._name!r}, " if self._name else ""
+        return f"{type(self).__name__}({name}{describe(value)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "value": self.value,
+            "name": self._name,
+            "batch_axis": self.batch_axis,
+            "axis_names": self.axis_names,
+            "extra": getattr(self, "__dict__", {}),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._name = state["name"]
+        self.batch_axis = state["batch_axis"]
+        self.axis_names = state["axis_names"]
+        for key, value in state["extra"].items():
+            object.__setattr__(self, key, value)
+        self._begin(state["value"])
+
+
+class TrainVar(Variable):
+    """A Variable that optimizers train; what ``train_vars()`` collects."""
+
+    __slots__ = ()
+
+
+_register(Variable)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views: a part of a Variable that reads and writes through to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._operators import ArrayLike, unwrap
+from ._value import describe, fit
+from ._variable import Variable
+
+
+class VariableView(ArrayLike):
+    """A live window on part of a Variable; not collected by ``vars()``.
+
+    Args:
+        target: the Variable.
+        index: what ``target.value[index]`` takes.
+
+    Example:
+        >>> import brainopt as bo
+        >>> v = bo.Variable([1.0, 2.0, 3.0])
+        >>> view = bo.VariableView(v, slice(0, 2))
+        >>> view *= 2
+        >>> v.value.tolist()
+        [2.0, 4.0, 3.0]
+    """
+
+    __slots__ = ("index", "target")
+
+    def __init__(self, target: Variable, index: Any):
+        if not isinstance(target, Variable):
+            raise TypeError(f"{type(target).__name__} is no Variable.")
+        self.target = target
+        self.index = index
+
+    @property
+    def value(self) -> Any:
+        """The viewed part; assignment keeps its shape and dtype."""
+        return self.target.value[self.index]
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        label = f"a view of {self.target.label}"
+        fitted = fit(unwrap(new), self.value, None, label)
+        self.target.value = self.target.value.at[self.index].set(fitted)
+
+    def __repr__(self) -> str:
+        return f"VariableView({self.target.label}, {describe(self.value)})"

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walk from a root to its Nodes and Variables, and the one grammar of paths.
+
+A path joins attribute names, list positions and dict keys with dots:
+``layers.0.W``. Plain lists, tuples and dicts are walked like the containers of this
+package; they do not count as a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ..errors import message
+from . import _host
+from ._collectors import NodeCollector, VarCollector
+from ._variable import TrainVar, Variable
+
+if TYPE_CHECKING:
+    from ._node import Node
+
+Method = Literal["relative", "absolute"]
+
+
+class Owned(NamedTuple):
+    """A Variable, where it was found."""
+
+    path: str
+    owner: Node | None
+    key: str
+    variable: Variable
+
+    @property
+    def absolute(self) -> str:
+        """The key BrainPy gives it: ``Node0.list-0``."""
+        if self.owner is None:
+            return self.path
+        return f"{self.owner.name}.{self.key.replace('.', '-')}"
+
+
+def is_node(obj: Any) -> bool:
+    """Whether ``obj`` is a Node, without importing that class here."""
+    return hasattr(type(obj), "_owned_attributes")
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a path that are not empty."""
+    return ".".join(part for part in parts if part)
+
+
+def children(container: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``(key, item)`` for the Nodes, Variables and foreign models inside."""
+    if isinstance(container, Variable) or is_node(container):
+        yield key, container
+    elif isinstance(container, dict):
+        for name, item in container.items():
+            yield from children(item, join(key, str(name)))
+    elif isinstance(container, list | tuple):
+        for i, item in enumerate(container):
+            yield from children(item, join(key, str(i)))
+    else:
+        foreign = _host.find(container)
+        for path, variable in (foreign or {}).items():
+            yield join(key, path), variable
+
+
+def _inside(node: Any) -> Iterator[tuple[str, Any]]:
+    if is_node(node):
+        for name, value in node._owned_attributes():
+            yield from children(value, name)
+    else:
+        yield from children(node)
+
+
+def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
+    """Yield ``(path, node)``: the root, then the nodes below it to ``level``.
+
+    A node that two paths reach is yielded under both; a cycle is cut where it closes.
+    """
+
+    def visit(path, node, depth, above):
+        yield path, node
+        if depth == level:
+            return
+        above = (*above, id(node))
+        for key, item in _inside(node):
+            if not isinstance(item, Variable) and id(item) not in above:
+                yield from visit(join(path, key), item, depth + 1, above)
+
+    return visit("", root, 0, ())
+
+
+def walk_vars(root: Any, level: int = -1, include_self: bool = True) -> Iterator[Owned]:
+    """Yield every Variable below ``root`` with its path and owner."""
+    for path, node in walk_nodes(root, level):
+        if not include_self and node is root:
+            continue
+        owner = node if is_node(node) else None
+        for key, item in _inside(node):
+            if isinstance(item, Variable):
+                yield Owned(join(path, key), owner, key, item)
+
+
+def check_method(method: str) -> None:
+    """Raise ValueError unless ``method`` is one of the two."""
+    if method not in ("relative", "absolute"):
+        raise ValueError(
+            message(f"method={method!r}.", help="'relative' or 'absolute'.")
+        )
+
+
+def collect_vars(
+    root: Any,
+    method: Method = "relative",
+    level: int = -1,
+    include_self: bool = True,
+    exclude_types: tuple[type, ...] | None = None,
+) -> VarCollector:
+    """Return the Variables below ``root`` by path, or by BrainPy's absolute names."""
+    check_method(method)
+    found = VarCollector()
+    for item in walk_vars(root, level, include_self):
+        if exclude_types and isinstance(item.variable, exclude_types):
+            continue
+        found.paths.setdefault(item.variable, item.path)
+        found[item.path if method == "relative" else item.absolute] = item.variable
+    return found
+
+
+def collect_nodes(
+    root: Any, method: Method = "relative", level: int = -1, include_self: bool = True
+) -> NodeCollector:
+    """Return the nodes below ``root`` by path, or by their unique names."""
+    check_method(method)
+    found = NodeCollector()
+    for path, node in walk_nodes(root, level):
+        if is_node(node) and (include_self or node is not root):
+            found[path if method == "relative" else node.name] = node
+    return found
+
+
+def train_vars_of(source: Any) -> VarCollector:
+    """Return what ``source`` offers for training, by path, each Variable once.
+
+    Args:
+        source: a Variable, a Node, a collector, a foreign model, or lists and dicts
+            of these. Of a Node its `TrainVar`s are taken; a Variable given directly
+            is taken whatever its kind.
+    """
+    if isinstance(source, VarCollector):
+        return source
+    found = VarCollector()
+    for path, variable in _trainable(source, ""):
+        found[path or "param"] = variable
+    return found
+
+
+def _trainable(source: Any, path: str) -> Iterator[tuple[str, Variable]]:
+    if isinstance(source, Variable):
+        yield path, source
+    elif isinstance(source, dict):
+        for name, item in source.items():
+            yield from _trainable(item, join(path, str(name)))
+    elif isinstance(source, list | tuple):
+        for i, item in enumerate(source):
+            yield from _trainable(item, join(path, str(i)))
+    elif is_node(source):
+        for owned in walk_vars(source):
+            if isinstance(owned.variable, TrainVar):
+                yield join(path, owned.path), owned.variable
+    else:
+        foreign = _host.find(source)
+        if foreign is None:
+            raise TypeError(
+                message(
+                    f"{path or 'train_vars'}: a {type(source).__name__} has no "
+                    f"Variables to train.",
+                    help="give a Node, `node.train_vars()`, a Variable, or a list or "
+                    "dict of these.",
+                )
+            )
+        whole = "" in foreign
+        for name, variable in foreign.items():
+            if whole or isinstance(variable, TrainVar):
+                yield join(path, name), variable

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error brainopt raises, and the one way its messages are written.
+
+BrainoptError
+ ├─ VariableError (ValueError)        a value that a Variable cannot hold
+ ├─ PathError (ValueError)            two things under one path, or a bad path
+ ├─ UniqueNameError (ValueError)      a display name that is taken or malformed
+ ├─ TraceContextError (RuntimeError)  a Variable used in a trace it is not part of
+ ├─ StateLostError (RuntimeError)     a donated step failed while it ran
+ ├─ StateDictError (ValueError)       a state dict that does not fit
+ ├─ GradientError (ValueError)        gradients that do not fit the variables
+ ├─ HyperparameterError (ValueError)  a setting outside its range
+ ├─ DeviceError (RuntimeError)        a device that is not there
+ ├─ HostError (RuntimeError)          a foreign framework that cannot be attached
+ └─ CheckpointError (ValueError)      a file that cannot be written or read
+     ├─ CheckpointCorruptError        damaged, truncated or foreign bytes
+     ├─ CheckpointVersionError        written by a newer format
+     ├─ CheckpointMismatchError       a sound file that does not fit its target
+     └─ CheckpointIOError (OSError)   the file system refused
+"""
+
+from collections.abc import Iterable
+
+
+class BrainoptError(Exception):
+    """Root of every error that brainopt raises on purpose."""
+
+
+class VariableError(BrainoptError, ValueError):
+    """A value of another shape, dtype or structure than its Variable holds."""
+
+
+class PathError(BrainoptError, ValueError):
+    """Two different Variables or Nodes under one path."""
+
+
+class UniqueNameError(BrainoptError, ValueError):
+    """A display name that another living object has, or that is no identifier."""
+
+
+class TraceContextError(BrainoptError, RuntimeError):
+    """A Variable read or written in a JAX trace that brainopt does not thread."""
+
+
+class StateLostError(BrainoptError, RuntimeError):
+    """A compiled step failed while running, after its inputs had been donated."""
+
+
+class StateDictError(BrainoptError, ValueError):
+    """A state dict with missing, unexpected or misshapen entries."""
+
+
+class GradientError(BrainoptError, ValueError):
+    """Gradients that do not fit the variables of an optimizer."""
+
+
+class HyperparameterError(BrainoptError, ValueError):
+    """A hyperparameter outside its documented range."""
+
+
+class DeviceError(BrainoptError, RuntimeError):
+    """A device or platform that this process does not have."""
+
+
+class HostError(BrainoptError, RuntimeError):
+    """A foreign framework or model that cannot be attached."""
+
+
+class CheckpointError(BrainoptError, ValueError):
+    """A checkpoint that cannot be written or read."""
+
+
+class CheckpointCorruptError(CheckpointError):
+    """A file that is damaged, truncated, or not a brainopt checkpoint."""
+
+
+class CheckpointVersionError(CheckpointError):
+    """A file written by a newer format version than this library reads."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """A sound checkpoint that does not fit the nodes it is restored into."""
+
+
+class CheckpointIOError(CheckpointError, OSError):
+    """A file operation that the operating system refused."""
+
+
+_MOST = 20
+
+
+def message(fact: str, items: Iterable[str] = (), help: str = "") -> str:
+    """Lay out an error: the fact, everything wrong by path, the likely mend.
+
+    Args:
+        fact: one sentence; it ends in a colon when items follow.
+        items: one line for each thing that is wrong. After 20 lines the rest is
+            counted, not listed.
+        help: what to do about it.
+    """
+    items = list(items)
+    lines = [fact, *(f"  {item}" for item in items[:_MOST])]
+    if len(items) > _MOST:
+        lines.append(f"  … and {len(items) - _MOST} more")
+    if help:
+        lines.append(f"help: {help}")
+    return "\n".join(lines)

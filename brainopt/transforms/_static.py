@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that are compiled in: the declared ones, and Nodes by identity."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import Node, Variable
+from ..errors import message
+
+
+class ById:
+    """A key that is equal only for the same object."""
+
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any):
+        self.obj = obj
+
+    def __hash__(self) -> int:
+        return id(self.obj)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, ById) and self.obj is other.obj
+
+
+class Static:
+    """Splits the arguments of a call into a hashable key and what JAX traces.
+
+    Args:
+        function: whose signature relates positions to names.
+        argnums: declared positions.
+        argnames: declared names.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        argnums: int | Sequence[int] | None,
+        argnames: str | Sequence[str] | None,
+    ):
+        nums = (argnums,) if isinstance(argnums, int) else tuple(argnums or ())
+        names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
+        positional = _positional(function)
+        if positional is not None:
+            nums = tuple(n + len(positional) if n < 0 else n for n in nums)
+            nums += tuple(positional.index(n) for n in names if n in positional)
+            names += tuple(positional[n] for n in nums if 0 <= n < len(positional))
+        self.nums = frozenset(nums)
+        self.names = frozenset(names)
+        self.declared = bool(nums or names)
+
+    def shifted(self) -> Static:
+        """Return the same for a method whose first argument is bound."""
+        new = Static.__new__(Static)
+        new.nums = frozenset(n - 1 for n in self.nums if n != 0)
+        new.names = self.names
+        new.declared = self.declared
+        return new
+
+    def applies(self, args: tuple, kwargs: dict) -> bool:
+        """Whether this call has anything to split or to unwrap."""
+        if self.declared:
+            return True
+        for arg in args:
+            if isinstance(arg, Node | Variable):
+                return True
+        if kwargs:
+            return any(isinstance(arg, Node | Variable) for arg in kwargs.values())
+        return False
+
+    def split(self, function: Callable, args: tuple, kwargs: dict):
+        """Return ``(key, function of the rest, rest of args, rest of kwargs)``."""
+        nums = {n % len(args) if n < 0 and args else n for n in self.nums}
+        fixed: dict[int | str, Any] = {}
+        rest, rest_named = [], {}
+        for i, arg in enumerate(args):
+            if i in nums or isinstance(arg, Node):
+                fixed[i] = arg
+            else:
+                rest.append(arg.value if isinstance(arg, Variable) else arg)
+        for name, arg in kwargs.items():
+            if name in self.names or isinstance(arg, Node):
+                fixed[name] = arg
+            else:
+                rest_named[name] = arg.value if isinstance(arg, Variable) else arg
+
+        def of_the_rest(*dynamic, **named):
+            remaining = iter(dynamic)
+            everything = [
+                fixed[i] if i in fixed else next(remaining) for i in range(len(args))
+            ]
+            fixed_named = {k: v for k, v in fixed.items() if isinstance(k, str)}
+            return function(*everything, **named, **fixed_named)
+
+        return _key(fixed, len(args)), of_the_rest, tuple(rest), rest_named
+
+
+def _key(fixed: dict[int | str, Any], count: int) -> Any:
+    key = (count,) if any(isinstance(k, int) for k in fixed) else ()
+    for place, value in fixed.items():
+        if not isinstance(value, Node):
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    message(
+                        f"Static argument {place!r} is a {type(value).__name__}, which "
+                        f"cannot be hashed.",
+                        help="pass a tuple in the place of a list, or do not make it "
+                        "static.",
+                    )
+                ) from None
+            # 1, 1.0 and True are equal keys but different programs.
+            key += ((place, type(value), value),)
+        else:
+            key += ((place, ById(value)),)
+    return key or None
+
+
+def _positional(function: Callable) -> list[str] | None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds]
