@@ -81,6 +81,8 @@ class CheckpointVersionError(CheckpointError):
 class CheckpointMismatchError(CheckpointError):
     """A sound checkpoint that does not fit the nodes it is restored into."""
 
+    differences: tuple[str, ...] = ()
+
 
 class CheckpointIOError(CheckpointError, OSError):
     """A file operation that the operating system refused."""

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: files that are complete or were never there."""
+
+from ._doors import inspect as inspect
+from ._doors import load as load
+from ._doors import restore as restore
+from ._doors import save as save
+from ._doors import verify as verify
+from ._inspect import Entry as Entry
+from ._inspect import Inspection as Inspection
+from ._protocol import Staged as Staged
+from ._protocol import Stateful as Stateful

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public functions on files; the suffix of the name chooses the format."""
+
+import os
+from typing import Any, Literal
+
+from ._inspect import Inspection, inspect_file
+from ._native import load_file, save_snapshot, verify_file
+from ._read import Reader
+from ._restore import Restore
+from ._selection import Globs, Rename, Selection
+from ._snapshot import Snapshot
+from ._source import FileSource
+
+Path = str | os.PathLike[str]
+
+
+def save(path: Path, tree: Any, *, verify: bool = False) -> None:
+    """Save a node, several nodes, or any plain data to one file.
+
+    The file is replaced as a whole: after any failure the old one is complete, after
+    ``save`` returned the new one is, and it survives a power failure. What cannot be
+    stored exactly is refused, by path, before the file is touched.
+
+    Args:
+        path: the file. ``.npz`` and ``.safetensors`` hold flat dicts of arrays; any
+            other suffix is brainopt's own format, which holds all of ``tree``.
+        tree: nested dicts, lists and tuples of arrays, PRNG keys, None, bool, int,
+            float, complex, str, bytes, and stateful objects (see `Stateful`); or one
+            of these alone.
+        verify: read the new file back before it takes the place of the old one.
+
+    Raises:
+        CheckpointError: something in ``tree`` cannot be stored.
+        CheckpointIOError: the system refused; says which of the two files stands.
+
+    Example:
+        >>> import os, tempfile, jax.numpy as jnp
+        >>> from brainopt import checkpoint
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.ckpt")
+        >>> checkpoint.save(path, {"w": jnp.ones(3), "epoch": 3})
+        >>> checkpoint.load(path)
+        {'w': array([1., 1., 1.], dtype=float32), 'epoch': 3}
+    """
+    save_snapshot(path, Snapshot(tree), verify)
+
+
+def load(
+    path: Path, *, arrays: Literal["numpy", "jax"] = "numpy", cast: bool = False
+) -> Any:
+    """Load plain data from a file, without any target.
+
+    Args:
+        path: the file.
+        arrays: ``"numpy"`` gives NumPy arrays of exactly the stored dtype, and
+            ``"jax"`` copies them into JAX arrays. Typed PRNG keys are JAX key arrays
+            in both.
+        cast: with ``arrays="jax"``, let 64-bit numbers become 32-bit where
+            ``jax_enable_x64`` is off, instead of refusing.
+
+    Returns:
+        The data as it was saved; a saved node is its state, ``{path: array}``.
+
+    Raises:
+        CheckpointCorruptError: the file is damaged, cut, or no checkpoint.
+        CheckpointVersionError: a newer brainopt wrote it.
+        CheckpointMismatchError: it holds 64-bit numbers that JAX would narrow.
+        CheckpointIOError: the system refused.
+    """
+    if arrays not in ("numpy", "jax"):
+        raise ValueError(f"arrays must be 'numpy' or 'jax', not {arrays!r}")
+    return load_file(path, arrays, cast)
+
+
+def restore(
+    path: Path,
+    nodes: Any,
+    *,
+    strict: bool = True,
+    cast: bool = False,
+    only: Globs = None,
+    skip: Globs = None,
+    rename: Rename = None,
+) -> Any:
+    """Restore nodes from a file: all of them, or none.
+
+    Names, shapes, dtypes and metadata of all nodes are compared first. If anything
+    differs, one error lists all of it and nothing has changed; otherwise all
+    variables of all nodes change at once.
+
+    Args:
+        path: the file.
+        nodes: one stateful object, or a dict of stateful objects and plain defaults,
+            as it was given to `save`.
+        strict: whether paths that are missing or unexpected, and metadata that
+            differ, are errors. A shape that differs always is one.
+        cast: let a stored dtype become that of its variable, as float64 does where
+            ``jax_enable_x64`` is off, instead of refusing.
+        only: globs of the paths to restore, such as ``"net.layers.*"``; the rest of
+            the nodes keeps its values. A name stands for all that is below it.
+        skip: globs of the paths to leave as they are.
+        rename: from the names in the file to those of the nodes: a dict, where a
+            name stands for all that is below it, or pairs of a regular expression
+            and its replacement, or a function.
+
+    Returns:
+        The plain values of the file, as in ``{"epoch": 3}``, and the defaults that
+        the file does not know.
+
+    Raises:
+        CheckpointMismatchError: the file does not fit the nodes. The lines of its
+            message are in its attribute ``differences``, all of them.
+        CheckpointCorruptError: the file is damaged, cut, or no checkpoint.
+        CheckpointVersionError: a newer brainopt wrote it.
+        CheckpointIOError: the system refused.
+    """
+    selection = Selection(only, skip, rename)
+    with Reader(path) as reader:
+        return Restore(FileSource(reader), nodes, selection, strict, cast).run()
+
+
+def verify(path: Path) -> None:
+    """Read a whole file and check every byte of it, holding little in memory.
+
+    Args:
+        path: the file.
+
+    Raises:
+        CheckpointCorruptError: a byte is not what it was when it was written.
+        CheckpointVersionError: a newer brainopt wrote it.
+        CheckpointIOError: the system refused.
+    """
+    verify_file(path)
+
+
+def inspect(path: Path) -> Inspection:
+    """Tell what is in a file from its header and manifest; no array is read.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its version and library, the metadata of its nodes, and its entries. Printed,
+        it is a table.
+
+    Raises:
+        CheckpointCorruptError: header, manifest or footer is damaged.
+        CheckpointVersionError: a newer brainopt wrote it.
+        CheckpointIOError: the system refused.
+    """
+    return inspect_file(path)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a checkpoint, told without reading an array."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._read import Reader
+from ._records import ARRAYS, CONTAINERS
+from ._tree import SavedNode, build, value_of
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a checkpoint.
+
+    Attributes:
+        path: its keys, joined by dots.
+        kind: ``array``, ``scalar``, ``key``, ``int``, ``str``, …
+        dtype: the element type of an array, the kind of a PRNG key, or "".
+        shape: the shape of an array; of a PRNG key without its data axis.
+        nbytes: the bytes of its payload.
+        offset: where its payload begins in the file; 0 if it has none.
+        value: a short plain value itself, else None.
+    """
+
+    path: str
+    kind: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    nbytes: int = 0
+    offset: int = 0
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        path: the file.
+        version: the version of its format.
+        library: the library that wrote it.
+        nbytes: the length of the file.
+        nodes: by path of each saved node, the metadata that was saved with it.
+        entries: every value in the file, in order.
+    """
+
+    path: str
+    version: int
+    library: str
+    nbytes: int
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Lay out the entries as a table."""
+        head = (
+            f"{self.path}: format {self.version}, {self.library}, {self.nbytes:,} bytes"
+        )
+        lines = [head]
+        for path, meta in self.nodes.items():
+            said = ", ".join(f"{key}={value!r}" for key, value in meta.items())
+            lines.append(f"  {path or '.'}: {said}")
+        width = max((len(entry.path) for entry in self.entries), default=0)
+        for entry in self.entries:
+            what = f"{entry.dtype} {entry.shape}" if entry.dtype else ""
+            what = what or _shown(entry.value)
+            lines.append(
+                f"  {entry.path:{width}}  {entry.kind:8} {what:24} {entry.nbytes:>14,}"
+            )
+        return "\n".join(lines)
+
+
+def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+    """Read header and manifest, and no array."""
+    with Reader(path) as reader:
+        entries, nodes = [], {}
+        inside: set[tuple] = set()
+        for where, record in reader.walk():
+            if record.kind == "node":
+                inside.add(where)
+            elif record.kind not in CONTAINERS and not _of_meta(where, inside):
+                shape = record.shape[:-1] if record.kind == "key" else record.shape
+                plain = None if record.has_payload else value_of(record, None)
+                entries.append(
+                    Entry(
+                        _public(where, inside),
+                        record.kind,
+                        record.dtype if record.kind in ARRAYS else "",
+                        shape,
+                        record.nbytes,
+                        record.offset,
+                        plain,
+                    )
+                )
+        metas = iter(_metas(reader))
+        for where, record in reader.walk():
+            if record.kind == "node":
+                nodes[".".join(map(str, where))] = next(metas)
+        return Inspection(
+            reader.path,
+            reader.version,
+            str(reader.metadata.get("library", "an unknown library"))[:100],
+            reader.size,
+            nodes,
+            entries,
+        )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"({value.bit_length()} bits)"  # Python refuses to print huge ones
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _of_meta(where: tuple, inside: set[tuple]) -> bool:
+    return any(where[:n] in inside and where[n] == "meta" for n in range(len(where)))
+
+
+def _public(where: tuple, inside: set[tuple]) -> str:
+    kept = [part for n, part in enumerate(where) if where[:n] not in inside]
+    return ".".join(map(str, kept))
+
+
+def _metas(reader: Reader) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def keep(node: SavedNode) -> None:
+        found.append(node.meta)
+
+    build(
+        reader,
+        lambda _, record: None if record.has_payload else value_of(record, None),
+        keep,
+    )
+    return found

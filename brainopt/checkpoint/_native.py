@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""brainopt's own file: save, load and verify."""
+
+import os
+from typing import Any, Literal
+
+from ._read import Reader
+from ._snapshot import Snapshot
+from ._stream import write_snapshot
+from ._tree import as_jax, build, read_values
+from ._write import replace_file
+
+
+def save_snapshot(
+    path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
+) -> None:
+    """Write a snapshot in the place of whatever file has that name."""
+    snapshot.settle()
+    replace_file(
+        path,
+        lambda fd: write_snapshot(fd, snapshot),
+        verify_file if verify else None,
+    )
+
+
+def load_file(
+    path: str | os.PathLike[str],
+    arrays: Literal["numpy", "jax"] = "numpy",
+    cast: bool = False,
+) -> Any:
+    """Read a whole file into plain data."""
+    with Reader(path) as reader:
+        paths = {i: where for i, (where, _) in enumerate(reader.walk())}
+        values = read_values(reader)
+        if arrays == "jax":
+            by_path = {paths[i]: value for i, value in values.items()}
+            by_path = as_jax(by_path, reader.path, cast)
+            values = {i: by_path[paths[i]] for i in values}
+        return build(reader, lambda i, _: values.pop(i), lambda node: node.state)
+
+
+def verify_file(path: str | os.PathLike[str]) -> None:
+    """Read a whole file and check every byte, in bounded memory."""
+    with Reader(path) as reader:
+        reader.verify()

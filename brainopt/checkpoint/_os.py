@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every call that the checkpoint wing makes to the operating system.
+
+The rooms of this wing hold no ``open`` and no ``os.write`` of their own. They go
+through the one `FileSystem` below, so that a test can fail the n-th call for every
+n, or record the calls and replay every state that a lost power supply may leave.
+"""
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Sequence
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: temporaries there are never swept
+    fcntl = None
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class FileSystem:
+    """The file calls of this wing, each of them one system call."""
+
+    def open_new(self, path: str) -> int:
+        """Create a file that nobody else can have, and open it for writing."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+
+    def open_read(self, path: str) -> int:
+        """Open for reading, and never wait for a FIFO or a device to speak."""
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(path, flags)
+
+    def open_swept(self, path: str) -> int:
+        """Open a temporary that may be dead, to ask for its lock."""
+        flags = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+    def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
+        """Write at the end of what was written; may write less than asked."""
+        return os.write(fd, data)
+
+    def read_at(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        """Fill buffers from an offset; may read less than asked."""
+        if hasattr(os, "preadv"):
+            return os.preadv(fd, buffers, offset)
+        os.lseek(fd, offset, os.SEEK_SET)
+        total = 0
+        for buffer in buffers:
+            data = os.read(fd, len(buffer))
+            buffer[: len(data)] = data
+            total += len(data)
+            if len(data) < len(buffer):
+                break
+        return total
+
+    def fsync(self, fd: int) -> None:
+        """Wait until a file or a folder is on the medium."""
+        if sys.platform == "darwin" and fcntl is not None:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor, which also lets go of its lock."""
+        os.close(fd)
+
+    def lock(self, fd: int) -> bool:
+        """Take the lock of a file without waiting; False where another has it."""
+        if fcntl is None:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        return True
+
+    def can_lock(self, fd: int) -> bool:
+        """Whether a dead temporary can be told from a living one here."""
+        if fcntl is None:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Give a new file the permissions of the one it replaces."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(fd, stat.S_IMODE(mode))
+
+    def replace(self, source: str, target: str) -> None:
+        """Put a file in the place of another in one step."""
+        os.replace(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+        os.unlink(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Look at what a name leads to."""
+        return os.stat(path)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """Look at an open file."""
+        return os.fstat(fd)
+
+    def listdir(self, folder: str) -> list[str]:
+        """Name what is in a folder."""
+        return os.listdir(folder)
+
+    def make_folder(self, folder: str) -> None:
+        """Create a folder and the folders above it, if they are not there."""
+        os.makedirs(folder, exist_ok=True)
+
+    def sync_folder(self, folder: str) -> None:
+        """Wait until the names in a folder are on the medium."""
+        if os.name == "nt":  # Windows cannot open a folder; its rename is journalled
+            return
+        fd = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            self.fsync(fd)
+        finally:
+            self.close(fd)
+
+
+fs = FileSystem()

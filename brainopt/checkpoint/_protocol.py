@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an object must offer so that a checkpoint can save and restore it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+
+class Staged(Protocol):
+    """A state that was compared with its object and converted, but not written.
+
+    Attributes:
+        missing: paths that the object has and the state has not.
+        unexpected: paths that the state has and the object has not.
+        mismatched: one sentence for each path whose shape or dtype differs, as in
+            ``layers.0.W: stored (4, 8) float32, variable (8, 4) float32``.
+    """
+
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    mismatched: Sequence[str]
+
+    def commit_with(self, *others: "Staged") -> None:
+        """Write this state and the others at once, or raise with nothing changed."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object with state: a Node, an optimizer, or anything that has these three.
+
+    A checkpoint asks for nothing else. `brainopt.Node` follows this protocol; so may
+    any class of yours.
+    """
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return ``{attribute path: array}``, all values from one instant.
+
+        The arrays must be the ones the object holds, not copies: a checkpoint
+        reads the state until two readings hold the same arrays.
+        """
+        ...
+
+    def checkpoint_meta(self) -> Mapping[str, Any]:
+        """Return plain data that must be equal when the state is restored.
+
+        The name of the class and its hyperparameters belong here.
+        """
+        ...
+
+    def stage_state_dict(
+        self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
+    ) -> Staged:
+        """Compare a state with this object, and change nothing."""
+        ...

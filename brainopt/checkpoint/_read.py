@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint opened: proven first, then read into memory of its own.
+
+Nothing is allocated for an array before its place, shape and size were checked
+against the size of the file, so a hostile file costs no more than its own length.
+"""
+
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._version import __version__
+from ..errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointIOError,
+    CheckpointVersionError,
+    message,
+)
+from . import _layout
+from ._dtypes import little_dtype
+from ._os import fs
+from ._records import Malformed, Record, unpack, walk
+
+_CHUNK = 4 * _layout.BLOCK
+_THREADED = 4 * _CHUNK
+_THREADS = 2
+
+
+class _Piece(NamedTuple):
+    """A stretch of payload to read: at most one chunk, and the head before it."""
+
+    record: int
+    start: int
+    head: bytes
+    offset: int
+    nbytes: int
+
+
+class Reader:
+    """An open checkpoint whose header, manifest and footer are proven.
+
+    Args:
+        path: the file.
+
+    Raises:
+        CheckpointCorruptError: it is damaged, cut, or no checkpoint of brainopt.
+        CheckpointVersionError: it was written by a newer version of the format.
+        CheckpointIOError: the system refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        try:
+            self._fd = fs.open_read(self.path)
+        except OSError as error:
+            raise self._refusal(error) from error
+        try:
+            self._prove()
+        except OSError as error:
+            self.close()
+            raise self._refusal(error) from error
+        except Malformed as reason:
+            self.close()
+            raise self.damaged(str(reason)) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Reader":
+        """Give the reader itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        fs.close(self._fd)
+
+    def damaged(self, reason: str) -> CheckpointCorruptError:
+        """Say what is wrong with the file."""
+        return CheckpointCorruptError(
+            message(
+                f"{self.path} is no intact checkpoint:",
+                [reason],
+                "take another copy of it, or the checkpoint before it.",
+            )
+        )
+
+    def walk(self) -> Iterator[tuple[tuple, Record]]:
+        """Yield each record with its path."""
+        try:
+            yield from walk(self.records)
+        except Malformed as reason:
+            raise self.damaged(str(reason)) from None
+
+    def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
+        """Read and verify the payload of some records.
+
+        Args:
+            wanted: positions in ``records``, in any order.
+
+        Returns:
+            By position: arrays of the stored dtype and shape in little-endian order,
+            uint32 key data for PRNG keys, and uint8 for long texts and numbers.
+        """
+        wanted = sorted(wanted)
+        arrays = {index: self._allocate(self.records[index]) for index in wanted}
+        views = {index: _bytes_of(array) for index, array in arrays.items()}
+        total = sum(self.records[index].nbytes for index in wanted)
+        self._run(
+            total,
+            (
+                (piece, views[piece.record][start : start + piece.nbytes])
+                for piece, start in self._pieces(wanted)
+            ),
+        )
+        return arrays
+
+    def verify(self) -> None:
+        """Read and check every byte of the file, holding a few chunks at a time.
+
+        Raises:
+            CheckpointCorruptError: a byte is not what it was when it was written.
+        """
+        for _ in self.walk():
+            pass
+        local = threading.local()
+
+        def buffers() -> Iterator[tuple[_Piece, memoryview | threading.local]]:
+            for piece, _ in self._pieces(range(len(self.records))):
+                yield piece, local
+
+        self._run(sum(record.nbytes for record in self.records), buffers())
+
+    def _prove(self) -> None:
+        found = fs.fstat(self._fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise CheckpointError(
+                message(
+                    f"{self.path} is no regular file.", help="give the name of a file."
+                )
+            )
+        self.size = found.st_size
+        if self.size < _layout.SMALLEST:
+            raise Malformed(f"{self.size} bytes are too few for a checkpoint")
+        header = self._bytes(0, _layout.HEADER_BYTES)
+        if not header.startswith(_layout.MAGIC):
+            raise Malformed("it does not begin as a checkpoint of brainopt does")
+        start = self.size - _layout.FOOTER_BYTES
+        footer = _layout.unpack_footer(self._bytes(start, _layout.FOOTER_BYTES))
+        if footer is None:
+            raise Malformed("its end is damaged or missing")
+        if (
+            footer.length != self.size
+            or footer.manifest_offset < _layout.HEADER_BYTES
+            or footer.manifest_offset + footer.manifest_bytes != start
+        ):
+            raise Malformed(f"it has {self.size} bytes and not {footer.length}")
+        self._prove_manifest(header, footer)
+
+    def _prove_manifest(self, header: bytes, footer: _layout.Footer) -> None:
+        tables = 4 * (self.size // _layout.BLOCK + _layout.MOST_RECORDS)
+        if footer.manifest_bytes > 2 * _layout.MOST_MANIFEST_TEXT + tables:
+            raise Malformed("its manifest is too long")
+        manifest = self._bytes(footer.manifest_offset, footer.manifest_bytes)
+        if _layout.digest(header, manifest) != footer.sha256:
+            raise Malformed("its header or manifest is damaged")
+        self.version = _layout.header_version(header)
+        if self.version > _layout.VERSION:
+            raise CheckpointVersionError(
+                message(
+                    f"{self.path} has format version {self.version}; brainopt "
+                    f"{__version__} reads versions up to {_layout.VERSION}.",
+                    help="install a newer brainopt.",
+                )
+            )
+        if header != _layout.pack_header(self.version) or self.version < 1:
+            raise Malformed("its header is of no known form")
+        self.manifest_offset = footer.manifest_offset
+        self.metadata, self.records = unpack(
+            memoryview(manifest), footer.manifest_offset
+        )
+        if len(self.records) != footer.records:
+            raise Malformed("its manifest has too many or too few records")
+        self._check_needs()
+
+    def _check_needs(self) -> None:
+        needs = self.metadata.get("needs", [])
+        if needs:
+            raise CheckpointVersionError(
+                message(
+                    f"{self.path} needs what brainopt {__version__} with format "
+                    f"version {_layout.VERSION} has not:",
+                    [str(need)[:80] for need in needs]
+                    if isinstance(needs, list)
+                    else [],
+                    "install a newer brainopt.",
+                )
+            )
+
+    def _refusal(self, error: OSError) -> CheckpointError:
+        refusal = CheckpointIOError(
+            message(f"{self.path} could not be read: {error.strerror or error}.")
+        )
+        refusal.errno, refusal.filename = error.errno, self.path
+        return refusal
+
+    def _bytes(self, offset: int, nbytes: int) -> bytes:
+        data = bytearray(nbytes)
+        self._fill([memoryview(data)], offset)
+        return bytes(data)
+
+    def _fill(self, buffers: list[memoryview], offset: int) -> None:
+        while buffers:
+            count = fs.read_at(self._fd, buffers, offset)
+            if count <= 0:
+                raise Malformed("it ended while it was read")
+            offset += count
+            while buffers and count >= len(buffers[0]):
+                count -= len(buffers.pop(0))
+            if count:
+                buffers[0] = buffers[0][count:]
+
+    def _allocate(self, record: Record) -> np.ndarray:
+        if record.kind in ("array", "scalar"):
+            return np.empty(record.shape, little_dtype(record.dtype))
+        if record.kind == "key":
+            return np.empty(record.shape, "<u4")
+        return np.empty(record.nbytes, np.uint8)
+
+    def _pieces(self, wanted: Iterable[int]) -> Iterator[tuple[_Piece, int]]:
+        position, chosen = _layout.HEADER_BYTES, set(wanted)
+        for index, record in enumerate(self.records):
+            done = 0
+            for segment in _layout.segments(position, record.nbytes):
+                position = segment.offset + segment.nbytes
+                if index not in chosen:
+                    continue
+                for start in range(0, segment.nbytes, _CHUNK):
+                    size = min(_CHUNK, segment.nbytes - start)
+                    head = b"" if start else segment.head
+                    piece = _Piece(
+                        index, done + start, head, segment.offset + start, size
+                    )
+                    yield piece, done + start
+                done += segment.nbytes
+
+    def _run(self, total: int, work: Iterable[tuple]) -> None:
+        try:
+            if total < _THREADED:
+                for piece, into in work:
+                    self._read_piece(piece, into)
+                return
+            with ThreadPoolExecutor(_THREADS, "brainopt-read") as pool:
+                for _ in pool.map(lambda pair: self._read_piece(*pair), work):
+                    pass
+        except OSError as error:
+            raise self._refusal(error) from error
+        except Malformed as reason:
+            raise self.damaged(str(reason)) from None
+
+    def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
+        if isinstance(into, threading.local):
+            into.__dict__.setdefault("buffer", bytearray(_CHUNK))
+            into = memoryview(into.buffer)[: piece.nbytes]
+        head = bytearray(len(piece.head))
+        buffers = [memoryview(head), into] if head else [into]
+        self._fill(buffers, piece.offset - len(head))
+        record = self.records[piece.record]
+        # Blocks start anew in each segment, and a segment is a whole number of them.
+        first = 4 * (piece.start // _layout.BLOCK)
+        expected = record.checksums[first : first + 4 * _layout.block_count(len(into))]
+        if head != piece.head or _layout.block_checksums(into) != expected:
+            raise Malformed(f"the bytes of {record.key!r} are damaged")
+        if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
+            raise Malformed(f"{record.key!r} has truth values beyond 0 and 1")
+
+
+def _bytes_of(array: Any) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8))

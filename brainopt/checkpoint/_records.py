@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records of a manifest: one small MessagePack array for each knot of the tree.
+
+A tree is written in preorder: a container, then its children. A record is framed by
+its length, so that a reader never hands more than 16 KiB to the parser, and is
+followed by the table of its checksums where it has payload.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import msgpack
+
+from . import _layout
+from ._dtypes import ITEMSIZE
+
+CONTAINERS = ("dict", "list", "tuple", "node")
+ARRAYS = ("array", "scalar", "key")
+LONG = ("long str", "long bytes", "long int")
+KEY_IMPLS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}
+
+_FRAME = struct.Struct(">BI")
+_INLINE = {"bool": (bool,), "int": (int, bytes), "float": (float,), "str": (str,)}
+_INLINE["bytes"] = (bytes,)
+_KEY_TYPES = (str, int, float, bool, bytes, type(None))
+
+
+class Malformed(Exception):
+    """Bytes that no brainopt wrote; the reader adds the name of the file."""
+
+
+class Record(NamedTuple):
+    """One knot of the tree: a container, a plain value, or an array.
+
+    ``key`` is the name under which its parent dict holds it. ``nbytes``, ``offset``
+    and ``checksums`` tell where its payload stands, if it has any.
+    """
+
+    key: Any
+    kind: str
+    count: int = 0
+    value: Any = None
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    nbytes: int = 0
+    offset: int = 0
+    checksums: bytes = b""
+
+    @property
+    def has_payload(self) -> bool:
+        """Whether a table of checksums follows the record in the manifest."""
+        return self.kind in ARRAYS or self.kind in LONG
+
+
+def pack(record: Record) -> bytes:
+    """Write one record with its frame, and the table of its checksums."""
+    kind = record.kind
+    fields: list[Any] = [record.key, kind]
+    if kind in CONTAINERS:
+        fields.append(record.count)
+    elif kind in ARRAYS:
+        fields += [record.dtype, list(record.shape), record.offset]
+    elif kind in LONG:
+        fields += [record.nbytes, record.offset]
+    elif kind == "complex":
+        fields += [record.value.real, record.value.imag]
+    elif kind != "none":
+        fields.append(record.value)
+    body = framed(fields)
+    if record.has_payload:
+        body += b"\xc6" + len(record.checksums).to_bytes(4, "big") + record.checksums
+    return body
+
+
+def framed(value: Any) -> bytes:
+    """Pack an object, with its length before it as a MessagePack uint32."""
+    body = cast(bytes, msgpack.packb(value, use_bin_type=True))
+    return _FRAME.pack(0xCE, len(body)) + body
+
+
+def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
+    """Read a manifest strictly.
+
+    Args:
+        manifest: the bytes, already proven by the sha256 of the footer.
+        limit: how many payload bytes the file can hold.
+
+    Raises:
+        Malformed: the bytes keep to the checksum but not to the grammar.
+    """
+    frames = _Frames(manifest)
+    metadata = frames.object()
+    if not isinstance(metadata, dict) or not all(type(k) is str for k in metadata):
+        raise Malformed("the manifest does not begin with a map of names")
+    records, position = [], _layout.HEADER_BYTES
+    while frames.position < len(manifest):
+        if len(records) == _layout.MOST_RECORDS:
+            raise Malformed(f"more than {_layout.MOST_RECORDS} records")
+        record = _record(frames.object(), limit)
+        if record.has_payload:
+            first = next(_layout.segments(position, record.nbytes), None)
+            if record.offset != (first.offset if first else 0):
+                raise Malformed(f"payload of {record.key!r} is not where it belongs")
+            position = _layout.end_of(position, record.nbytes)
+            if position > limit:
+                raise Malformed("more payload is declared than the file holds")
+            count = _layout.block_count(record.nbytes)
+            record = record._replace(checksums=frames.table(4 * count))
+        records.append(record)
+    if position != limit:
+        raise Malformed("the payload does not end where the manifest begins")
+    if frames.text > _layout.MOST_MANIFEST_TEXT:
+        raise Malformed("the records of the manifest are too long")
+    if sum(r.nbytes for r in records if r.kind == "long str") > _layout.MOST_TEXT:
+        raise Malformed("the texts are too long")
+    return metadata, records
+
+
+class _Frames:
+    """A walk over the framed objects of a manifest."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.position = 0
+        self.text = 0
+
+    def object(self) -> Any:
+        """Parse the next framed object, which is short."""
+        body = self._take(0xCE)
+        self.text += len(body)
+        if len(body) > _layout.MOST_RECORD_BYTES:
+            raise Malformed("a record is too long")
+        try:
+            return msgpack.unpackb(
+                body, raw=False, strict_map_key=True, max_ext_len=0, use_list=True
+            )
+        except (
+            ValueError,
+            TypeError,
+            msgpack.UnpackException,
+            RecursionError,
+        ) as error:
+            raise Malformed(f"a record is not MessagePack ({error})") from None
+
+    def table(self, nbytes: int) -> bytes:
+        """Take the checksums that follow a record."""
+        body = self._take(0xC6)
+        if len(body) != nbytes:
+            raise Malformed("a table of checksums has the wrong length")
+        return bytes(body)
+
+    def _take(self, marker: int) -> memoryview:
+        start = self.position + _FRAME.size
+        if start > len(self.data):
+            raise Malformed("the manifest ends within a record")
+        found, length = _FRAME.unpack(self.data[self.position : start])
+        if found != marker or start + length > len(self.data):
+            raise Malformed("the manifest ends within a record")
+        self.position = start + length
+        return self.data[start : self.position]
+
+
+def _record(fields: Any, limit: int) -> Record:
+    if type(fields) is not list or len(fields) < 2:
+        raise Malformed("a record is not an array of key, kind, …")
+    key, kind, *rest = fields
+    if type(key) not in _KEY_TYPES or key != key:
+        raise Malformed("the key of a record is of no allowed type")
+    types = [type(item) for item in rest]
+    if kind in CONTAINERS and types == [int] and 0 <= rest[0] <= _layout.MOST_RECORDS:
+        return Record(key, kind, count=rest[0])
+    if kind in ARRAYS and types == [str, list, int]:
+        return _array(key, kind, *rest, limit=limit)
+    if kind in LONG and types == [int, int] and 0 <= rest[0] <= limit:
+        return Record(key, kind, nbytes=rest[0], offset=rest[1])
+    if kind == "complex" and types == [float, float]:
+        return Record(key, kind, value=complex(*rest))
+    if kind == "none" and not rest:
+        return Record(key, kind)
+    if type(kind) is str and len(rest) == 1 and types[0] in _INLINE.get(kind, ()):
+        return Record(key, kind, value=rest[0])
+    raise Malformed(f"the record of {key!r} is of no known form")
+
+
+def _array(
+    key: Any, kind: str, name: str, shape: list, offset: int, limit: int
+) -> Record:
+    allowed = KEY_IMPLS if kind == "key" else ITEMSIZE
+    if name not in allowed:
+        raise Malformed(f"{key!r} has the unknown dtype {name[:40]!r}")
+    if len(shape) > _layout.MOST_NDIM or any(
+        type(n) is not int or n < 0 for n in shape
+    ):
+        raise Malformed(f"{key!r} has an impossible shape")
+    if kind == "key" and shape[-1:] != [KEY_IMPLS[name]]:
+        raise Malformed(f"{key!r} has an impossible shape for a PRNG key")
+    if kind == "scalar" and shape:
+        raise Malformed(f"the scalar {key!r} has a shape")
+    itemsize = 4 if kind == "key" else ITEMSIZE[name]
+    nbytes = math.prod(shape) * itemsize
+    if nbytes > limit or math.prod(n for n in shape if n) * itemsize >= 1 << 63:
+        raise Malformed(f"{key!r} is larger than the file")
+    return Record(key, kind, 0, None, name, tuple(shape), nbytes, offset)
+
+
+def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
+    """Yield each record with its path, the keys and indices from the root to it.
+
+    Raises:
+        Malformed: the records do not make one tree, or a dict has a key twice.
+    """
+    stack: list[list] = [[(), "root", 1, 0, set()]]
+    for record in records:
+        while stack and stack[-1][3] == stack[-1][2]:
+            stack.pop()
+        if not stack:
+            raise Malformed("there are records after the end of the tree")
+        path, parent, _, index, seen = stack[-1]
+        stack[-1][3] += 1
+        if parent in ("dict", "node"):
+            if record.key in seen:
+                raise Malformed(f"the key {record.key!r} stands twice in one dict")
+            seen.add(record.key)
+            own = (*path, record.key)
+        elif record.key is not None:
+            raise Malformed(f"the key {record.key!r} stands in a {parent}")
+        else:
+            own = path if parent == "root" else (*path, index)
+        _check_node(parent, record, index)
+        if record.kind in CONTAINERS:
+            if len(stack) > _layout.MOST_DEPTH:
+                raise Malformed(f"the tree is deeper than {_layout.MOST_DEPTH}")
+            if record.kind == "node" and record.count != 2:
+                raise Malformed("a node holds something else than meta and state")
+            stack.append([own, record.kind, record.count, 0, set()])
+        yield own, record
+    while stack and stack[-1][3] == stack[-1][2]:
+        stack.pop()
+    if stack:
+        raise Malformed("the tree has fewer records than it declares")
+
+
+def _check_node(parent: str, record: Record, index: int) -> None:
+    if parent != "node":
+        return
+    if record.key != ("meta", "state")[index] or record.kind != "dict":
+        raise Malformed("a node holds something else than meta and state")

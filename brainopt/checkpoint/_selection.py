@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which paths of a file a restore takes, and under which names."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+Globs = str | Sequence[str] | None
+Rename = Mapping[str, str] | Sequence[tuple[str, str]] | Callable[[str], str] | None
+
+
+class Selection:
+    """The choice made by ``only``, ``skip`` and ``rename``.
+
+    Args:
+        only: globs; a path must match one of them. None takes all.
+        skip: globs; a path must match none of them.
+        rename: a dict of old to new names, where a name stands for everything below
+            it; or pairs of a regular expression and its replacement, applied in
+            order; or a function from path to path.
+    """
+
+    def __init__(self, only: Globs, skip: Globs, rename: Rename) -> None:
+        self.only = _globs(only)
+        self.skip = _globs(skip) or []
+        self.filters = self.only is not None or bool(self.skip)
+        self._rename = _renamer(rename)
+
+    def takes(self, path: str) -> bool:
+        """Whether the path, by its name in the target, takes part."""
+        if self.only is not None and not _any_matches(self.only, path):
+            return False
+        return not _any_matches(self.skip, path)
+
+    def renamed(self, path: str) -> str:
+        """The name in the target of a path in the file."""
+        return self._rename(path)
+
+
+def _globs(globs: Globs) -> list[str] | None:
+    if globs is None:
+        return None
+    return [globs] if isinstance(globs, str) else list(globs)
+
+
+def _any_matches(globs: list[str], path: str) -> bool:
+    return any(
+        fnmatchcase(path, glob) or fnmatchcase(path, f"{glob}.*") for glob in globs
+    )
+
+
+def _renamer(rename: Rename) -> Callable[[str], str]:
+    if rename is None:
+        return lambda path: path
+    if callable(rename):
+        return rename
+    if isinstance(rename, Mapping):
+        table = dict(rename)
+        return lambda path: _by_table(table, path)
+    pairs = [(re.compile(pattern), text) for pattern, text in rename]
+
+    def by_pattern(path: str) -> str:
+        for pattern, text in pairs:
+            path = pattern.sub(text, path)
+        return path
+
+    return by_pattern
+
+
+def _by_table(table: Mapping[str, str], path: str) -> str:
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        new = table.get(".".join(parts[:end]))
+        if new is not None:
+            return ".".join([part for part in (new, *parts[end:]) if part])
+    return path

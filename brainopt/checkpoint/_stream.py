@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot as a stream of bytes, with its checksums taken beside the writing."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from . import _layout
+from ._records import Record, framed, pack
+from ._snapshot import Snapshot
+from ._write import write_all
+
+_CHUNK = 4 * _layout.BLOCK
+_THREADED = 4 * _CHUNK
+
+
+class Stream:
+    """A descriptor that is written once from front to back.
+
+    Short pieces are gathered; long ones go to the system as they are, in chunks, while
+    a helper thread takes the checksums of the chunk before.
+
+    Args:
+        fd: where the bytes go.
+        pool: the helper thread, or None to take checksums in line.
+    """
+
+    def __init__(self, fd: int, pool: ThreadPoolExecutor | None) -> None:
+        self.fd = fd
+        self.position = 0
+        self._pool = pool
+        self._gathered = bytearray()
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Append a short piece."""
+        self._gathered += data
+        self.position += len(data)
+        if len(self._gathered) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was gathered to the system."""
+        write_all(self.fd, self._gathered)
+        self._gathered = bytearray()
+
+    def put_array(self, data: memoryview, shared: bool) -> tuple[int, bytes]:
+        """Append an array with the padding and heads before it.
+
+        Args:
+            data: the bytes of the array.
+            shared: whether somebody may write into them meanwhile. Then each chunk
+                is copied first, so that checksum and file see the same bytes.
+
+        Returns:
+            Where the array begins, and its checksums.
+        """
+        first, checksums, done = 0, [], 0
+        for segment in _layout.segments(self.position, len(data)):
+            first = first or segment.offset
+            self.put(segment.head)
+            piece = data[done : done + segment.nbytes]
+            done += segment.nbytes
+            if len(piece) < _layout.BLOCK:
+                own = memoryview(bytes(piece)) if shared else piece
+                checksums.append(_layout.block_checksums(own))
+                self.put(own)
+            else:
+                checksums += self._put_long(piece, shared)
+        return first, b"".join(checksums)
+
+    def _put_long(self, piece: memoryview, shared: bool) -> list[bytes]:
+        self.flush()
+        running: deque[Future[bytes]] = deque()
+        checksums = []
+        for start in range(0, len(piece), _CHUNK):
+            chunk = piece[start : start + _CHUNK]
+            if shared:
+                chunk = memoryview(bytes(chunk))
+            if self._pool is None:
+                checksums.append(_layout.block_checksums(chunk))
+            else:
+                running.append(self._pool.submit(_layout.block_checksums, chunk))
+            write_all(self.fd, chunk)
+            if len(running) > 2:
+                checksums.append(running.popleft().result())
+        self.position += len(piece)
+        return checksums + [future.result() for future in running]
+
+
+def write_snapshot(
+    fd: int, snapshot: Snapshot, extra: dict[str, Any] | None = None
+) -> None:
+    """Write header, payload, manifest and footer of a checkpoint.
+
+    Args:
+        fd: an empty file.
+        snapshot: what to write.
+        extra: optional entries of the metadata map.
+    """
+    if snapshot.nbytes < _THREADED:
+        _write(Stream(fd, None), snapshot, extra or {})
+        return
+    with ThreadPoolExecutor(1, "brainopt-checksum") as pool:
+        _write(Stream(fd, pool), snapshot, extra or {})
+
+
+def _write(stream: Stream, snapshot: Snapshot, extra: dict[str, Any]) -> None:
+    header = _layout.pack_header()
+    stream.put(header)
+    written: list[Record] = []
+    for record, leaf in snapshot.items:
+        if leaf is not None:
+            offset, checksums = stream.put_array(*leaf.host())
+            record = leaf.record(record.key, offset, checksums)
+        written.append(record)
+    metadata = framed({**snapshot.metadata(), **extra})
+    start = stream.position
+    manifest = metadata + b"".join(map(pack, written))
+    stream.put(manifest)
+    stream.put(
+        _layout.pack_footer(
+            _layout.Footer(
+                stream.position + _layout.FOOTER_BYTES,
+                start,
+                len(manifest),
+                len(written),
+                _layout.digest(header, manifest),
+            )
+        )
+    )
+    stream.flush()
