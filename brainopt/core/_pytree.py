@@ -18,23 +18,18 @@ from ._variable import Variable
 class _Hole:
     """The place of a Variable in a skeleton."""
 
-    __slots__ = ("batch_axis", "axis_names", "cls", "index")  # noqa: RUF023
+    __slots__ = ("cls", "index", "static")
 
     def __init__(self, index: int, variable: Variable):
         self.index = index
         self.cls = type(variable)
-        self.batch_axis = variable.batch_axis
-        self.axis_names = variable.axis_names
+        self.static = variable._static()
 
     def key(self):
-        return self.index, self.cls, self.batch_axis, self.axis_names
+        return self.index, self.cls, self.static
 
     def fill(self, value: Any) -> Variable:
-        new = self.cls.__new__(self.cls)
-        new._name = None
-        new.batch_axis, new.axis_names = self.batch_axis, self.axis_names
-        new._begin(value)
-        return new
+        return self.cls._from_static(self.static, value)
 
 
 class _Link:

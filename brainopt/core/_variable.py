@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -17,19 +17,14 @@ from ._value import check_axis_names, check_batch_axis, describe, fit, initial
 
 def _register(cls: type[Variable]) -> None:
     def flatten(variable):
-        return (variable.value,), (variable.batch_axis, variable.axis_names)
+        return (variable.value,), variable._static()
 
     def flatten_with_keys(variable):
         children, aux = flatten(variable)
         return ((jax.tree_util.GetAttrKey("value"), children[0]),), aux
 
     def unflatten(aux, children):
-        # JAX unflattens with placeholders too, so nothing is checked here.
-        new = cls.__new__(cls)
-        new._name = None
-        new.batch_axis, new.axis_names = aux
-        new._begin(children[0])
-        return new
+        return cls._from_static(aux, children[0])
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
@@ -90,6 +85,22 @@ class Variable(Slot, ArrayLike):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         _register(cls)
+
+    _fields: ClassVar[tuple[str, ...]] = ("batch_axis", "axis_names")
+    """Slots that describe the value: hashable, and kept by copies and pytrees."""
+
+    def _static(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field) for field in self._fields)
+
+    @classmethod
+    def _from_static(cls, static: tuple[Any, ...], value: Any) -> Self:
+        # JAX unflattens with placeholders too, so nothing is checked here.
+        new = cls.__new__(cls)
+        new._name = None
+        for field, item in zip(cls._fields, static, strict=True):
+            setattr(new, field, item)
+        new._begin(value)
+        return new
 
     def _begin(self, value: Any) -> None:
         now = current_trace()
@@ -168,15 +179,14 @@ class Variable(Slot, ArrayLike):
         return {
             "value": self.value,
             "name": self._name,
-            "batch_axis": self.batch_axis,
-            "axis_names": self.axis_names,
+            "static": self._static(),
             "extra": getattr(self, "__dict__", {}),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._name = state["name"]
-        self.batch_axis = state["batch_axis"]
-        self.axis_names = state["axis_names"]
+        for field, item in zip(self._fields, state["static"], strict=True):
+            setattr(self, field, item)
         for key, value in state["extra"].items():
             object.__setattr__(self, key, value)
         self._begin(state["value"])
