@@ -3,6 +3,7 @@
 
 from . import checkpoint as checkpoint
 from . import errors as errors
+from . import optim as optim
 from ._version import __version__ as __version__
 from .core import Host as Host
 from .core import Node as Node

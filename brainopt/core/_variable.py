@@ -111,6 +111,20 @@ class Variable(Slot, ArrayLike):
         else:
             self._store(value)
 
+    @classmethod
+    def outside(cls, value: Any, name: str | None = None) -> Self:
+        """Return a Variable that outlives the trace that is running now.
+
+        Args:
+            value: a concrete array; no tracer.
+            name: a display name.
+        """
+        new = cls.__new__(cls)
+        new._name, new._birth = name, None
+        new.batch_axis = new.axis_names = None
+        new._store(value)
+        return new
+
     def _committed(self) -> Any:
         return self._value
 

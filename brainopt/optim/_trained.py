@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The variables an optimizer looks at, and gradients matched to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._compat import is_eager
+from ..core import Node, VarCollector, Variable
+from ..core._trace import read
+from ..core._walk import join, train_vars_of
+from ..errors import GradientError, PathError, VariableError, message
+
+_HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
+
+
+class Trained(Node):
+    """Variables by structural path, each once, and the keys users call them by.
+
+    Attributes:
+        variables: ``{path: Variable}``.
+        paths: the path for each key that gradients may use.
+    """
+
+    def __init__(self):
+        self.variables: dict[str, Variable] = {}
+        self.paths: dict[str, str] = {}
+
+    def add(self, source: Any) -> list[str]:
+        """Take in what `train_vars_of` finds; return the paths that are new.
+
+        Raises:
+            PathError: two different Variables stand under one path.
+            VariableError: a Variable is not of a floating or complex dtype.
+        """
+        found = train_vars_of(source)
+        known = {variable: path for path, variable in self.variables.items()}
+        new: dict[str, Variable] = {}
+        keys: dict[str, str] = {}
+        clashes = []
+        for key, variable in found.items():
+            path = known.setdefault(variable, found.paths.get(variable, key))
+            held = self.variables.get(path, new.get(path, variable))
+            if held is not variable:
+                clashes.append(f"{path}: {held.label} and {variable.label}")
+            if path not in self.variables:
+                new[path] = variable
+            keys[key] = keys[path] = path
+        if clashes:
+            raise PathError(
+                message(
+                    "Two different Variables under one path:",
+                    clashes,
+                    "give parts names of their own: train_vars={'a': a, 'b': b}.",
+                )
+            )
+        _check_dtypes(new)
+        self.variables |= new
+        self.paths |= keys
+        return list(new)
+
+    def collector(self) -> VarCollector:
+        """Return the variables by path."""
+        return VarCollector(self.variables.items())
+
+    def values(self) -> dict[str, Any]:
+        """Return ``{path: value}``."""
+        return {path: read(variable) for path, variable in self.variables.items()}
+
+    def match(self, grads: Any, owner: str) -> dict[str, Any]:
+        """Return ``{path: gradient}``, checked against the variables.
+
+        Args:
+            grads: a dict by path or by the key a variable was registered with; a list
+                in the order of a registered list; or one gradient for one variable.
+                ``None`` stands for "skip this variable".
+            owner: the optimizer, for errors.
+
+        Raises:
+            GradientError: listing every name, shape and dtype that does not fit.
+        """
+        flat = dict(_flatten(grads, self))
+        problems = [f"unexpected: {key}" for key in flat if key not in self.paths]
+        given: dict[str, Any] = {}
+        for key, gradient in flat.items():
+            if key in self.paths:
+                given.setdefault(self.paths[key], gradient)
+        matched: dict[str, Any] = {}
+        for path, variable in self.variables.items():
+            if path not in given:
+                problems.append(f"missing: {path}")
+                continue
+            matched[path], unfit = _fit(given[path], read(variable), path)
+            problems += unfit
+        if problems:
+            raise GradientError(
+                message(
+                    f"The gradients do not fit the variables of this {owner}:",
+                    problems,
+                    _HELP,
+                )
+            )
+        return matched
+
+
+def _check_dtypes(variables: dict[str, Variable]) -> None:
+    unfit = [
+        f"{path}: {leaf.dtype}"
+        for path, variable in variables.items()
+        for leaf in jax.tree.leaves(read(variable))
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    if unfit:
+        raise VariableError(
+            message(
+                "Only Variables of a floating or complex dtype can be trained:", unfit
+            )
+        )
+
+
+def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
+    if isinstance(grads, dict):
+        items = []
+        for key, value in grads.items():
+            if isinstance(value, dict) and key not in trained.paths:
+                items += [(join(str(key), k), v) for k, v in _flatten(value, trained)]
+            else:
+                items.append((str(key), value))
+        return items
+    if isinstance(grads, list | tuple):
+        return [(str(i), value) for i, value in enumerate(grads)]
+    if len(trained.variables) == 1:
+        return [(next(iter(trained.variables)), grads)]
+    raise GradientError(
+        message(
+            f"Gradients for {len(trained.variables)} variables came as one "
+            f"{type(grads).__name__}.",
+            help="give a dict {path: gradient}, as `bo.grad` returns it.",
+        )
+    )
+
+
+def _fit(gradient: Any, value: Any, path: str) -> tuple[Any, list[str]]:
+    leaves, tree = jax.tree_util.tree_flatten_with_path(value)
+    if gradient is None:
+        return jax.tree.unflatten(tree, [None] * len(leaves)), []
+    parts, structure = jax.tree.flatten(gradient, is_leaf=lambda x: x is None)
+    if structure != tree:
+        return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
+    problems = []
+    for i, ((keys, leaf), part) in enumerate(zip(leaves, parts, strict=True)):
+        name = join(path, jax.tree_util.keystr(keys, simple=True, separator="."))
+        if part is None:
+            continue
+        problem = _misfit(part, leaf)
+        if problem:
+            problems.append(f"{name}: {problem}")
+        elif not isinstance(part, jax.Array):
+            parts[i] = jnp.asarray(part)
+    return jax.tree.unflatten(tree, parts), problems
+
+
+def _misfit(part: Any, leaf: Any) -> str:
+    if not isinstance(part, jax.Array | np.ndarray | np.generic | float):
+        return f"a {type(part).__name__} is no gradient"
+    if isinstance(part, jax.core.Tracer) and is_eager():
+        return "a tracer of a transform that has ended"
+    if np.shape(part) != leaf.shape:
+        return (
+            f"gradient of shape {np.shape(part)} for a variable of shape {leaf.shape}"
+        )
+    kind = jnp.complexfloating if _is_complex(leaf) else jnp.floating
+    if not jnp.issubdtype(jnp.result_type(part), kind):
+        return f"gradient of dtype {jnp.result_type(part)} for a {leaf.dtype} variable"
+    return ""
+
+
+def _is_complex(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
