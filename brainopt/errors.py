@@ -85,7 +85,10 @@ class CheckpointMismatchError(CheckpointError):
 
 
 class CheckpointIOError(CheckpointError, OSError):
-    """A file operation that the operating system refused."""
+    """A file operation that the operating system refused; ``errno`` says how."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 _MOST = 20

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: files that are complete or were never there."""
 
+from ._async import AsyncSaver as AsyncSaver
 from ._doors import inspect as inspect
 from ._doors import load as load
 from ._doors import restore as restore
@@ -8,5 +9,6 @@ from ._doors import save as save
 from ._doors import verify as verify
 from ._inspect import Entry as Entry
 from ._inspect import Inspection as Inspection
+from ._manager import Manager as Manager
 from ._protocol import Staged as Staged
 from ._protocol import Stateful as Stateful

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._paths import is_meta, public
 from ._read import Reader
 from ._records import ARRAYS, CONTAINERS
 from ._tree import SavedNode, build, value_of
@@ -80,12 +81,12 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
         for where, record in reader.walk():
             if record.kind == "node":
                 inside.add(where)
-            elif record.kind not in CONTAINERS and not _of_meta(where, inside):
+            elif record.kind not in CONTAINERS and not is_meta(where, inside):
                 shape = record.shape[:-1] if record.kind == "key" else record.shape
                 plain = None if record.has_payload else value_of(record, None)
                 entries.append(
                     Entry(
-                        _public(where, inside),
+                        public(where, inside),
                         record.kind,
                         record.dtype if record.kind in ARRAYS else "",
                         shape,
@@ -115,15 +116,6 @@ def _shown(value: Any) -> str:
         return f"({value.bit_length()} bits)"  # Python refuses to print huge ones
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _of_meta(where: tuple, inside: set[tuple]) -> bool:
-    return any(where[:n] in inside and where[n] == "meta" for n in range(len(where)))
-
-
-def _public(where: tuple, inside: set[tuple]) -> str:
-    kept = [part for n, part in enumerate(where) if where[:n] not in inside]
-    return ".".join(map(str, kept))
 
 
 def _metas(reader: Reader) -> list[dict[str, Any]]:

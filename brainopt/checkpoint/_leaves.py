@@ -27,6 +27,7 @@ class ArrayLeaf:
         self.value = value
         self.kind = "scalar" if isinstance(value, np.generic) else "array"
         self.dtype = ""
+        self._parts: list[tuple[Any, np.ndarray]] = []
         if isinstance(value, jax.Array):
             self._take_jax(value)
         else:
@@ -58,8 +59,20 @@ class ArrayLeaf:
             raise Unstorable(f"an array of {value.ndim} dimensions; 32 can be stored")
 
     def own(self) -> None:
-        """Copy memory that somebody may write into while the save goes on."""
-        if isinstance(self.value, np.ndarray):
+        """Make the leaf safe from whatever happens to the array from now on.
+
+        NumPy memory is copied. Of arrays on CPU devices a view is taken, which no
+        donation can take away. Arrays on other devices are held by reference: they
+        cannot change, and `settle` refuses those that were donated meanwhile.
+
+        Raises:
+            Unstorable: the array was deleted, or its computation failed.
+        """
+        if isinstance(self.value, jax.Array):
+            if all(device.platform == "cpu" for device in self.value.devices()):
+                self.settle()
+                self._parts = _parts(self.value)
+        else:
             self.value = self.value.copy()
 
     def settle(self) -> None:
@@ -68,7 +81,7 @@ class ArrayLeaf:
         Raises:
             Unstorable: the array was deleted, or its computation failed.
         """
-        if isinstance(self.value, jax.Array):
+        if isinstance(self.value, jax.Array) and not self._parts:
             try:
                 jax.block_until_ready(self.value)
             except Exception as error:  # XLA raises what its callbacks raised
@@ -84,7 +97,7 @@ class ArrayLeaf:
         array: Any = self.value
         shared = not isinstance(array, jax.Array)
         if isinstance(array, jax.Array):
-            array = _fetch(array)
+            array = _joined(array, self._parts or _parts(array))
         if self.dtype.endswith(BIG) or (self.kind != "key" and not _is_little(array)):
             array, shared = array.astype(array.dtype.newbyteorder("<")), False
         if not array.flags.c_contiguous:
@@ -142,13 +155,22 @@ def _is_little(array: np.ndarray) -> bool:
     return array.dtype == array.dtype.newbyteorder("<")
 
 
-def _fetch(value: jax.Array) -> np.ndarray:
+def _parts(value: jax.Array) -> list[tuple[Any, np.ndarray]]:
     # np.asarray(value) would cache the host copy in `value` for as long as it lives.
     # A shard is a new object each time, and takes its copy with it.
     if value.is_fully_replicated:
-        return np.asarray(value.addressable_data(0))
+        return [(..., np.asarray(value.addressable_data(0)))]
+    return [
+        (shard.index, np.asarray(shard.data))
+        for shard in value.addressable_shards
+        if shard.replica_id == 0
+    ]
+
+
+def _joined(value: jax.Array, parts: list[tuple[Any, np.ndarray]]) -> np.ndarray:
+    if len(parts) == 1 and parts[0][1].shape == value.shape:
+        return parts[0][1]
     whole = np.empty(value.shape, value.dtype)
-    for shard in value.addressable_shards:
-        if shard.replica_id == 0:
-            whole[shard.index] = np.asarray(shard.data)
+    for index, part in parts:
+        whole[index] = part
     return whole

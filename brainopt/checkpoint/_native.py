@@ -12,13 +12,25 @@ from ._write import replace_file
 
 
 def save_snapshot(
-    path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    verify: bool = False,
+    extra: dict[str, Any] | None = None,
+    helper: bool = True,
 ) -> None:
-    """Write a snapshot in the place of whatever file has that name."""
+    """Write a snapshot in the place of whatever file has that name.
+
+    Args:
+        path: the file.
+        snapshot: what to write.
+        verify: read the new file back before it takes the name.
+        extra: optional entries of the metadata map.
+        helper: whether a second thread may take checksums.
+    """
     snapshot.settle()
     replace_file(
         path,
-        lambda fd: write_snapshot(fd, snapshot),
+        lambda fd: write_snapshot(fd, snapshot, extra, helper),
         verify_file if verify else None,
     )
 

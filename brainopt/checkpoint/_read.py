@@ -119,12 +119,11 @@ class Reader:
         """
         wanted = sorted(wanted)
         arrays = {index: self._allocate(self.records[index]) for index in wanted}
-        views = {index: _bytes_of(array) for index, array in arrays.items()}
         total = sum(self.records[index].nbytes for index in wanted)
         self._run(
             total,
             (
-                (piece, views[piece.record][start : start + piece.nbytes])
+                (piece, _bytes_of(arrays[piece.record])[start : start + piece.nbytes])
                 for piece, start in self._pieces(wanted)
             ),
         )

@@ -2,7 +2,7 @@
 """A tree taken apart at one instant, and everything in it that cannot be stored."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from .._version import __version__
 from ..errors import CheckpointError, message
 from . import _layout
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable
+from ._paths import dotted
 from ._protocol import Stateful
 from ._records import Record
 
@@ -46,9 +47,7 @@ class Snapshot:
         self._refuse()
         del self._states, self._above
         if own:
-            for _, leaf in self.items:
-                if leaf is not None:
-                    leaf.own()
+            self._each("own")
 
     @property
     def nbytes(self) -> int:
@@ -61,10 +60,13 @@ class Snapshot:
         Raises:
             CheckpointError: an array was deleted, or failed while it was computed.
         """
+        self._each("settle")
+
+    def _each(self, act: Literal["own", "settle"]) -> None:
         for path, (_, leaf) in zip(self.paths, self.items, strict=True):
             try:
                 if leaf is not None:
-                    leaf.settle()
+                    getattr(leaf, act)()
             except Unstorable as reason:
                 self._wrong.append(f"{dotted(path)}: {reason}")
         self._refuse()
@@ -268,8 +270,3 @@ def _equal(one: Any, two: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
         return one.tobytes() == two.tobytes() and one.dtype == two.dtype
     return type(one) is type(two) and bool(one == two)
-
-
-def dotted(path: tuple) -> str:
-    """Write a path as users do: ``net.layers.0.W``."""
-    return ".".join(str(part) for part in path) or "the value itself"

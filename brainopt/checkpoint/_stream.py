@@ -88,7 +88,10 @@ class Stream:
 
 
 def write_snapshot(
-    fd: int, snapshot: Snapshot, extra: dict[str, Any] | None = None
+    fd: int,
+    snapshot: Snapshot,
+    extra: dict[str, Any] | None = None,
+    helper: bool = True,
 ) -> None:
     """Write header, payload, manifest and footer of a checkpoint.
 
@@ -96,8 +99,9 @@ def write_snapshot(
         fd: an empty file.
         snapshot: what to write.
         extra: optional entries of the metadata map.
+        helper: whether a second thread may take the checksums of a large snapshot.
     """
-    if snapshot.nbytes < _THREADED:
+    if not helper or snapshot.nbytes < _THREADED:
         _write(Stream(fd, None), snapshot, extra or {})
         return
     with ThreadPoolExecutor(1, "brainopt-checksum") as pool:

@@ -27,6 +27,8 @@ class FakeStaged:
     def commit_with(self, *others):
         pairs = [pair for stage in (self, *others) for pair in stage.pairs]
         variables, values = zip(*pairs, strict=True)
+        # Freeing a JAX array lets other threads run: the old ones outlive the commit.
+        self.old = [variable.value for variable in variables]
         deque(map(FakeVariable.value.__set__, variables, values), 0)
 
 

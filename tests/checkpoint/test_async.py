@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saving beside the training: R13."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from brainopt import checkpoint
+from brainopt.checkpoint import _async
+from brainopt.errors import CheckpointError, CheckpointIOError
+from tests.checkpoint.fake import FakeNode
+from tests.checkpoint.trees import same
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Hold every save until the event is set."""
+    gate, real = threading.Event(), _async.save_snapshot
+
+    def held(*args, **kwargs):
+        assert gate.wait(30)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(_async, "save_snapshot", held)
+    return gate
+
+
+def test_numpy_written_meanwhile_is_saved_as_it_was(tmp_path, slow_disk):
+    array = np.zeros(1000)
+    with checkpoint.AsyncSaver() as saver:
+        saver.save(tmp_path / "f", {"a": array, "s": array[::2]})
+        array += 1
+        slow_disk.set()
+    loaded = checkpoint.load(tmp_path / "f")
+    assert same(loaded, {"a": np.zeros(1000), "s": np.zeros(500)})
+
+
+def test_arrays_donated_meanwhile_are_saved_as_they_were(tmp_path, slow_disk):
+    step = jax.jit(lambda x: x + 1, donate_argnums=0)
+    value = jnp.zeros(100_000)
+    with checkpoint.AsyncSaver() as saver:
+        saver.save(tmp_path / "f", {"a": value})
+        for _ in range(5):
+            value = step(value)
+        slow_disk.set()
+    assert (checkpoint.load(tmp_path / "f")["a"] == 0).all() and value[0] == 5
+
+
+@pytest.mark.parametrize("saves", [50, pytest.param(500, marks=pytest.mark.long)])
+def test_every_save_beside_donating_training_is_from_one_step(tmp_path, saves):
+    net, opt = FakeNode({"W": jnp.zeros(2000)}), FakeNode({"step": jnp.zeros((), int)})
+    step = jax.jit(lambda w, n: (w + 1, n + 1), donate_argnums=(0, 1))
+    stop = threading.Event()
+
+    def train():
+        staged = net.stage_state_dict({}), opt.stage_state_dict({})
+        variables = net.variables["W"], opt.variables["step"]
+        values = jnp.zeros(2000), jnp.zeros((), int)
+        while not stop.is_set():
+            values = step(*values)
+            own = [jnp.copy(value) for value in values]
+            staged[0].pairs = list(zip(variables, own, strict=True))
+            staged[0].commit_with(staged[1])
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        with checkpoint.AsyncSaver() as saver:
+            for _ in range(saves):
+                saver.save(tmp_path / "f", {"net": net, "opt": opt})
+                saver.wait()
+                loaded = checkpoint.load(tmp_path / "f")
+                assert (loaded["net"]["W"] == loaded["opt"]["step"]).all()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_one_save_is_in_flight(tmp_path, slow_disk):
+    with checkpoint.AsyncSaver() as saver:
+        saver.save(tmp_path / "f", 1)
+        threading.Timer(0.1, slow_disk.set).start()
+        saver.save(tmp_path / "f", 2)
+        assert checkpoint.load(tmp_path / "f") in (1, 2)
+    assert checkpoint.load(tmp_path / "f") == 2
+
+
+@pytest.mark.parametrize("next_call", ["save", "wait", "close"])
+def test_an_error_is_raised_by_the_next_call_and_once(tmp_path, next_call):
+    saver = checkpoint.AsyncSaver()
+    saver.save(tmp_path / "no" / "f", 1)
+    arguments = (tmp_path / "f", 2) if next_call == "save" else ()
+    with pytest.raises(CheckpointIOError, match="No such file"):
+        getattr(saver, next_call)(*arguments)
+    saver.wait()
+
+
+def test_what_cannot_be_stored_is_refused_on_the_callers_thread(tmp_path):
+    with checkpoint.AsyncSaver() as saver:
+        with pytest.raises(CheckpointError, match="bad"):
+            saver.save(tmp_path / "f", {"bad": {1}})
+
+
+def test_an_error_that_nobody_asked_for_is_printed_at_exit(tmp_path):
+    script = (
+        "import sys; from brainopt.checkpoint import AsyncSaver\n"
+        "AsyncSaver().save(sys.argv[1], 1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "no" / "f"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "saving" in done.stderr and "No such file" in done.stderr
+
+
+def test_a_save_in_flight_at_exit_is_finished(tmp_path):
+    script = (
+        "import sys, numpy as np; from brainopt.checkpoint import AsyncSaver\n"
+        "AsyncSaver().save(sys.argv[1], np.ones(1 << 20))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "f"],
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    assert checkpoint.load(tmp_path / "f").sum() == 1 << 20

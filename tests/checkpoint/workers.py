@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that write and are killed, for the tests of R5, R8 and R9.
+
+Run as a script, so that a child forks from a process without any JAX backend. Every
+file that a child writes holds one number throughout, so that half a file shows.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from brainopt import checkpoint
+from brainopt.errors import CheckpointError, CheckpointIOError
+
+warnings.filterwarnings("ignore", message=".*fork.*", category=RuntimeWarning)
+warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+
+
+def tree(number, size):
+    """A tree whose every element is ``number``."""
+    half = np.full(size // 8, number, "f4")
+    return {"a": half, "number": number, "b": half.copy()}
+
+
+def number_in(path):
+    """The one number of a file; raises where it holds two."""
+    loaded = checkpoint.load(path)
+    number = loaded["number"]
+    if not all((loaded[name] == np.float32(number)).all() for name in "ab"):
+        raise AssertionError(f"{path} mixes two states")
+    return number
+
+
+def write_for_ever(path, size, first):
+    """Save one number after the other."""
+    for number in range(first, 1 << 24):
+        checkpoint.save(path, tree(number, size))
+
+
+def forked(work, *args):
+    """Run a function in a child, and return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work(*args)
+    except BaseException as error:
+        print("child:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def kill(folder, kills, size, seed):
+    """Kill a writer at random moments; the file is always one complete state."""
+    rng, path = random.Random(seed), os.path.join(folder, "f")
+    checkpoint.save(path, tree(0, size))
+    last = most_left = 0
+    for _ in range(kills):
+        child = forked(write_for_ever, path, size, last + 1)
+        time.sleep(rng.uniform(0.001, 0.08))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        number = number_in(path)
+        assert number >= last, (seed, number, last)
+        last = number
+        most_left = max(most_left, len(os.listdir(folder)) - 1)
+    checkpoint.save(path, tree(last + 1, size))
+    left = len(os.listdir(folder)) - 1
+    print(f"kills={kills} states={last} most_left={most_left} left={left}")
+
+
+def race(folder, seconds, size):
+    """Two writers and a reader on one file; the reader never sees a mixture."""
+    path = os.path.join(folder, "f")
+    checkpoint.save(path, tree(0, size))
+    writers = [forked(write_for_ever, path, size, first) for first in (1, 1 << 20)]
+    end, reads = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        number_in(path)
+        reads += 1
+    alive = [os.waitpid(child, os.WNOHANG)[0] == 0 for child in writers]
+    for child in writers:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    checkpoint.save(path, tree(7, size))
+    left = len(os.listdir(folder)) - 1
+    print(f"reads={reads} alive={sum(alive)} final={number_in(path)} left={left}")
+
+
+def limit(folder, size):
+    """Save beyond the largest file that the system allows this process."""
+    import resource
+
+    path = os.path.join(folder, "f")
+    checkpoint.save(path, tree(1, size))
+    before = Path(path).read_bytes()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+    try:
+        checkpoint.save(path, tree(2, size))
+    except CheckpointIOError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert Path(path).read_bytes() == before
+    checkpoint.save(path, tree(3, size))
+    print(f"final={number_in(path)} left={len(os.listdir(folder)) - 1}")
+
+
+if __name__ == "__main__":
+    try:
+        act, folder, *numbers = sys.argv[1:]
+        {"kill": kill, "race": race, "limit": limit}[act](folder, *map(int, numbers))
+    except CheckpointError as error:
+        sys.exit(f"lost: {error}")
