@@ -11,6 +11,8 @@ import jax
 from ..errors import PathError, message
 from ._variable import Variable
 
+Values = dict[str, Any]
+
 
 class Collector(dict):
     """A dict ``{key: object}`` in which a key never changes its object.
@@ -117,7 +119,7 @@ class VarCollector(Collector):
 
     def __setitem__(self, key: str, value: Variable) -> None:
         if not isinstance(value, Variable):
-            raise TypeError(f"{key}: {_kind(value)} is no Variable.")
+            raise TypeError(message(f"{key}: a {_kind(value)} is no Variable."))
         super().__setitem__(key, value)
         self.paths.setdefault(value, key)
 
@@ -132,16 +134,16 @@ class VarCollector(Collector):
     def _like(self, items: Iterable[tuple[str, Any]]) -> Self:
         return type(self)(items, self.paths)
 
-    def dict(self) -> dict[str, Any]:
-        """Return ``{key: value of the Variable}``."""
-        return {key: variable.value for key, variable in self.items()}
-
     def data(self) -> list[Any]:
         """Return the values of the Variables, in order."""
         return [variable.value for variable in self.values()]
 
     def __reduce__(self):
         return type(self), (list(self.items()), self.paths)
+
+    def dict(self) -> Values:  # last: it hides the builtin from what follows
+        """Return ``{key: value of the Variable}``."""
+        return {key: variable.value for key, variable in self.items()}
 
 
 def _kind(value: Any) -> str:

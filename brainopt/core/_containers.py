@@ -1,27 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists and dicts whose items keep their identity: assigning writes the Variable."""
+"""Lists and dicts that take Variables only, or Nodes only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import jax
 
+from ..errors import PathError, message
 from ._variable import Variable
+from ._walk import is_node
 
 
-def _as_variable(value: Any) -> Variable:
-    return value if isinstance(value, Variable) else Variable(value)
+def _as_variable(item: Any) -> Variable:
+    return item if isinstance(item, Variable) else Variable(item)
 
 
-def _require(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} is no {kind.__name__}.")
-    return value
+def _as_node(item: Any) -> Any:
+    if not is_node(item):
+        raise TypeError(message(f"A {type(item).__name__} is no Node."))
+    return item
 
 
-class VarList(list):
+class _List(list):
+    """Abstract: a list that admits items of one kind, whichever way they come in."""
+
+    _admit: Any
+
+    def __init__(self, items: Iterable[Any] = ()):
+        super().__init__(map(self._admit, items))
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _register_list(cls)
+
+    def append(self, item: Any) -> Self:
+        """Add one item; returns self."""
+        super().append(self._admit(item))
+        return self
+
+    def extend(self, items: Iterable[Any]) -> Self:
+        """Add several items; returns self."""
+        super().extend(list(map(self._admit, items)))
+        return self
+
+    __iadd__ = extend
+
+    def insert(self, index: Any, item: Any) -> None:
+        """Insert one item before ``index``."""
+        super().insert(index, self._admit(item))
+
+
+class _Dict(dict):
+    """Abstract: a dict that admits items of one kind, whichever way they come in."""
+
+    def __init__(self, items: Any = (), **named: Any):
+        super().__init__()
+        self.update(items, **named)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _register_dict(cls)
+
+    def update(self, *others: Any, **named: Any) -> Self:
+        """Set the entries of mappings or iterables of pairs; returns self."""
+        for key, value in _pairs(*others, named):
+            self[key] = value
+        return self
+
+    __ior__ = update
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the item under ``key``, after setting it where there was none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+
+def _pairs(*others: Any) -> Iterator[tuple[Any, Any]]:
+    for other in others:
+        yield from other.items() if isinstance(other, Mapping) else other
+
+
+def _register_list(cls: type[_List]) -> None:
+    def unflatten(_, children):
+        new = cls.__new__(cls)
+        list.extend(new, children)
+        return new
+
+    jax.tree_util.register_pytree_node(cls, lambda x: (tuple(x), None), unflatten)
+
+
+def _register_dict(cls: type[_Dict]) -> None:
+    def unflatten(keys, children):
+        new = cls.__new__(cls)
+        for key, child in zip(keys, children, strict=True):
+            dict.__setitem__(new, key, child)
+        return new
+
+    def flatten(x):
+        return tuple(x.values()), tuple(x)
+
+    def flatten_with_keys(x):
+        return [(jax.tree_util.DictKey(k), v) for k, v in x.items()], tuple(x)
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+
+
+class VarList(_List):
     """A list of Variables; assigning to a position writes the Variable there.
 
     Args:
@@ -35,83 +122,61 @@ class VarList(list):
         [1.0, 2.0]
     """
 
-    def __init__(self, items: Iterable[Any] = ()):
-        super().__init__(map(_as_variable, items))
+    _admit = staticmethod(_as_variable)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         targets = self[index] if isinstance(index, slice) else [self[index]]
         values = list(value) if isinstance(index, slice) else [value]
         if len(targets) != len(values):
-            raise ValueError(f"{len(values)} values for {len(targets)} Variables.")
+            raise ValueError(
+                message(f"{len(values)} values for {len(targets)} Variables.")
+            )
         fitted = [v._fit(new) for v, new in zip(targets, values, strict=True)]
         for variable, new in zip(targets, fitted, strict=True):
             variable.value = new
 
-    def append(self, item: Any) -> VarList:
-        """Add one Variable (or data to make one of); returns self."""
-        super().append(_as_variable(item))
-        return self
 
-    def extend(self, items: Iterable[Any]) -> VarList:
-        """Add Variables (or data to make them of); returns self."""
-        super().extend(map(_as_variable, items))
-        return self
-
-    def insert(self, index: Any, item: Any) -> None:
-        """Insert one Variable (or data to make one of) before ``index``."""
-        super().insert(index, _as_variable(item))
-
-
-class VarDict(dict):
+class VarDict(_Dict):
     """A dict of Variables; assigning to a key that is there writes its Variable.
 
     Args:
         items: a mapping or pairs, of Variables or of data to make Variables of.
     """
 
-    def __init__(self, items: Any = (), **named: Any):
-        super().__init__()
-        self.update(items, **named)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key in self:
-            if value is not self[key]:
-                self[key].value = value
-        else:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key not in self:
             super().__setitem__(key, _as_variable(value))
-
-    def update(self, *others: Any, **named: Any) -> VarDict:
-        """Set the entries of mappings or iterables of pairs; returns self."""
-        for other in (*others, named):
-            items = other.items() if isinstance(other, Mapping) else other
-            for key, value in items:
-                self[key] = value
-        return self
+        elif value is not self[key]:
+            self[key].value = value
 
 
-def _register_list(cls: type) -> None:
-    def unflatten(_, children):
-        new = cls.__new__(cls)
-        list.extend(new, children)
-        return new
+class NodeList(_List):
+    """A list that takes Nodes only; a plain list is walked just as well."""
 
-    jax.tree_util.register_pytree_node(cls, lambda x: (tuple(x), None), unflatten)
+    _admit = staticmethod(_as_node)
 
-
-def _register_dict(cls: type) -> None:
-    def unflatten(keys, children):
-        new = cls.__new__(cls)
-        dict.update(new, zip(keys, children, strict=True))
-        return new
-
-    def flatten(x):
-        return tuple(x.values()), tuple(x)
-
-    def flatten_with_keys(x):
-        return [(jax.tree_util.DictKey(k), v) for k, v in x.items()], tuple(x)
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    def __setitem__(self, index: Any, value: Any) -> None:
+        many = isinstance(index, slice)
+        super().__setitem__(
+            index, list(map(_as_node, value)) if many else _as_node(value)
+        )
 
 
-_register_list(VarList)
-_register_dict(VarDict)
+class NodeDict(_Dict):
+    """A dict that takes Nodes only; a plain dict is walked just as well.
+
+    Args:
+        items: a mapping or pairs.
+        check_unique: refuse to replace a Node by another under its key.
+    """
+
+    check_unique = False
+
+    def __init__(self, items: Any = (), check_unique: bool = False, **named: Any):
+        self.check_unique = check_unique
+        super().__init__(items, **named)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self.check_unique and self.get(key, value) is not value:
+            raise PathError(message("Two different objects under one path:", [key]))
+        super().__setitem__(key, _as_node(value))

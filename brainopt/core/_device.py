@@ -9,12 +9,12 @@ from typing import Any
 import jax
 
 from ..errors import DeviceError, TraceContextError, message
-from . import _trace
+from . import _slot, _trace
 from ._variable import Variable
 
 Place = str | jax.Device | jax.sharding.Sharding
 
-_PLATFORMS = {"gpu": "gpu", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu", "cpu": "cpu"}
+_PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
 _EXTRAS = {"gpu": "cuda12", "cuda": "cuda12", "tpu": "tpu"}
 
 
@@ -37,8 +37,8 @@ def resolve(place: Place) -> jax.Device | jax.sharding.Sharding:
                 help="give a jax Device, a Sharding, or a string like 'cuda:0'.",
             )
         )
-    platform, _, index = place.partition(":")
-    if platform not in _PLATFORMS or (index and not index.isdigit()):
+    platform, colon, index = place.partition(":")
+    if platform not in _PLATFORMS or not (index if colon else "0").isdecimal():
         raise DeviceError(
             message(
                 f"No device is called {place!r}.",
@@ -47,7 +47,7 @@ def resolve(place: Place) -> jax.Device | jax.sharding.Sharding:
             )
         )
     try:
-        devices = jax.devices(platform)
+        devices = jax.local_devices(backend=platform)
     except RuntimeError:
         raise DeviceError(_absent(place, platform)) from None
     if int(index or 0) >= len(devices):
@@ -69,7 +69,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
     that value whole on every device of its mesh.
 
     Raises:
-        DeviceError: there is no such device.
+        DeviceError: there is no such device, or a value cannot be divided so.
         TraceContextError: called inside a transform.
     """
     target = resolve(place)
@@ -77,10 +77,16 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         raise TraceContextError(
             message("Variables cannot be moved inside a transformed function.")
         )
-    values = _trace.snapshot(variables)
-    _trace.commit(
-        variables, [jax.tree.map(lambda x: _put(x, target), v) for v in values]
-    )
+    with _slot.lock:  # a step committed in between would be undone
+        values, problems = [], []
+        for variable, value in zip(variables, _trace.snapshot(variables), strict=True):
+            try:
+                values.append(jax.tree.map(lambda x: _put(x, target), value))
+            except ValueError as error:
+                problems.append(f"{variable.label}: {str(error).splitlines()[0]}")
+        if problems:
+            raise DeviceError(message(f"These do not fit {target}:", problems))
+        _trace.commit(variables, values)
 
 
 def _put(value: jax.Array, target: Any) -> jax.Array:

@@ -32,11 +32,18 @@ def claim(owner: Any, name: str | None = None, type_: str | None = None) -> str:
         elif _owners.get(name, owner) is not owner:
             raise UniqueNameError(
                 message(
-                    f"The name {name!r} belongs to another living object.",
-                    [repr(type(_owners[name]).__name__)],
+                    f"The name {name!r} belongs to another living object:",
+                    [f"a {type(_owners[name]).__name__}"],
                     "choose another name, or leave it out: names are for display; "
                     "state dicts and files use attribute paths.",
                 )
             )
         _owners[name] = owner
         return name
+
+
+def release(owner: Any, name: str) -> None:
+    """Give a name of ``owner`` up, for others to take."""
+    with _lock:
+        if _owners.get(name) is owner:
+            del _owners[name]

@@ -54,6 +54,14 @@ class Node:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("__slots__"):
+            raise TypeError(
+                message(
+                    f"{cls.__name__} is a Node with __slots__, whose Variables nothing "
+                    "would find.",
+                    help="leave `__slots__` out.",
+                )
+            )
         _register(cls)
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -62,9 +70,13 @@ class Node:
             if value is not held:
                 held.value = value
             return
-        if isinstance(value, Variable) and value._name is None:
-            value._name = f"{type(self).__name__}.{key}"
+        self._label(value, key)
         object.__setattr__(self, key, value)
+
+    def _label(self, value: Any, key: str) -> None:
+        for path, item in _walk.children(value, key):
+            if isinstance(item, Variable) and item._name is None:
+                item._name = f"{type(self).__name__}.{path}"
 
     def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
         for key, value in list(self.__dict__.items()):
@@ -85,7 +97,10 @@ class Node:
 
     @name.setter
     def name(self, name: str) -> None:
+        old = self.__dict__.get("_name")
         self.__dict__["_name"] = _naming.claim(self, name)
+        if old not in (None, name):
+            _naming.release(self, old)
 
     def unique_name(self, name: str | None = None, type_: str | None = None) -> str:
         """Return a unique name: ``name`` itself, or ``type_`` and a count.
@@ -118,7 +133,8 @@ class Node:
     ) -> VarCollector:
         """Collect the Variables of this node and of the nodes below it.
 
-        A Variable that two paths reach stands under both; ``.unique()`` keeps one.
+        A Variable that two paths reach stands under both, and ``.unique()`` keeps the
+        first; what is below a shared node stands under the first path alone.
 
         Args:
             method: ``"relative"`` keys by path, ``"absolute"`` as BrainPy does.
@@ -138,7 +154,10 @@ class Node:
         return self.vars(method, level, include_self).subset(TrainVar)
 
     def register_implicit_vars(
-        self, *variables: Any, var_cls: type | None = None, **named: Any
+        self,
+        *variables: Any,
+        var_cls: type | tuple[type, ...] | None = None,
+        **named: Any,
     ) -> None:
         """Own Variables that are not attributes.
 
@@ -153,29 +172,29 @@ class Node:
         self._register("_implicit_vars", var_cls or Variable, "var", variables, named)
 
     def register_implicit_nodes(
-        self, *nodes: Any, node_cls: type | None = None, **named: Any
+        self, *nodes: Any, node_cls: type | tuple[type, ...] | None = None, **named: Any
     ) -> None:
-        """Own Nodes that are not attributes; arguments as in `register_implicit_vars`."""
+        """Own Nodes that are not attributes; as `register_implicit_vars`."""
         self._register("_implicit_nodes", node_cls or Node, "node", nodes, named)
 
-    def _register(self, registry: str, kind: type, stem: str, items, named) -> None:
+    def _register(self, registry: str, kind: Any, stem: str, items, named) -> None:
         held: dict[str, Any] = dict(self.__dict__.get(registry, {}))
         for key, item in _flatten(items, named):
             if not isinstance(item, kind):
+                kinds = kind if isinstance(kind, tuple) else (kind,)
+                names = " or ".join(one.__name__ for one in kinds)
                 raise TypeError(
-                    message(
-                        f"{key or 'item'}: {type(item).__name__} is no {kind.__name__}."
-                    )
+                    message(f"{key or 'item'}: a {type(item).__name__} is no {names}.")
                 )
             if key is None:
                 if any(item is other for other in held.values()):
                     continue
-                key = next(
-                    k for i in range(len(held) + 1) if (k := f"{stem}{i}") not in held
-                )
+                free = (f"{stem}{i}" for i in range(len(held) + 1))
+                key = next(name for name in free if name not in held)
             if held.get(key, item) is not item:
                 raise PathError(message("Two different objects under one path:", [key]))
             held[key] = item
+        self._label(held, "")
         self.__dict__[registry] = held
 
     def state_dict(self) -> dict[str, Any]:
@@ -214,38 +233,60 @@ class Node:
     def stage_state_dict(
         self, state_dict: dict[str, Any], *, strict: bool = True, cast: bool = False
     ) -> _state.Staged:
-        """Compare a state dict with the Variables without writing anything."""
-        return _state.stage(self, state_dict, strict=strict, cast=cast)
+        """Compare a state dict with the Variables without writing anything.
+
+        Args:
+            state_dict: ``{path: array}``.
+            strict: not used here; whoever commits judges what is missing.
+            cast: whether other dtypes of the same kind fit.
+        """
+        return _state.stage(self, state_dict, cast=cast)
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
         return {"class": type(self).__name__}
 
-    def save_states(
-        self, filename: str, variables: dict[str, Any] | None = None, **setting: Any
-    ) -> None:
-        """Save the state dict to a file; see `brainopt.checkpoint.save`.
+    def save_states(self, filename: Any, variables: Any = None, **setting: Any) -> None:
+        """Save the state to a file; see `brainopt.checkpoint.save`.
 
         Args:
-            filename: where to; the suffix chooses the format.
-            variables: a collector to save instead of all Variables.
+            filename: where to; ``.npz`` and ``.safetensors`` choose these formats, any
+                other suffix brainopt's own.
+            variables: a collector, or a dict or list of Variables, to save instead of
+                all.
             setting: options of `brainopt.checkpoint.save`.
         """
-        state = self if variables is None else VarCollector(variables).dict()
+        state = self if variables is None else _state.state_dict(variables)
         checkpoint.save(filename, state, **setting)
 
-    def load_states(self, filename: str, verbose: bool = False) -> _state.LoadResult:
+    def load_states(
+        self,
+        filename: Any,
+        verbose: bool = False,
+        *,
+        strict: bool = True,
+        cast: bool = False,
+    ) -> _state.LoadResult:
         """Load a file written by `save_states`; all of it or, after an error, nothing.
 
         Args:
             filename: the file.
             verbose: print what was loaded.
+            strict: raise unless all paths are in both; otherwise load those that are.
+            cast: convert other dtypes instead of refusing them.
+
+        Returns:
+            ``missing``, ``unexpected`` and ``mismatched`` paths.
+
+        Raises:
+            CheckpointMismatchError: listing everything that does not fit.
+            CheckpointCorruptError: the file is damaged, or no checkpoint.
         """
-        checkpoint.restore(filename, self)
-        result = _state.LoadResult([], [], [])
+        loading = _state.Loading(self)
+        checkpoint.restore(filename, loading, strict=strict, cast=cast)
         if verbose:
-            print(f"{filename}: loaded {len(self.vars().unique())} Variables")
-        return result
+            print(f"{filename}: {loading.report()}")  # noqa: T201
+        return loading.result
 
     def to(self, device: _device.Place) -> Self:
         """Move every Variable to a device or sharding, in place; returns self.
@@ -320,46 +361,3 @@ def _register(cls: type[Node]) -> None:
 
 
 _register(Node)
-
-
-class NodeList(list):
-    """A list that takes Nodes only; a plain list is walked just as well."""
-
-    def __init__(self, items: Any = ()):
-        super().__init__(map(_require_node, items))
-
-    def append(self, item: Node) -> NodeList:
-        """Add one Node; returns self."""
-        super().append(_require_node(item))
-        return self
-
-    def extend(self, items: Any) -> NodeList:
-        """Add Nodes; returns self."""
-        super().extend(map(_require_node, items))
-        return self
-
-
-class NodeDict(dict):
-    """A dict that takes Nodes only; a plain dict is walked just as well.
-
-    Args:
-        items: a mapping or pairs.
-        check_unique: refuse to replace a Node by another under its key.
-    """
-
-    def __init__(self, items: Any = (), check_unique: bool = False, **named: Any):
-        super().__init__()
-        self.check_unique = check_unique
-        for key, node in {**dict(items), **named}.items():
-            self[key] = node
-
-    def __setitem__(self, key: str, node: Node) -> None:
-        if self.check_unique and self.get(key, node) is not node:
-            raise PathError(message("Two different objects under one path:", [key]))
-        super().__setitem__(key, _require_node(node))
-
-
-def _require_node(item: Any) -> Any:
-    if not isinstance(item, Node):
-        raise TypeError(f"{type(item).__name__} is no Node.")
-    return item

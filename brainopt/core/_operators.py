@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes a Variable usable wherever an array is."""
 
+import copy
 import operator
 from typing import Any
 
 import jax
 import numpy as np
+
+from ..errors import VariableError, message
+from ._dtypes import keeps_kind
 
 _BINARY = (
     "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift divmod"
@@ -28,10 +32,10 @@ class ArrayLike:
 
     __slots__ = ()
     __array_priority__ = 1000
-    __array_ufunc__ = None
     __hash__ = object.__hash__
 
     value: Any
+    label: Any
 
     def __jax_array__(self):
         return self.value
@@ -49,7 +53,8 @@ class ArrayLike:
         return self.value[_unwrap_index(index)]
 
     def __setitem__(self, index, new):
-        self.value = self.value.at[_unwrap_index(index)].set(unwrap(new))
+        index, new = _unwrap_index(index), unwrap(new)
+        self.value = _with_item(self.value, index, new, self.label)
 
     def __len__(self):
         return len(self.value)
@@ -93,6 +98,22 @@ class ArrayLike:
         self.value = jax.numpy.full_like(self.value, unwrap(number))
 
 
+def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
+    if isinstance(value, dict | list):
+        changed = copy.copy(value)
+        changed[index] = new
+        return changed
+    dtype = jax.numpy.result_type(new)
+    if not keeps_kind(dtype, value.dtype):
+        raise VariableError(
+            message(
+                f"{label} of dtype {value.dtype} cannot take an item of dtype {dtype}.",
+                help="convert the item first, or give the Variable a wider dtype.",
+            )
+        )
+    return value.at[index].set(new)
+
+
 def _unwrap_index(index):
     return tuple(map(unwrap, index)) if type(index) is tuple else unwrap(index)
 
@@ -122,14 +143,16 @@ def _install() -> None:
         if name != "divmod":
             _define(f"__i{dunder}__", in_place)
     for name in _COMPARE:
+        op = getattr(operator, name)
 
-        def compare(self, other, op=getattr(operator, name)):
+        def compare(self, other, op=op):
             return op(self.value, unwrap(other))
 
         _define(f"__{name}__", compare)
     for name in _UNARY:
+        op = getattr(operator, name)
 
-        def unary(self, op=getattr(operator, name)):
+        def unary(self, op=op):
             return op(self.value)
 
         _define(f"__{name}__", unary)

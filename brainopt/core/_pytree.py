@@ -7,49 +7,54 @@ equal tree structures: `jax.tree.map` pairs them and `jax.jit` compiles once for
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from ._parts import is_atom, parts
+from ._same import same
 from ._variable import Variable
+from ._view import VariableView
+from ._walk import is_node, join
 
 
-class _Hole:
-    """The place of a Variable in a skeleton."""
+class _Hole(NamedTuple):
+    """The place of a Variable."""
 
-    __slots__ = ("cls", "index", "static")
-
-    def __init__(self, index: int, variable: Variable):
-        self.index = index
-        self.cls = type(variable)
-        self.static = variable._static()
-
-    def key(self):
-        return self.index, self.cls, self.static
-
-    def fill(self, value: Any) -> Variable:
-        return self.cls._from_static(self.static, value)
+    index: int
+    cls: type[Variable]
+    static: tuple[Any, ...]
 
 
-class _Link:
+class _Window(NamedTuple):
+    """The place of a view, whose Variable has a place of its own."""
+
+    target: _Hole
+    index: Any
+
+
+class _Link(NamedTuple):
     """The place of a node that stands elsewhere in the skeleton too."""
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int):
-        self.number = number
+    number: int
 
 
-class _Part:
-    """The skeleton of one node: its class and its attributes."""
+class _Part(NamedTuple):
+    """One node: its class and its attributes."""
 
-    __slots__ = ("attributes", "cls", "number")
+    number: int
+    cls: type
+    attributes: dict[str, Any]
 
-    def __init__(self, number: int, cls: type, attributes: dict[str, Any]):
-        self.number = number
-        self.cls = cls
-        self.attributes = attributes
+
+class _Box(NamedTuple):
+    """One container: an empty dict or list, or its class, and what was in it."""
+
+    empty: Any
+    keys: tuple[Any, ...]
+    items: tuple[Any, ...]
 
 
 class Skeleton:
@@ -64,99 +69,118 @@ class Skeleton:
         return hash((self.part.cls, tuple(self.part.attributes)))
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Skeleton) and _same(self.part, other.part)
+        return isinstance(other, Skeleton) and same(self.part, other.part)
 
     def __repr__(self) -> str:
         return f"Skeleton({self.part.cls.__name__})"
 
 
+class _TakingApart:
+    """One walk through a node; each Variable and node is taken once."""
+
+    def __init__(self):
+        self.paths: list[str] = []
+        self.holes: dict[Variable, _Hole] = {}
+        self.parts: dict[int, _Part] = {}
+
+    def strip(self, value: Any, path: str) -> Any:
+        """Return the skeleton of ``value``."""
+        if is_atom(value):
+            # A mutable array must not change inside a structure that jax keeps.
+            return value.copy() if isinstance(value, np.ndarray) else value
+        if isinstance(value, Variable):
+            if value not in self.holes:
+                static = value._static()
+                self.holes[value] = _Hole(len(self.holes), type(value), static)
+                self.paths.append(path)
+            return self.holes[value]
+        if isinstance(value, VariableView):
+            return _Window(self.strip(value.target, path), value.index)
+        if is_node(value):
+            return self._node(value, path)
+        items = parts(value)
+        return value if items is None else self._container(value, items, path)
+
+    def _node(self, node: Any, path: str) -> _Part | _Link:
+        if id(node) in self.parts:
+            return _Link(self.parts[id(node)].number)
+        part = self.parts[id(node)] = _Part(len(self.parts), type(node), {})
+        for name, item in node._pytree_attributes():
+            hidden = name in ("_implicit_vars", "_implicit_nodes")
+            part.attributes[name] = self.strip(
+                item, path if hidden else join(path, name)
+            )
+        return part
+
+    def _container(self, container: Any, items: Any, path: str) -> Any:
+        keys, values = zip(*items, strict=True) if (items := list(items)) else ((), ())
+        stripped = tuple(
+            self.strip(value, join(path, str(key)))
+            for key, value in zip(keys, values, strict=True)
+        )
+        if isinstance(container, dict | list):
+            empty = copy.copy(container)
+            empty.clear()
+            return _Box(empty, keys, stripped)
+        whole = all(a is b for a, b in zip(stripped, values, strict=True))
+        return container if whole else _Box(type(container), keys, stripped)
+
+
 def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
     """Return the attribute path and Variable of each leaf, and the skeleton."""
-    paths: list[str] = []
-    found: dict[Variable, _Hole] = {}
-    parts: dict[int, _Part] = {}
+    walk = _TakingApart()
+    skeleton = Skeleton(walk.strip(node, ""))
+    return walk.paths, list(walk.holes), skeleton
 
-    def strip(value: Any, path: str) -> Any:
-        if isinstance(value, Variable):
-            if value not in found:
-                found[value] = _Hole(len(found), value)
-                paths.append(path)
-            return found[value]
-        if hasattr(type(value), "_owned_attributes"):
-            if id(value) in parts:
-                return _Link(parts[id(value)].number)
-            part = parts[id(value)] = _Part(len(parts), type(value), {})
-            for name, item in value._pytree_attributes():
-                part.attributes[name] = strip(item, f"{path}.{name}" if path else name)
-            return part
-        if isinstance(value, dict):
-            items = {k: strip(v, f"{path}.{k}") for k, v in value.items()}
-            return type(value), dict(items)
-        if isinstance(value, list | tuple):
-            items = [strip(v, f"{path}.{i}") for i, v in enumerate(value)]
-            return type(value), items
-        return value
 
-    skeleton = Skeleton(strip(node, ""))
-    return paths, list(found), skeleton
+class _Building:
+    """One node being made of a skeleton and new values."""
+
+    def __init__(self, values: Sequence[Any]):
+        self.values = values
+        self.variables: dict[int, Variable] = {}
+        self.nodes: dict[int, Any] = {}
+
+    def build(self, place: Any) -> Any:
+        """Return what stands at a place of the skeleton."""
+        if isinstance(place, _Hole):
+            if place.index not in self.variables:
+                self.variables[place.index] = place.cls._from_static(
+                    place.static, self.values[place.index]
+                )
+            return self.variables[place.index]
+        if isinstance(place, _Window):
+            return VariableView(self.build(place.target), place.index)
+        if isinstance(place, _Link):
+            return self.nodes[place.number]
+        if isinstance(place, _Part):
+            node = self.nodes[place.number] = place.cls.__new__(place.cls)
+            for name, value in place.attributes.items():
+                node.__dict__[name] = self.build(value)
+            return node
+        if isinstance(place, _Box):
+            return self._container(place.empty, place.keys, place.items)
+        return place.copy() if isinstance(place, np.ndarray) else place
+
+    def _container(self, empty: Any, keys: Any, items: Any) -> Any:
+        built = list(map(self.build, items))
+        if isinstance(empty, list):
+            new: Any = copy.copy(empty)
+            new.extend(built)
+        elif isinstance(empty, dict):
+            new = copy.copy(empty)
+            new.update(zip(keys, built, strict=True))
+        elif hasattr(empty, "_fields"):
+            new = empty(*built)
+        elif issubclass(empty, tuple):
+            new = empty(built)
+        else:
+            new = object.__new__(empty)
+            for key, item in zip(keys, built, strict=True):
+                object.__setattr__(new, key, item)
+        return new
 
 
 def put_together(skeleton: Skeleton, values: Any) -> Any:
     """Return a new node with new Variables that hold ``values``."""
-    values = list(values)
-    made: dict[int, Any] = {}
-    nodes: dict[int, Any] = {}
-
-    def build(item: Any) -> Any:
-        if isinstance(item, _Hole):
-            if item.index not in made:
-                made[item.index] = item.fill(values[item.index])
-            return made[item.index]
-        if isinstance(item, _Link):
-            return nodes[item.number]
-        if isinstance(item, _Part):
-            node = nodes[item.number] = item.cls.__new__(item.cls)
-            for name, value in item.attributes.items():
-                object.__setattr__(node, name, build(value))
-            return node
-        if type(item) is tuple and len(item) == 2 and isinstance(item[0], type):
-            return _rebuild(item[0], item[1], build)
-        return item
-
-    return build(skeleton.part)
-
-
-def _rebuild(kind: type, items: Any, build: Any) -> Any:
-    if isinstance(items, dict):
-        new = kind.__new__(kind)
-        dict.update(new, {key: build(value) for key, value in items.items()})
-        return new
-    built = [build(value) for value in items]
-    if issubclass(kind, list):
-        new = kind.__new__(kind)
-        list.extend(new, built)
-        return new
-    return kind(*built) if hasattr(kind, "_fields") else kind(built)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, _Hole):
-        return a.key() == b.key()
-    if isinstance(a, _Link):
-        return a.number == b.number
-    if isinstance(a, _Part):
-        return a.cls is b.cls and _same(a.attributes, b.attributes)
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    if isinstance(a, np.ndarray | jax.Array):
-        return a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all())
-    try:
-        return bool(a == b)
-    except Exception:
-        return False
+    return _Building(list(values)).build(skeleton.part)

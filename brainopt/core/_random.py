@@ -8,6 +8,8 @@ from typing import Any
 import jax
 
 from .._compat import is_key_array
+from ..errors import VariableError, message
+from ._operators import unwrap
 from ._variable import Variable
 
 
@@ -18,7 +20,7 @@ class RandomState(Variable):
     the state, so the same seed gives the same numbers however the code is compiled.
 
     Args:
-        seed: an int, or a typed key (``jax.random.key``).
+        seed: an int, or a key (``jax.random.key`` or ``jax.random.PRNGKey``).
         name: shown in errors and by ``repr``.
 
     Example:
@@ -36,7 +38,7 @@ class RandomState(Variable):
         super().__init__(_key(seed), name=name)
 
     def seed(self, seed: Any) -> None:
-        """Start anew from ``seed`` (an int or a typed key)."""
+        """Start anew from ``seed`` (an int or a key)."""
         self.value = _key(seed)
 
     def split_key(self) -> jax.Array:
@@ -89,4 +91,15 @@ class RandomState(Variable):
 
 
 def _key(seed: Any) -> jax.Array:
-    return seed if is_key_array(seed) else jax.random.key(seed)
+    seed = unwrap(seed)
+    if getattr(seed, "dtype", None) == jax.numpy.uint32 and seed.ndim == 1:
+        seed = jax.random.wrap_key_data(jax.numpy.array(seed))
+    key = seed if is_key_array(seed) else jax.random.key(seed)
+    if key.shape:
+        raise VariableError(
+            message(
+                f"A RandomState holds one key, not keys of shape {key.shape}.",
+                help="use one RandomState each, or a Variable of keys.",
+            )
+        )
+    return key

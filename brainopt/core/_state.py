@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import is_key_array
+from .._compat import is_key_array, key_impl
 from ..errors import PathError, StateDictError, message
 from . import _trace, _walk
-from ._value import same_shape
+from ._dtypes import is_weak, keeps_kind
+from ._same import same
+from ._value import entries, same_shape
 from ._variable import Variable
 
 
@@ -58,15 +61,9 @@ class Staged(LoadResult):
             writes |= staged._writes
         _trace.commit(list(writes), list(writes.values()))
 
-
-def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, jax.Array):
-        return [(path, value)]
-    flat, _ = jax.tree_util.tree_flatten_with_path(value)
-    return [
-        (_walk.join(path, jax.tree_util.keystr(keys, simple=True, separator=".")), leaf)
-        for keys, leaf in flat
-    ]
+    def result(self) -> LoadResult:
+        """Return what did not fit."""
+        return LoadResult(self.missing, self.unexpected, self.mismatched)
 
 
 def state_dict(root: Any) -> dict[str, Any]:
@@ -78,93 +75,142 @@ def state_dict(root: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
     values = _trace.snapshot(list(variables.values()))
     for path, value in zip(variables, values, strict=True):
-        for key, leaf in _leaves(path, value):
+        for tail, leaf in entries(value):
+            key = _walk.join(path, tail)
             if key in state:
                 raise PathError(message("Two different objects under one path:", [key]))
             state[key] = leaf
     return state
 
 
-def stage(root: Any, state: dict[str, Any], *, strict: bool, cast: bool) -> Staged:
+def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
     """Compare ``state`` with the Variables below ``root``; write nothing.
 
     Entries may use any path of a shared Variable, or BrainPy's absolute names.
     """
-    staged, used = Staged(), set()
-    keys_of: dict[Variable, list[str]] = {}
-    for owned in _walk.walk_vars(root):
-        keys_of.setdefault(owned.variable, []).append(owned.path)
-    absolute = _absolute_names(root, state, keys_of)
-    for variable, paths in keys_of.items():
-        old = _trace.read(variable)
-        names = [*paths, *absolute.get(variable, ())]
-        leaves, complete = [], True
-        for i, (path, leaf) in enumerate(_leaves(paths[0], old)):
-            found = [k for name in names if (k := _leaves(name, old)[i][0]) in state]
-            used.update(found)
-            if not found:
-                staged.missing.append(path)
-                complete = False
+    staged = Staged()
+    first = _walk.collect_vars(root).unique()
+    values = {variable: _trace.read(variable) for variable in first.values()}
+    leaves = {variable: dict(entries(value)) for variable, value in values.items()}
+    given = _sort(root, state, leaves, staged)
+    for path, variable in first.items():
+        new = []
+        for tail, leaf in leaves[variable].items():
+            name, keys = _walk.join(path, tail), given.get((variable, tail), [])
+            if not keys:
+                staged.missing.append(name)
                 continue
-            new, problem = _convert(state[found[0]], leaf, variable.batch_axis, cast)
+            if not all(same(state[keys[0]], state[key]) for key in keys[1:]):
+                problem = f"{' and '.join(keys)} differ, and are one Variable here"
+                staged.mismatched.append(f"{name}: {problem}")
+                continue
+            value, problem = _convert(state[keys[0]], leaf, variable.batch_axis, cast)
             if problem:
-                staged.mismatched.append(f"{path}: {problem}")
-                complete = False
-            leaves.append(new)
-        if complete:
-            staged._writes[variable] = jax.tree.unflatten(
-                jax.tree.structure(old), leaves
-            )
-    staged.unexpected.extend(key for key in state if key not in used)
+                staged.mismatched.append(f"{name}: {problem}")
+                continue
+            new.append(value)
+        if len(new) == len(leaves[variable]):
+            tree = jax.tree.structure(values[variable])
+            staged._writes[variable] = jax.tree.unflatten(tree, new)
     return staged
 
 
-def _absolute_names(root, state, keys_of) -> dict[Variable, list[str]]:
-    known = {path for paths in keys_of.values() for path in paths}
-    if known.issuperset(state):
-        return {}
-    names: dict[Variable, list[str]] = {}
-    for owned in _walk.walk_vars(root):
-        names.setdefault(owned.variable, []).append(owned.absolute)
-    return names
+def _sort(root, state, leaves, staged) -> dict[tuple[Variable, str], list[str]]:
+    """Return the entries for each leaf; note those that are for none."""
+
+    def names(method):
+        found = _walk.collect_vars(root, method)
+        return {
+            _walk.join(k, tail): (v, tail)
+            for k, v in found.items()
+            for tail in leaves[v]
+        }
+
+    places = names("relative")
+    if not places.keys() >= state.keys():
+        places = names("absolute") | places
+    given: dict[tuple[Variable, str], list[str]] = {}
+    for key in state:
+        place = places.get(key) or _walk.find(root, str(key))
+        if place is None or place[1] not in leaves.get(place[0], ()):
+            staged.unexpected.append(key)
+        else:
+            given.setdefault(place, []).append(key)
+    return given
 
 
 def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
-    if is_key_array(new) != is_key_array(old):
-        return None, f"stored {_dtype(new)}, variable {_dtype(old)}"
-    if is_key_array(old):
-        if new.shape != old.shape or new.dtype != old.dtype:
-            return None, f"stored {_what(new)}, variable {_what(old)}"
-    else:
-        new = np.asarray(new) if not isinstance(new, jax.Array) else new
-        if not same_shape(new.shape, old.shape, batch_axis):
-            return None, f"stored {_what(new)}, variable {_what(old)}"
-        if new.dtype != old.dtype and not cast:
-            return None, f"stored {_what(new)}, variable {_what(old)}"
+    weak = is_weak(new)
+    if not isinstance(new, jax.Array):
+        try:
+            new = np.asarray(new)
+        except ValueError as error:
+            return None, f"stored {type(new).__name__} is no array ({error})"
+    fits = new.dtype == old.dtype or (
+        (weak or cast) and keeps_kind(new.dtype, old.dtype)
+    )
+    if not fits or not same_shape(new.shape, old.shape, batch_axis):
+        return None, f"stored {_what(new)}, variable {_what(old)}"
+    if not is_key_array(new):
         new = jnp.array(new, old.dtype)
-    if old.committed and new.sharding != old.sharding:
-        new = jax.device_put(new, old.sharding, may_alias=False)
-    return new, ""
+    return _beside(new, old), ""
 
 
-def _dtype(value: Any) -> str:
-    return str(getattr(value, "dtype", type(value).__name__))
+def _beside(new: Any, old: Any) -> Any:
+    """Return ``new`` where ``old`` is: committed to its place, or to none."""
+    if not hasattr(old, "sharding") or isinstance(old, jax.core.Tracer):
+        return new
+    if old.committed:
+        if new.committed and new.sharding == old.sharding:
+            return new
+        return jax.device_put(new, old.sharding, may_alias=False)
+    if not new.committed:
+        return new
+    if is_key_array(new):
+        data = np.asarray(jax.random.key_data(new))
+        return jax.random.wrap_key_data(jnp.array(data), impl=key_impl(new))
+    return jnp.array(np.asarray(new))
 
 
 def _what(value: Any) -> str:
     return f"{value.shape} {value.dtype}"
 
 
+class Loading:
+    """A Node on its way through `brainopt.checkpoint.restore`, and what it learned.
+
+    Attributes:
+        result: what did not fit.
+    """
+
+    def __init__(self, node: Any):
+        self._node = node
+        self.result = LoadResult([], [], [])
+        self.state_dict = node.state_dict
+        self.checkpoint_meta = node.checkpoint_meta
+
+    def stage_state_dict(self, state: Mapping[str, Any], **options: Any) -> Staged:
+        """Do what the node does, and keep what did not fit."""
+        staged = self._node.stage_state_dict(state, **options)
+        self.result = staged.result()
+        return staged
+
+    def report(self) -> str:
+        """Return how much was loaded, and what was not."""
+        count = len(self.state_dict()) - len(self.result.missing)
+        return "\n".join([f"loaded {count} arrays", *self.result.lines()])
+
+
 def load_state_dict(
-    root: Any, state: dict, warn: bool, compatible: str, strict: bool, cast: bool
+    root: Any, state: Mapping, warn: bool, compatible: str, strict: bool, cast: bool
 ) -> LoadResult:
     """Do what `Node.load_state_dict` promises."""
     if compatible not in ("v1", "v2"):
-        raise ValueError(f"compatible={compatible!r}: 'v1' or 'v2'.")
+        raise ValueError(message(f"compatible={compatible!r}.", help="'v1' or 'v2'."))
     flat: dict[str, Any] = {}
     for key, value in state.items():
-        flat.update(value if isinstance(value, dict) else {key: value})
-    staged = stage(root, flat, strict=strict, cast=cast)
+        flat.update(value if isinstance(value, Mapping) else {key: value})
+    staged = root.stage_state_dict(flat, strict=strict, cast=cast)
     if staged:
         text = message(
             f"The state dict does not fit this {type(root).__name__}:",
@@ -177,4 +223,4 @@ def load_state_dict(
         if warn:
             warnings.warn(text, stacklevel=3)
     staged.commit_with()
-    return LoadResult(staged.missing, staged.unexpected, staged.mismatched)
+    return staged.result()

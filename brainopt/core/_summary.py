@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
-import jax
-
 from . import _trace, _walk
-from ._value import place
+from ._value import entries, place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +82,15 @@ def summary(node: Any) -> Summary:
     values = _trace.snapshot(list(aliases))
     rows = []
     for (variable, paths), value in zip(aliases.items(), values, strict=True):
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(value)[0]:
-            tail = jax.tree_util.keystr(keys, simple=True, separator=".")
+        for tail, leaf in entries(value):
             rows.append(
                 Row(
                     path=_walk.join(paths[0], tail),
                     kind=type(variable).__name__,
                     shape=leaf.shape,
                     dtype=str(leaf.dtype),
-                    place=place(leaf).partition("=")[2],
-                    nbytes=leaf.nbytes,
+                    place=place(leaf),
+                    nbytes=leaf.size * leaf.dtype.itemsize,
                     aliases=tuple(_walk.join(path, tail) for path in paths[1:]),
                 )
             )
@@ -100,10 +98,7 @@ def summary(node: Any) -> Summary:
 
 
 def _size(row: Row) -> int:
-    count = 1
-    for n in row.shape:
-        count *= n
-    return count
+    return math.prod(row.shape)
 
 
 def _path(row: Row) -> str:

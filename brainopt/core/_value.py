@@ -11,35 +11,69 @@ import numpy as np
 
 from .._compat import is_key_array
 from ..errors import VariableError, message
+from ._dtypes import is_weak, keeps_kind
+from ._operators import ArrayLike, unwrap
 
 _SMALL = 8
+
+
+def plain(tree: Any) -> Any:
+    """Return ``tree`` with the value in the place of each Variable and view."""
+    if isinstance(tree, jax.Array):
+        return tree
+    return jax.tree.map(unwrap, tree, is_leaf=lambda x: isinstance(x, ArrayLike))
+
+
+def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:
+    """Whether the shapes are equal but for the size of the batch axis."""
+    if new == old:
+        return True
+    if batch_axis is None or len(new) != len(old):
+        return False
+    axis = batch_axis % len(old)
+    return new[:axis] + new[axis + 1 :] == old[:axis] + old[axis + 1 :]
+
+
+def entries(value: Any) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each array in a value; one array has the path ""."""
+    if isinstance(value, jax.Array):
+        return [("", value)]
+    flat, _ = jax.tree_util.tree_flatten_with_path(value)
+    return [
+        (jax.tree_util.keystr(keys, simple=True, separator="."), leaf)
+        for keys, leaf in flat
+    ]
 
 
 def fit(new: Any, old: Any, batch_axis: int | None = None, label: str = "") -> Any:
     """Return ``new`` as something that may take the place of ``old``.
 
-    Python numbers and numpy arrays become arrays; weak types become the dtype of
-    ``old`` where that loses no kind (int to float, never float to int).
+    Python numbers, lists of them and numpy arrays become arrays; what has no dtype of
+    its own takes that of ``old`` where this loses no kind (int to float, never float
+    to int).
 
     Raises:
         VariableError: listing every leaf whose structure, shape or dtype differs.
     """
-    if isinstance(old, jax.Array) and isinstance(new, jax.Array):
-        if new.shape == old.shape and new.dtype == old.dtype and not new.weak_type:
-            return new
-    old_leaves, old_tree = jax.tree_util.tree_flatten_with_path(old)
-    leaves, tree = jax.tree.flatten(new)
-    problems = []
-    if tree != old_tree:
-        if isinstance(old, jax.Array) and isinstance(new, list | tuple):
-            return fit(np.asarray(new), old, batch_axis, label)
-        problems = [f"structure {tree} for {old_tree}"]
-    else:
-        for i, ((path, was), leaf) in enumerate(zip(old_leaves, leaves, strict=True)):
-            leaves[i], problem = _fit_leaf(leaf, was, batch_axis)
-            if problem:
-                key = jax.tree_util.keystr(path)
-                problems.append(f"{key}: {problem}" if key else problem)
+    if (
+        isinstance(old, jax.Array)
+        and isinstance(new, jax.Array)
+        and new.shape == old.shape
+        and new.dtype == old.dtype
+        and not is_weak(new)
+    ):
+        return new
+    new = plain(new)
+    tree = jax.tree.structure(old)
+    try:
+        leaves = tree.flatten_up_to(new)
+        problems = []
+    except (ValueError, TypeError):
+        leaves, problems = [], [f"{_outline(new)} for {_outline(old)}"]
+    for i, ((path, was), leaf) in enumerate(zip(entries(old), leaves, strict=False)):
+        leaves[i], problem = _fit_leaf(leaf, was, batch_axis)
+        if problem:
+            problems.append(f"{path}: {problem}" if path else problem)
     if problems:
         raise VariableError(
             message(
@@ -53,60 +87,47 @@ def fit(new: Any, old: Any, batch_axis: int | None = None, label: str = "") -> A
 
 
 def _fit_leaf(new: Any, old: Any, batch_axis: int | None) -> tuple[Any, str]:
-    if not isinstance(new, jax.Array):
-        weak = isinstance(new, bool | int | float | complex)
-        try:
-            new = jnp.array(new)
-        except (TypeError, ValueError, OverflowError) as error:
-            return new, f"{type(new).__name__} is no array ({error})"
-    else:
-        weak = new.weak_type
-    if not same_shape(new.shape, old.shape, batch_axis):
+    weak = is_weak(new)
+    try:
+        array = new if isinstance(new, jax.Array) else jnp.array(new)
+    except (TypeError, ValueError, OverflowError) as error:
+        return new, f"{type(new).__name__} is no array ({error})"
+    if not same_shape(array.shape, old.shape, batch_axis):
         free = "" if batch_axis is None else f" (axis {batch_axis} may change)"
-        return new, f"shape {new.shape} for shape {old.shape}{free}"
-    if weak and _kind(new) <= _kind(old):
-        return jax.lax.convert_element_type(new, old.dtype), ""
-    if new.dtype != old.dtype:
-        return new, f"dtype {new.dtype} for dtype {old.dtype}"
-    return new, ""
+        return new, f"shape {array.shape} for shape {old.shape}{free}"
+    if not weak:
+        fits = array.dtype == old.dtype
+    else:
+        fits = keeps_kind(array.dtype, old.dtype)
+    if not fits:
+        return new, f"dtype {array.dtype} for dtype {old.dtype}"
+    if not weak:
+        return array, ""
+    if array is new:
+        return jax.lax.convert_element_type(array, old.dtype), ""
+    try:
+        # From the Python numbers, so that 300 is refused by int8 and not wrapped.
+        return jnp.array(np.array(new, old.dtype)), ""
+    except OverflowError as error:
+        return new, str(error)
 
 
-def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:
-    """Whether the shapes are equal but for the size of the batch axis."""
-    if new == old:
-        return True
-    if batch_axis is None or len(new) != len(old):
-        return False
-    axis = batch_axis % len(old)
-    return new[:axis] + new[axis + 1 :] == old[:axis] + old[axis + 1 :]
-
-
-def _kind(array: Any) -> int:
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
-    for rank, kind in enumerate(kinds):
-        if jnp.issubdtype(array.dtype, kind):
-            return rank
-    return len(kinds)
+def _outline(value: Any) -> str:
+    if isinstance(value, jax.Array) or not isinstance(value, dict | list | tuple):
+        return "an array" if hasattr(value, "shape") else f"{type(value).__name__}"
+    return f"the structure {jax.tree.map(lambda _: '*', value)}"
 
 
 def _is_shape(value: Any) -> bool:
-    def is_int(n):
-        return isinstance(n, int | np.integer) and not isinstance(n, bool)
-
-    return is_int(value) or (type(value) is tuple and all(map(is_int, value)))
-
-
-def _is_tuple_of_numbers(value: Any) -> bool:
-    return type(value) is tuple and all(
-        isinstance(leaf, bool | int | float | complex | np.number)
-        for leaf in jax.tree.leaves(value)
-    )
+    if type(value) is tuple:
+        return all(isinstance(n, int | np.integer) and n is not True for n in value)
+    return type(value) is int
 
 
 def initial(value: Any, dtype: Any) -> Any:
     """Return the first value of a Variable made from data or from a shape."""
-    if _is_shape(value):
-        if any(n < 0 for n in np.atleast_1d(value)):
+    if type(value) in (int, tuple) and _is_shape(value):
+        if any(n < 0 for n in np.atleast_1d(np.asarray(value, int))):
             raise VariableError(
                 message(
                     f"A Variable of shape {value} cannot be made.",
@@ -115,23 +136,31 @@ def initial(value: Any, dtype: Any) -> Any:
                 )
             )
         return jnp.zeros(value, dtype)
-    if type(value) is list or _is_tuple_of_numbers(value):
-        return _initial_leaf(value, dtype)
-    leaves, tree = jax.tree.flatten(value)
-    return jax.tree.unflatten(tree, [_initial_leaf(leaf, dtype) for leaf in leaves])
+    value = plain(value)
+    if type(value) is list or is_weak(value):
+        return _initial_leaf("", value, dtype)
+    flat, tree = jax.tree_util.tree_flatten_with_path(
+        value, is_leaf=lambda x: x is None or (type(x) is list and is_weak(x))
+    )
+    name = jax.tree_util.keystr
+    leaves = [_initial_leaf(name(keys), leaf, dtype) for keys, leaf in flat]
+    return jax.tree.unflatten(tree, leaves)
 
 
-def _initial_leaf(leaf: Any, dtype: Any) -> Any:
+def _initial_leaf(path: str, leaf: Any, dtype: Any) -> Any:
     if is_key_array(leaf):
         return leaf
     if isinstance(leaf, jax.Array) and dtype is None and not leaf.weak_type:
         return leaf
     try:
+        if leaf is None:
+            raise TypeError("None has no shape")
         array = jnp.array(leaf, dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
+        where = f" at {path}" if path else ""
         raise VariableError(
             message(
-                f"A Variable cannot hold a {type(leaf).__name__} ({error}).",
+                f"A Variable cannot hold a {type(leaf).__name__}{where} ({error}).",
                 help="give numbers, an array, or a pytree of arrays.",
             )
         ) from None
@@ -168,21 +197,38 @@ def check_axis_names(value, batch_axis, names) -> tuple[str, ...] | None:
 
 def describe(value: Any) -> str:
     """Return shape, dtype, place and, for a small array, its numbers."""
-    if not isinstance(value, jax.Array):
-        return f"{jax.tree.map(lambda leaf: describe(leaf), value)}"
+    return ", ".join(
+        f"{path}: {_describe(leaf)}" if path else _describe(leaf)
+        for path, leaf in entries(value)
+    )
+
+
+def _describe(value: Any) -> str:
+    if not hasattr(value, "dtype"):
+        return repr(value)
     text = f"shape={value.shape}, dtype={value.dtype}"
+    if not isinstance(value, jax.Array):
+        return text
     if isinstance(value, jax.core.Tracer):
         return f"{text}, traced"
     if value.is_deleted():
         return f"{text}, lost"
-    text += f", {place(value)}"
-    if value.size <= _SMALL and not is_key_array(value):
-        text += f", value={np.asarray(value).tolist()}"
+    kind = "device" if len(value.devices()) == 1 else "sharding"
+    text += f", {kind}={place(value)}"
+    if value.size <= _SMALL and value.is_fully_addressable and not is_key_array(value):
+        shown = np.array2string(np.asarray(value), separator=", ")
+        text += f", value={' '.join(shown.split())}"
     return text
 
 
-def place(value: jax.Array) -> str:
-    """Return the device of an array, or its sharding over several."""
+def place(value: Any) -> str:
+    """Return the device of an array as ``cpu:0``, or its sharding over several."""
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array):
+        return "traced"
     devices = sorted(value.devices(), key=lambda device: device.id)
     first = f"{devices[0].platform}:{devices[0].id}"
-    return f"device={first}" if len(devices) == 1 else f"sharding={value.sharding}"
+    if len(devices) == 1:
+        return first
+    spec = getattr(value.sharding, "spec", None)
+    axes = f"{tuple(spec)}" if spec is not None else type(value.sharding).__name__
+    return f"{axes} on {len(devices)} {devices[0].platform}"

@@ -11,6 +11,7 @@ import jax
 from .._compat import EAGER, current_trace
 from . import _trace
 from ._operators import ArrayLike, unwrap
+from ._same import Frozen
 from ._slot import Slot
 from ._value import check_axis_names, check_batch_axis, describe, fit, initial
 
@@ -39,8 +40,8 @@ class Variable(Slot, ArrayLike):
 
     Args:
         value: the data (array, nested list of numbers, number, bool, pytree of
-            arrays), or a *shape*: an int or a tuple of ints gives zeros. A list is
-            always data.
+            arrays), or a *shape*: an int or a tuple of ints gives zeros. A list and
+            a NumPy scalar are always data.
         dtype: dtype of the stored array; default: that of the data, float for a
             shape.
         batch_axis: the one axis whose size may change on assignment.
@@ -84,23 +85,32 @@ class Variable(Slot, ArrayLike):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        cls._has_dict = cls.__dictoffset__ != 0
         _register(cls)
 
     _fields: ClassVar[tuple[str, ...]] = ("batch_axis", "axis_names")
     """Slots that describe the value: hashable, and kept by copies and pytrees."""
 
+    _has_dict: ClassVar[bool] = False
+
     def _static(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, field) for field in self._fields)
+        fields = tuple(getattr(self, field) for field in self._fields)
+        return (*fields, Frozen(dict(vars(self)))) if self._has_dict else fields
 
     @classmethod
     def _from_static(cls, static: tuple[Any, ...], value: Any) -> Self:
         # JAX unflattens with placeholders too, so nothing is checked here.
         new = cls.__new__(cls)
         new._name = None
-        for field, item in zip(cls._fields, static, strict=True):
-            setattr(new, field, item)
+        new._describe(static)
         new._begin(value)
         return new
+
+    def _describe(self, static: tuple[Any, ...]) -> None:
+        for field, item in zip(self._fields, static, strict=False):
+            setattr(self, field, item)
+        if self._has_dict:
+            vars(self).update(static[-1].value)
 
     def _begin(self, value: Any) -> None:
         now = current_trace()
@@ -163,7 +173,7 @@ class Variable(Slot, ArrayLike):
     def label(self) -> str:
         """How errors call this Variable."""
         kind = type(self).__name__
-        return f"{kind} '{self._name}'" if self._name else f"an unnamed {kind}"
+        return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
 
     @property
     def batch_size(self) -> int | None:
@@ -180,7 +190,7 @@ class Variable(Slot, ArrayLike):
         return shape[:axis] + shape[axis + 1 :]
 
     def _fit(self, new: Any) -> Any:
-        return fit(unwrap(new), self.value, self.batch_axis, self.label)
+        return fit(new, self.value, self.batch_axis, self.label)
 
     def __repr__(self) -> str:
         value = self._committed() if _trace.top() is None else self.value
@@ -194,15 +204,11 @@ class Variable(Slot, ArrayLike):
             "value": self.value,
             "name": self._name,
             "static": self._static(),
-            "extra": getattr(self, "__dict__", {}),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._name = state["name"]
-        for field, item in zip(self._fields, state["static"], strict=True):
-            setattr(self, field, item)
-        for key, value in state["extra"].items():
-            object.__setattr__(self, key, value)
+        self._describe(state["static"])
         self._begin(state["value"])
 
 

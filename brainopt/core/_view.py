@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._operators import ArrayLike, unwrap
+from ._operators import ArrayLike
 from ._value import describe, fit
 from ._variable import Variable
 
@@ -35,15 +35,19 @@ class VariableView(ArrayLike):
         self.index = index
 
     @property
+    def label(self) -> str:
+        """How errors call this view."""
+        return f"{self.target.label}[{self.index!r}]"
+
+    @property
     def value(self) -> Any:
         """The viewed part; assignment keeps its shape and dtype."""
         return self.target.value[self.index]
 
     @value.setter
     def value(self, new: Any) -> None:
-        label = f"a view of {self.target.label}"
-        fitted = fit(unwrap(new), self.value, None, label)
+        fitted = fit(new, self.value, None, self.label)
         self.target.value = self.target.value.at[self.index].set(fitted)
 
     def __repr__(self) -> str:
-        return f"VariableView({self.target.label}, {describe(self.value)})"
+        return f"VariableView({self.label}, {describe(self.value)})"

@@ -2,8 +2,8 @@
 """The walk from a root to its Nodes and Variables, and the one grammar of paths.
 
 A path joins attribute names, list positions and dict keys with dots:
-``layers.0.W``. Plain lists, tuples and dicts are walked like the containers of this
-package; they do not count as a level.
+``layers.0.W``. Plain lists, tuples, dicts and dataclasses are walked like the
+containers of this package; they do not count as a level.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..errors import message
 from . import _host
 from ._collectors import NodeCollector, VarCollector
+from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
 
 if TYPE_CHECKING:
@@ -48,20 +49,26 @@ def join(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
-def children(container: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def children(
+    container: Any, key: str = "", above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, item)`` for the Nodes, Variables and foreign models inside."""
     if isinstance(container, Variable) or is_node(container):
         yield key, container
-    elif isinstance(container, dict):
-        for name, item in container.items():
-            yield from children(item, join(key, str(name)))
-    elif isinstance(container, list | tuple):
-        for i, item in enumerate(container):
-            yield from children(item, join(key, str(i)))
-    else:
-        foreign = _host.find(container)
-        for path, variable in (foreign or {}).items():
+    elif is_atom(container) or id(container) in above:
+        return
+    elif (foreign := _foreign(container)) is not None:
+        for path, variable in foreign.items():
             yield join(key, path), variable
+    else:
+        above = (*above, id(container))
+        for name, item in parts(container) or ():
+            if not is_atom(item):
+                yield from children(item, join(key, str(name)), above)
+
+
+def _foreign(obj: Any) -> dict[str, Variable] | None:
+    return None if isinstance(obj, dict | list | tuple) else _host.find(obj)
 
 
 def _inside(node: Any) -> Iterator[tuple[str, Any]]:
@@ -75,13 +82,18 @@ def _inside(node: Any) -> Iterator[tuple[str, Any]]:
 def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
     """Yield ``(path, node)``: the root, then the nodes below it to ``level``.
 
-    A node that two paths reach is yielded under both; a cycle is cut where it closes.
+    A node that two paths reach is yielded under both, what is below it under the first
+    (nodes that refer to each other would have more paths than could be listed); a cycle
+    is cut where it closes.
     """
+    expanded: dict[int, int] = {}
 
     def visit(path, node, depth, above):
         yield path, node
-        if depth == level:
+        before = expanded.get(id(node))
+        if depth == level or (before is not None and (level < 0 or before <= depth)):
             return
+        expanded[id(node)] = depth
         above = (*above, id(node))
         for key, item in _inside(node):
             if not isinstance(item, Variable) and id(item) not in above:
@@ -99,6 +111,21 @@ def walk_vars(root: Any, level: int = -1, include_self: bool = True) -> Iterator
         for key, item in _inside(node):
             if isinstance(item, Variable):
                 yield Owned(join(path, key), owner, key, item)
+
+
+def find(root: Any, path: str) -> tuple[Variable, str] | None:
+    """Return the Variable at ``path``, by whichever way it leads, and what is left.
+
+    What is left is the path inside the value of a Variable that holds a pytree.
+    """
+    if isinstance(root, Variable):
+        return root, path
+    for key, item in _inside(root):
+        if key and (path == key or path.startswith(f"{key}.")):
+            found = find(item, path[len(key) + 1 :])
+            if found is not None:
+                return found
+    return None
 
 
 def check_method(method: str) -> None:
@@ -140,7 +167,7 @@ def collect_nodes(
 
 
 def train_vars_of(source: Any) -> VarCollector:
-    """Return what ``source`` offers for training, by path, each Variable once.
+    """Return what ``source`` offers for training, by path.
 
     Args:
         source: a Variable, a Node, a collector, a foreign model, or lists and dicts

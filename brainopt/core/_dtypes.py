@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which dtype may silently become which: never one that loses a kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_NUMBER = (bool, int, float, complex)
+_KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+
+
+def is_weak(value: Any) -> bool:
+    """Whether ``value`` has no dtype of its own: Python numbers, nested lists of them.
+
+    An array of a weak type counts, an empty list too.
+    """
+    if isinstance(value, list | tuple):
+        return all(map(is_weak, value))
+    if isinstance(value, jax.Array):
+        return getattr(value, "weak_type", False)  # typed keys have none
+    return type(value) in _NUMBER
+
+
+def keeps_kind(new: Any, old: Any) -> bool:
+    """Whether ``new`` may become ``old``: int may become float, never float int."""
+    return new == old or _kind(new) <= _kind(old) < len(_KINDS)
+
+
+def _kind(dtype: Any) -> int:
+    kinds = (rank for rank, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind))
+    return next(kinds, len(_KINDS))
