@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fair ratios on a noisy machine: both sides in turn, in one process."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def interleaved(
+    ours: Callable[[], Any],
+    reference: Callable[[], Any],
+    repeats: int = 15,
+    calls: int = 1,
+    warmup: int = 2,
+) -> tuple[float, float, float]:
+    """Time two functions in turn.
+
+    Args:
+        ours: one unit of work; must block until it is done.
+        reference: the same work done otherwise.
+        repeats: pairs of measurements.
+        calls: calls in one measurement.
+        warmup: calls before the first measurement.
+
+    Returns:
+        Median seconds of a call of each, and the median of the ratios of the pairs.
+    """
+
+    def measure(function):
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return (time.perf_counter() - start) / calls
+
+    for _ in range(warmup):
+        ours()
+        reference()
+    pairs = []
+    for i in range(repeats):
+        # The order alternates, so a drift of the machine's speed favours neither.
+        if i % 2:
+            b, a = measure(reference), measure(ours)
+        else:
+            a, b = measure(ours), measure(reference)
+        pairs.append((a, b))
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(a / b for a, b in pairs),
+    )
+
+
+def row(
+    name: str, ours: float, reference: float, ratio: float, required: float
+) -> dict[str, Any]:
+    """Return one line of the table; it passes where ``ratio <= required``."""
+    return {
+        "name": name,
+        "ours": ours,
+        "reference": reference,
+        "ratio": ratio,
+        "required": required,
+        "pass": ratio <= required,
+    }
