@@ -227,7 +227,8 @@ class Manager:
             kept.update(step for step in steps if step % self.keep_every == 0)
         if self.best is not None:
             metrics = self._index.metrics()
-            kept.add(best_of({s: metrics[s] for s in steps}, *self.best) or steps[-1])
+            best = best_of({step: metrics[step] for step in steps}, *self.best)
+            kept.update(() if best is None else (best,))
         self._index.write(sorted(kept))
         for step in self.steps():
             if step not in kept:

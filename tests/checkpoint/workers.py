@@ -112,9 +112,37 @@ def limit(folder, size):
     print(f"final={number_in(path)} left={len(os.listdir(folder)) - 1}")
 
 
+def train_for_ever(folder, first):
+    """Save one step after the other through a manager."""
+    manager = checkpoint.Manager(folder, keep=2, best=("acc", "max"))
+    for step in range(first, 1 << 30):
+        manager.save(step, tree(step, 200_000), {"acc": step % 7})
+
+
+def manage(folder, kills, seed):
+    """Kill a training run at random moments; no step that was there is lost."""
+    rng, steps = random.Random(seed), []
+    for _ in range(kills):
+        child = forked(train_for_ever, folder, max(steps, default=0) + 1)
+        time.sleep(rng.uniform(0.001, 0.05))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        found = checkpoint.Manager(folder).steps()
+        assert max(found, default=0) >= max(steps, default=0), (seed, steps, found)
+        for step in found:
+            assert number_in(os.path.join(folder, f"step-{step}.bopt")) == step
+        steps = found
+    with checkpoint.Manager(folder, keep=2, best=("acc", "max")) as manager:
+        manager.save(steps[-1] + 1, tree(0, 80), {"acc": 0})
+    assert len(manager.steps()) <= 3, manager.steps()
+    left = sum(name.startswith(".bopt") for name in os.listdir(folder))
+    print(f"kills={kills} steps={steps} left={left}")
+
+
 if __name__ == "__main__":
     try:
-        act, folder, *numbers = sys.argv[1:]
-        {"kill": kill, "race": race, "limit": limit}[act](folder, *map(int, numbers))
+        name, folder, *numbers = sys.argv[1:]
+        act = {"kill": kill, "race": race, "limit": limit, "manage": manage}[name]
+        act(folder, *map(int, numbers))
     except CheckpointError as error:
         sys.exit(f"lost: {error}")
