@@ -226,17 +226,17 @@ def _merged(nodes: Any, plain: Any) -> Any:
     """Plain values of the file, and the defaults where the file has none."""
     if not isinstance(nodes, Mapping):
         return {} if plain is _ABSENT else plain
-    found = dict(plain) if isinstance(plain, dict) else {}
+    if plain is not _ABSENT and not isinstance(plain, dict):
+        return plain
+    found = {} if plain is _ABSENT else dict(plain)
     for key, default in nodes.items():
         if isinstance(default, Mapping):
-            found[key] = _merged(default, found.get(key, _ABSENT))
+            merged = _merged(default, found.pop(key, _ABSENT))
+            if not default or not isinstance(merged, dict) or merged:
+                found[key] = merged
         elif not any(True for _ in _stateful(default, ())):
             found.setdefault(key, default)
-    return {
-        key: value
-        for key, value in found.items()
-        if not (value == {} and isinstance(nodes.get(key), Mapping) and nodes[key])
-    }
+    return found
 
 
 def _under(name: str, path: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A restore fits wholly or changes nothing: R11 and R12."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -52,6 +53,16 @@ def test_a_bare_node_comes_back(tmp_path):
 def test_a_default_stands_where_the_file_has_no_value(path):
     found = checkpoint.restore(path, {"net": net(), "opt": opt(), "best": 0.5})
     assert found == {"epoch": 3, "best": 0.5}
+
+
+def test_plain_arrays_and_keys_come_back_beside_nodes(tmp_path):
+    tree = {"net": net(), "seen": np.arange(3), "key": jax.random.key(1), "d": {"n": W}}
+    checkpoint.save(tmp_path / "f", tree)
+    defaults = {"seen": np.zeros(3), "d": {}, "more": W, "e": {}}
+    found = checkpoint.restore(tmp_path / "f", {"net": net()} | defaults)
+    expected = {"seen": tree["seen"], "key": tree["key"], "d": {"n": W}}
+    assert found.pop("e") == {} and found.pop("more") is W
+    assert all(same(found[name], value) for name, value in expected.items())
 
 
 def test_nodes_in_nested_containers_come_back(tmp_path):
