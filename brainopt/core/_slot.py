@@ -9,8 +9,9 @@ another thread can see half of it.
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import chain
+from operator import is_
 from typing import Any
 
 
@@ -24,12 +25,45 @@ get: Callable[[Slot], Any] = Slot._value.__get__  # type: ignore[attr-defined]
 set_: Callable[[Slot, Any], None] = Slot._value.__set__  # type: ignore[attr-defined]
 
 lock = threading.RLock()
-"""Held from reading the inputs of a donating step until its results are committed."""
+"""Held from reading the inputs of a step until its results are committed.
+
+Tracing and compiling happen outside of it, so it is held for the time of a dispatch.
+"""
+
+in_flight: Set[Slot] = frozenset()
+"""The slots whose values the running step may take; set by the holder of the lock."""
+
+_PATIENCE = 10.0  # seconds; a host callback of the step itself would wait for ever
+
+
+def after_flight(slot: Slot) -> Any:
+    """Return the value of a slot once no step is overwriting it."""
+    held = lock.acquire(timeout=_PATIENCE)
+    try:
+        return get(slot)
+    finally:
+        if held:
+            lock.release()
 
 
 def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
     """Store each value in its slot, all of them in one uninterruptible call."""
-    deque(map(set_, slots, values), 0)
+    with lock:
+        deque(map(set_, slots, values), 0)
+
+
+def commit_if_unchanged(
+    inputs: Sequence[Slot],
+    values: Sequence[Any],
+    slots: Iterable[Slot],
+    new: Iterable[Any],
+) -> bool:
+    """Commit ``new`` if every input still holds the value it was read with."""
+    with lock:
+        if not all(map(is_, map(get, inputs), values)):
+            return False
+        deque(map(set_, slots, new), 0)
+        return True
 
 
 def snapshot(slots: Iterable[Slot]) -> list[Any]:

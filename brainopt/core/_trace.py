@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from .._compat import EAGER, current_trace
 from ..errors import TraceContextError, message
 from . import _slot
@@ -59,13 +61,21 @@ class Lesson:
     Attributes:
         written: the Variables, in order of their first write.
         inner: the lessons of the transforms called inside, in order of the calls.
+        known: further Variables that the transform has to thread though it only
+            reads them.
     """
 
-    __slots__ = ("inner", "written")
+    __slots__ = ("inner", "known", "written")
 
-    def __init__(self, written: Iterable[Variable] = (), inner: Sequence[Lesson] = ()):
+    def __init__(
+        self,
+        written: Iterable[Variable] = (),
+        inner: Sequence[Lesson] = (),
+        known: Iterable[Variable] = (),
+    ):
         self.written = tuple(written)
         self.inner = list(inner)
+        self.known = tuple(known)
 
 
 class Frame:
@@ -151,7 +161,13 @@ class Frame:
 
     def hint(self) -> Lesson | None:
         """Return what the earlier run learned about the transform called now."""
-        return next(self._hints, None)
+        lesson = next(self._hints, None)
+        if lesson is None or all(map(_lives, (*lesson.written, *lesson.known))):
+            return lesson
+        # What the earlier run created for itself ended with it.
+        return Lesson(
+            filter(_lives, lesson.written), lesson.inner, filter(_lives, lesson.known)
+        )
 
     def lesson(self) -> Lesson:
         """Return what this run taught."""
@@ -167,26 +183,61 @@ class Dead:
         self.where = where
 
 
+def _lives(variable: Variable) -> bool:
+    frame = _local.top
+    while frame is not None:
+        if variable in frame.born:
+            return True
+        frame = frame.parent
+    return type(variable._committed()) is not Dead
+
+
 def read_outside(frame: Frame | None, variable: Variable) -> Any:
     """Return the value of ``variable`` as the code around a frame sees it."""
     if frame is not None:
         return frame.read(variable)
     value = variable._committed()
+    if variable in _slot.in_flight:
+        value = _slot.after_flight(variable)
     if type(value) is Dead:
-        raise TraceContextError(
-            message(
-                f"{variable.label} was created inside a transformed function and is "
-                f"used after that function ended:",
-                [f"created at {value.where}"],
-                "create Variables before the transform, or return the value.",
-            )
-        )
+        raise TraceContextError(_ended(variable, [f"created at {value.where}"]))
     return value
 
 
 def read(variable: Variable) -> Any:
-    """Return the current value of ``variable``."""
-    return read_outside(_local.top, variable)
+    """Return the current value of ``variable``.
+
+    Raises:
+        TraceContextError: the Variable was created in a trace that has ended.
+    """
+    value = read_outside(_local.top, variable)
+    if variable._birth is not None:
+        _check_birth(variable, value)
+    return value
+
+
+def _check_birth(variable: Variable, value: Any) -> None:
+    # Back at the level of the innermost frame, a trace that is no frame's own (a plain
+    # jax.jit, jax.vmap, …) has ended, and so have the tracers made in it.
+    frame = _local.top
+    now = current_trace()
+    if now != (EAGER if frame is None else frame.trace):
+        return
+    while frame is not None:
+        if frame.trace == variable._birth:
+            return
+        frame = frame.parent
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        raise TraceContextError(_ended(variable))
+
+
+def _ended(variable: Variable, where: Sequence[str] = ()) -> str:
+    return message(
+        f"{variable.label} was created inside a transformed function and is used "
+        f"after that function ended{':' if where else '.'}",
+        where,
+        "create Variables before the transform, or return the value.",
+    )
 
 
 def write(variable: Variable, value: Any) -> None:

@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """JAX's transforms for functions that read and write Variables."""
 
+from ._abstract import eval_shape as eval_shape
+from ._abstract import make_jaxpr as make_jaxpr
 from ._branches import cond as cond
+from ._branches import ifelse as ifelse
+from ._branches import switch as switch
 from ._grad import grad as grad
 from ._grad import value_and_grad as value_and_grad
+from ._grad import vector_grad as vector_grad
+from ._jacobian import hessian as hessian
+from ._jacobian import jacfwd as jacfwd
+from ._jacobian import jacobian as jacobian
+from ._jacobian import jacrev as jacrev
 from ._jit import jit as jit
+from ._linear import jvp as jvp
+from ._linear import vjp as vjp
 from ._loops import for_loop as for_loop
 from ._loops import scan as scan
+from ._remat import remat as remat
+from ._while import while_loop as while_loop

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Branches over Variables."""
+"""Branches over Variables: cond, switch, ifelse."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from ..core._trace import Lesson
-from ._lift import Run, as_operands, commit, merge, plain, read, run_directly, settle
+from ..errors import message
+from ._lift import Run, as_operands, commit, merge, pack, run_directly, settle, unpack
 
 
-def branch(
+def _branch(
     choose: Callable[[Sequence[Callable], Any], Any],
     branches: Sequence[Callable],
     operands: tuple[Any, ...],
@@ -23,8 +24,11 @@ def branch(
     Args:
         choose: ``(pure branches, operands) -> result`` by a JAX primitive.
         branches: functions of ``operands``.
-        operands: their arguments.
+        operands: their arguments, packed.
     """
+
+    def learned(seen: Sequence[Lesson]) -> Lesson:
+        return Lesson(merge(*seen).written, [Lesson((), s.inner) for s in seen])
 
     def discover() -> Lesson:
         seen: list[Lesson] = []
@@ -36,28 +40,26 @@ def branch(
                 return run.out
 
             jax.eval_shape(abstract, *operands)
-        return Lesson(merge(*seen).written, [Lesson((), s.inner) for s in seen])
+        return learned(seen)
 
     def attempt(lesson: Lesson):
         seen = [Lesson()] * len(branches)
+        hints = lesson.inner if len(lesson.inner) == len(branches) else seen
 
         def pure(i):
-            hint = lesson.inner[i] if lesson.inner else None
-
             def run_branch(*xs):
-                run = Run(branches[i], xs, lesson=hint)
+                run = Run(branches[i], xs, lesson=hints[i])
                 seen[i] = run.lesson
                 return run.out, run.results(lesson.written)
 
             return run_branch
 
         out, values = choose([pure(i) for i in range(len(branches))], operands)
-        learned = Lesson(merge(*seen).written, [Lesson((), s.inner) for s in seen])
-        return (out, lesson.written, values), learned
+        return (out, lesson.written, values), learned(seen)
 
     out, written, values = settle(discover, attempt)
     commit(written, values)
-    return out
+    return unpack(out)
 
 
 def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
@@ -71,14 +73,14 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
 
     Example:
         >>> import brainopt as bo
-        >>> spikes = bo.Variable(0)
+        >>> spikes = bo.Variable(jnp.array(0))
         >>> def fire():
         ...     spikes.value += 1
         >>> bo.cond(True, fire, None)
         >>> int(spikes)
         1
     """
-    pred = plain(pred)
+    pred = pack(pred)
 
     def choose(branches, operands):
         return jax.lax.cond(jnp.asarray(pred) != 0, *branches, *operands)
@@ -86,7 +88,65 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
     branches = [_function(true_fun), _function(false_fun)]
     if jax.config.jax_disable_jit:
         return run_directly(branches[0 if pred else 1], as_operands(operands))
-    return branch(choose, branches, as_operands(operands))
+    return _branch(choose, branches, as_operands(operands))
+
+
+def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
+    """Run the branch that ``index`` counts, clamped to the first and the last.
+
+    Args:
+        index: a scalar integer.
+        branches: functions of the operands, or constants to return; all return equal
+            structures.
+        operands: one operand, or a tuple of them.
+
+    Example:
+        >>> import brainopt as bo
+        >>> int(bo.switch(1, [10, lambda: 20, 30]))
+        20
+    """
+    if not branches:
+        raise ValueError(message("switch needs at least one branch."))
+    index = pack(index)
+
+    def choose(branches, operands):
+        return jax.lax.switch(index, branches, *operands)
+
+    functions = [_function(branch) for branch in branches]
+    if jax.config.jax_disable_jit:
+        place = max(0, min(int(index), len(functions) - 1))
+        return run_directly(functions[place], as_operands(operands))
+    return _branch(choose, functions, as_operands(operands))
+
+
+def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
+    """Run the branch of the first condition that is true: if, elif, …, else.
+
+    Args:
+        conditions: scalars; the first that is not zero chooses its branch.
+        branches: one function of the operands (or constant to return) for each
+            condition, and one more for the case that all are false.
+        operands: one operand, or a tuple of them.
+
+    Example:
+        >>> import brainopt as bo
+        >>> a = 7
+        >>> int(bo.ifelse([a > 10, a > 5, a > 0], [3, lambda: 2, 1, 0]))
+        2
+    """
+    conditions = pack(conditions)
+    if not isinstance(conditions, tuple | list):
+        conditions = [conditions]
+    if len(branches) != len(conditions) + 1:
+        raise ValueError(
+            message(
+                f"{len(branches)} branches for {len(conditions)} conditions.",
+                help="one branch for each condition and one for the case that none "
+                "is true.",
+            )
+        )
+    holds = [jnp.asarray(c).reshape(()) != 0 for c in conditions]
+    return switch(jnp.argmax(jnp.stack([*holds, jnp.array(True)])), branches, operands)
 
 
 def _function(value: Any) -> Callable:

@@ -3,211 +3,153 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .._compat import is_eager
-from ..core import Variable
-from ..core import _slot, _trace
-from ..core._trace import Frame, Lesson
+from ..core import _trace
+from ..core._trace import Lesson
 from ..errors import StateLostError, message
-from ._lift import merge, plain
+from ._lift import run_directly
+from ._program import DeepState, Program, Relearn
 from ._static import Static
 
 
-class _Relearn(Exception):
-    """The function touched Variables that the program does not thread yet."""
+class Jitted:
+    """What `jit` returns: call it as you would call the function.
 
-    def __init__(self, lesson: Lesson, known: Sequence[Variable]):
-        self.lesson = lesson
-        self.known = known
-
-
-class _Program:
-    """One compiled form of a function: what it threads, and the code.
-
-    Variables whose shape never changes are donated when written; the others
-    (``batch_axis``) and those only read are not.
+    It has the methods of what `jax.jit` returns: ``lower``, ``trace``, ``eval_shape``
+    and ``clear_cache``. Variables stand in their results as further inputs and
+    outputs; their values do not change.
     """
 
-    def __init__(self, function: Callable, lesson: Lesson, known=(), **options):
-        written = lesson.written
-        self.function = function
-        self.lesson = lesson
-        self.options = options
-        self.revisions: dict[_trace.Revision, int] = {}
-        self.donated = tuple(v for v in written if v.batch_axis is None)
-        self.written = self.donated + tuple(
-            v for v in written if v.batch_axis is not None
-        )
-        read_only = tuple(v for v in known if v not in set(written))
-        self.kept = self.written[len(self.donated) :] + read_only
-        self.native = all(v._native for v in self.donated + self.kept)
-        self.donating = jax.jit(self._pure, donate_argnums=0, **options)
-        self.plain = jax.jit(lambda *args: self._pure(*args), **options)
-
-    def relearned(self, news: _Relearn) -> _Program:
-        """Return a program that threads what this one and ``news`` know."""
-        lesson = merge(self.lesson, news.lesson)
-        lesson.inner = news.lesson.inner
-        known = dict.fromkeys((*self.kept, *news.known))
-        return _Program(self.function, lesson, known, **self.options)
-
-    def stale(self) -> bool:
-        """Whether something baked into the code has changed since."""
-        return any(revision.count != n for revision, n in self.revisions.items())
-
-    def lasting(self) -> bool:
-        """Whether every Variable outlives the trace that is running now."""
-        frame = _trace.top()
-        while frame is not None:
-            if not frame.born.keys().isdisjoint(self.donated + self.kept):
-                return False
-            frame = frame.parent
-        return True
-
-    def _pure(self, donated, kept, args, kwargs):
-        known = self.donated + self.kept
-        values = (*donated, *kept)
-        with Frame(zip(known, values, strict=True), self.lesson, sealed=True) as frame:
-            out = plain(self.function(*args, **kwargs))
-            lesson = frame.lesson()
-            if frame.missing or not set(lesson.written) <= set(self.written):
-                raise _Relearn(
-                    lesson, [v for v in frame.missing if v not in frame.born]
-                )
-            self.lesson.inner = lesson.inner
-            self.revisions.update(frame.revisions)
-            return out, *(frame.values[v] for v in self.written)
-
-    def launch(self, args, kwargs) -> Any:
-        """Run at top level, donating what nobody else holds."""
-        with _slot.lock:
-            donated = self._donatable()
-            kept = tuple(map(_slot.get, self.kept))
-            arguments = (donated, kept, args, kwargs)
-            return _slot.run_and_commit(self.donating, arguments, self.written)
-
-    def _donatable(self) -> tuple:
-        if _slot.all_sole(self.donated):
-            return tuple(map(_slot.get, self.donated))
-        return tuple(
-            jax.tree.map(jnp.copy, _slot.get(v)) if held else _slot.get(v)
-            for v, held in zip(self.donated, _slot.shared(self.donated), strict=True)
-        )
-
-    def inline(self, args, kwargs, wait: bool = False) -> Any:
-        """Run inside another trace, or without donation; write when it succeeded."""
-        donated = tuple(map(_trace.read, self.donated))
-        kept = tuple(map(_trace.read, self.kept))
-        out, *values = self.plain(donated, kept, args, kwargs)
-        if wait:
-            jax.block_until_ready((out, values))
-        frame = _trace.top()
-        while frame is not None:
-            frame.revisions.extend(self.revisions.items())
-            frame = frame.parent
-        _trace.commit(self.written, values)
-        return out
-
-    def lost(self) -> list[str]:
-        """Return the labels of the Variables whose values are gone."""
-        return [
-            variable.label
-            for variable in self.written
-            if any(
-                isinstance(leaf, jax.Array) and leaf.is_deleted()
-                for leaf in jax.tree.leaves(variable._committed())
-            )
-        ]
-
-
-class Jitted:
-    """What `jit` returns: call it as you would call the function."""
-
-    def __init__(self, function: Callable, static: Static, donate, safe, options):
+    def __init__(
+        self, function: Callable, static: Static, donate: bool, safe: bool, options
+    ):
         self._function = function
         self._static = static
         self._donate = donate
         self._safe = safe
         self._options = options
-        self._programs: dict[Any, _Program] = {}
+        self._programs: dict[Any, Program] = {}
         self._bound: weakref.WeakKeyDictionary[Any, Jitted] = (
             weakref.WeakKeyDictionary()
         )
+        self._owner: Any = None
         functools.update_wrapper(self, function, updated=())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Jitted:
         if instance is None:
             return self
         if instance not in self._bound:
-            ref = weakref.ref(instance)
-            function = self._function
-
-            @functools.wraps(function)
-            def method(*args, **kwargs):
-                return function(ref(), *args, **kwargs)
-
+            # The cache must not keep the instance alive; what is handed out must.
             self._bound[instance] = Jitted(
-                method, self._static.shifted(), self._donate, self._safe, self._options
+                _method(self._function, weakref.ref(instance)),
+                self._static.shifted(),
+                self._donate,
+                self._safe,
+                self._options,
             )
-        return self._bound[instance]
+        bound = copy.copy(self._bound[instance])
+        bound._owner = instance
+        return bound
 
     def __call__(self, *args, **kwargs):
         if jax.config.jax_disable_jit:
-            return self._run_plain(args, kwargs)
-        key, function = None, self._function
-        if self._static.applies(args, kwargs):
-            key, function, args, kwargs = self._static.split(function, args, kwargs)
-        program = self._programs.get(key)
+            return run_directly(functools.partial(self._function, **kwargs), args)
+        if _trace.top() is None and not self._static.applies(args, kwargs):
+            program = self._programs.get(None)
+            if program is not None and not program.stale():
+                try:
+                    return self._run(program, args, kwargs)
+                except Relearn as news:
+                    self._programs[None] = program.relearned(news)
+                except DeepState:
+                    pass
+        return self._settle(self._run, args, kwargs)
+
+    def _settle(self, run: Callable, args, kwargs) -> Any:
+        """Run a program that knows every Variable, and keep it for the next call."""
+        frame = _trace.top()
+        hint = frame.hint() if frame is not None else None
+        split = self._static.split(self._function, args, kwargs)
+        program = self._programs.get(split[0])
         if program is None or program.stale():
-            program = _Program(function, Lesson(), **self._options)
+            lesson = hint or Lesson()
+            program = Program(split[1], lesson, lesson.known, self._options)
         while True:
             try:
-                return self._call(program, args, kwargs)
-            except _Relearn as news:
+                out = run(program, *split[2:])
+                break
+            except Relearn as news:
                 program = program.relearned(news)
-            if program.lasting():
-                self._programs[key] = program
+            except DeepState:
+                self._static.deep = True
+                split = self._static.split(self._function, args, kwargs)
+                program = Program(split[1], Lesson(), (), self._options)
+        if program.lasting():
+            self._programs[split[0]] = program
+        if frame is not None:
+            frame.inner.append(program.learned())
+        return out
 
-    def _call(self, program: _Program, args, kwargs) -> Any:
-        safe = self._safe or jax.config.jax_debug_nans
+    def _run(self, program: Program, args, kwargs) -> Any:
         if _trace.top() is not None or not program.native or not is_eager():
             return program.inline(args, kwargs)
-        if safe or not self._donate:
-            with _slot.lock:
-                return program.inline(args, kwargs, wait=safe)
+        if self._safe or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
+            return program.keep(args, kwargs, wait=True)
+        if not self._donate:
+            return program.keep(args, kwargs, wait=False)
         try:
             return program.launch(args, kwargs)
-        except _Relearn:
+        except (Relearn, DeepState):
             raise
-        except Exception as error:
-            _trace.snapshot(program.donated + program.kept)
+        except BaseException as error:
             lost = program.lost()
             if not lost:
                 raise
-            raise StateLostError(
-                message(
-                    "The step failed while it ran; the values it had been given to "
-                    "overwrite are gone:",
-                    lost,
-                    "load the last checkpoint. `bo.jit(safe=True)` keeps the old values "
-                    "until a step has succeeded.",
-                )
-            ) from error
+            raise StateLostError(_lost(lost)) from error
 
-    def _run_plain(self, args, kwargs) -> Any:
-        with Frame() as frame:
-            out = plain(self._function(*args, **kwargs))
-            written = list(frame.lesson().written)
-            values = [frame.values[v] for v in written]
-        _trace.commit(written, values)
-        return out
+    def trace(self, *args, **kwargs) -> jax.stages.Traced:
+        """Return the traced function, as ``jax.jit(…).trace`` does."""
+        return self._settle(Program.traced, args, kwargs)
+
+    def lower(self, *args, **kwargs) -> jax.stages.Lowered:
+        """Return the lowered function, as ``jax.jit(…).lower`` does."""
+        return self.trace(*args, **kwargs).lower()
+
+    def eval_shape(self, *args, **kwargs) -> Any:
+        """Return the shapes and dtypes of what a call would return."""
+        return self._settle(Program.shapes, args, kwargs)
+
+    def clear_cache(self) -> None:
+        """Forget all compiled code, and the Variables and Nodes it refers to."""
+        self._programs.clear()
+        for bound in self._bound.values():
+            bound.clear_cache()
+
+
+def _method(function: Callable, ref: weakref.ref) -> Callable:
+    @functools.wraps(function)
+    def method(*args, **kwargs):
+        return function(ref(), *args, **kwargs)
+
+    return method
+
+
+def _lost(labels: Sequence[str]) -> str:
+    return message(
+        "The step failed while it ran; the values it had been given to overwrite are "
+        "gone:",
+        labels,
+        "load the last checkpoint. `bo.jit(safe=True)` keeps the old values until a "
+        "step has succeeded.",
+    )
 
 
 def jit(
@@ -238,7 +180,13 @@ def jit(
         safe: keep the old values until the results are there, and leave the state as
             it was if the step fails while running. Costs the memory of one state and
             waits for each step; used by itself under ``jax_debug_nans``.
-        options: further options of `jax.jit`.
+        options: further options of `jax.jit`: ``in_shardings`` and ``out_shardings``
+            (aligned to the arguments that are not compiled in and to the result),
+            ``keep_unused``, ``inline``, ``compiler_options``.
+
+    Returns:
+        The compiled function; it also has ``lower``, ``trace``, ``eval_shape`` and
+        ``clear_cache``.
 
     Raises:
         StateLostError: a donated step failed while running (not with ``safe``).

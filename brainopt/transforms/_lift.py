@@ -14,23 +14,66 @@ from typing import Any
 
 import jax
 
-from ..core import Variable
+from ..core import Node, Variable
 from ..core._operators import ArrayLike, unwrap
 from ..core._trace import Frame, Lesson, commit, read, top
 
 Bindings = Iterable[tuple[Variable, Any]]
 
 
-def plain(tree: Any) -> Any:
-    """Return ``tree`` with the value in the place of each Variable."""
-    return jax.tree.map(unwrap, tree, is_leaf=lambda x: isinstance(x, ArrayLike))
+@jax.tree_util.register_pytree_node_class
+class Packed:
+    """A Node on its way through a transform: the values, and how to rebuild it.
+
+    A Node is rebuilt in the frame that goes on with it, so that its new Variables
+    live as long as that frame.
+    """
+
+    __slots__ = ("leaves", "tree")
+
+    def __init__(self, leaves: Sequence[Any], tree: Any):
+        self.leaves = leaves
+        self.tree = tree
+
+    def tree_flatten(self):
+        return tuple(self.leaves), self.tree
+
+    @classmethod
+    def tree_unflatten(cls, tree, leaves):
+        return cls(leaves, tree)
+
+
+def is_state(x: Any) -> bool:
+    """Whether ``x`` is a Variable, a view or a Node."""
+    return isinstance(x, ArrayLike | Node)
+
+
+def pack(tree: Any) -> Any:
+    """Return ``tree`` with values in the place of Variables, and Nodes packed."""
+
+    def replace(x):
+        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else unwrap(x)
+
+    return jax.tree.map(replace, tree, is_leaf=is_state)
+
+
+def unpack(tree: Any) -> Any:
+    """Return ``tree`` with a new Node in the place of each packed one."""
+
+    def is_packed(x):
+        return isinstance(x, Packed)
+
+    def replace(x):
+        return jax.tree.unflatten(x.tree, x.leaves) if is_packed(x) else x
+
+    return jax.tree.map(replace, tree, is_leaf=is_packed)
 
 
 class Run:
     """One run of a function in a frame of its own.
 
     Attributes:
-        out: what the function returned, Variables unwrapped.
+        out: what the function returned, packed.
         lesson: what it wrote, and the transforms inside it.
         values: the final value of each Variable it knew or wrote.
     """
@@ -46,9 +89,13 @@ class Run:
         kwargs: dict[str, Any] | None = None,
     ):
         with Frame(bindings, lesson) as frame:
-            self.out = plain(function(*args, **(kwargs or {})))
-            self.lesson = frame.lesson()
-            self.values = frame.values
+            self._run(frame, function, args, kwargs)
+
+    def _run(self, frame: Frame, function, args, kwargs) -> None:
+        args, kwargs = unpack((tuple(args), kwargs or {}))
+        self.out = pack(function(*args, **kwargs))
+        self.lesson = frame.lesson()
+        self.values = frame.values
 
     def results(self, variables: Iterable[Variable]) -> tuple[Any, ...]:
         """Return the final values of ``variables``; outer values where unwritten."""
@@ -76,40 +123,48 @@ def settle(
         lesson = discover()
     while True:
         result, seen = attempt(lesson)
-        if set(seen.written) <= set(lesson.written):
+        if set(seen.written) <= set(lesson.written) and (
+            set(seen.known) <= set(lesson.known)
+        ):
             break
         lesson = merge(lesson, seen)
+        lesson.inner = seen.inner
     if frame is not None:
-        frame.inner.append(Lesson(lesson.written, seen.inner))
+        frame.inner.append(Lesson(lesson.written, seen.inner, lesson.known))
     return result
 
 
 def merge(*lessons: Lesson) -> Lesson:
-    """Join what several runs wrote; the inner lessons stand in order."""
+    """Join what several runs touched; the inner lessons stand in order."""
     written = dict.fromkeys(v for lesson in lessons for v in lesson.written)
-    return Lesson(written, [inner for lesson in lessons for inner in lesson.inner])
+    known = dict.fromkeys(v for lesson in lessons for v in lesson.known)
+    inner = [inner for lesson in lessons for inner in lesson.inner]
+    return Lesson(written, inner, known)
 
 
 def as_operands(operands: Any) -> tuple[Any, ...]:
-    """Return operands as a tuple with Variables unwrapped; a tuple is many."""
+    """Return operands as a packed tuple; a tuple is many."""
     many = operands if isinstance(operands, tuple) else (operands,)
-    return tuple(plain(operand) for operand in many)
+    return tuple(pack(operand) for operand in many)
 
 
 def run_directly(function: Callable, args: Sequence[Any]) -> Any:
     """Run ``function`` as Python, for `jax.disable_jit`; write when it succeeded."""
     run = Run(function, args)
     commit(run.lesson.written, run.results(run.lesson.written))
-    return run.out
+    return unpack(run.out)
 
 
 __all__ = [
+    "Packed",
     "Run",
     "as_operands",
     "commit",
+    "is_state",
     "merge",
-    "plain",
+    "pack",
     "read",
     "run_directly",
     "settle",
+    "unpack",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loops over Variables: scan and for_loop."""
+"""Loops over arrays: scan and for_loop."""
 
 from __future__ import annotations
 
@@ -10,18 +10,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core import Variable
 from ..core._trace import Lesson
-from ._lift import Run, as_operands, commit, merge, plain, read, run_directly, settle
+from ..errors import VariableError, message
+from ._lift import (
+    Run,
+    as_operands,
+    commit,
+    merge,
+    pack,
+    read,
+    run_directly,
+    settle,
+    unpack,
+)
+from ._progress import Progress
+from ._rounds import looped
 
 
 def scan(
     body_fun: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
     operands: Any = None,
-    length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
     remat: bool = False,
+    progress_bar: bool = False,
+    *,
+    length: int | None = None,
+    checkpoint_every: int | bool | None = None,
 ) -> tuple[Any, Any]:
     """Loop over the leading axis of ``operands`` with a carry, as `jax.lax.scan`.
 
@@ -31,20 +48,31 @@ def scan(
         body_fun: ``(carry, x) -> (carry, y)``.
         init: the first carry.
         operands: arrays of shape ``(length, …)`` in any pytree, or None.
-        length: number of iterations, needed where ``operands`` is None.
         reverse: run from the last index to the first.
         unroll: iterations inlined into one round of the compiled loop.
         remat: recompute the body in the backward pass instead of storing its
             intermediate values.
+        progress_bar: show on stderr how far the loop is.
+        length: number of iterations, needed where ``operands`` is None.
+        checkpoint_every: store the state every so many iterations only, and recompute
+            what lies between in the backward pass; True for √length, which needs
+            memory for about 2 √length states.
 
     Returns:
         The last carry, and the ``y`` stacked along a new leading axis.
+
+    Example:
+        >>> import brainopt as bo
+        >>> bo.scan(lambda c, x: (c + x, c), 0.0, jnp.arange(3.0))[1].tolist()
+        [0.0, 0.0, 1.0]
     """
-    init, operands = plain(init), plain(operands)
+    init, operands = pack(init), pack(operands)
+    progress = Progress(_count(operands, length)) if progress_bar else None
     if jax.config.jax_disable_jit:
-        loop = functools.partial(_python_loop, body_fun, length=length, reverse=reverse)
+        loop = functools.partial(_python_loop, body_fun, length, reverse, progress)
         return run_directly(loop, (init, operands))
     first = jax.tree.map(_first, operands)
+    every = _every(checkpoint_every, operands, length)
 
     def discover() -> Lesson:
         seen: list[Lesson] = []
@@ -66,28 +94,32 @@ def scan(
             run = Run(body_fun, (carry, x), bindings, lesson)
             seen.append(run.lesson)
             carry, y = run.out
-            return (run.results(lesson.written), carry), y
+            results = run.results(lesson.written)
+            check_carried(lesson.written, values, results)
+            return (results, carry), y
 
         body = jax.checkpoint(pure, prevent_cse=False) if remat else pure
         start = tuple(map(read, lesson.written)), init
-        (values, carry), ys = jax.lax.scan(
-            body, start, operands, length, reverse, unroll
-        )
-        return (lesson.written, values, carry, ys), _joined(lesson, seen)
+        loop = looped(body, length, reverse, unroll, every, progress)
+        (values, carry), ys = loop(start, operands)
+        return (lesson.written, values, carry, ys), joined(lesson, seen)
 
     written, values, carry, ys = settle(discover, attempt)
     commit(written, values)
-    return carry, ys
+    return unpack((carry, ys))
 
 
 def for_loop(
     body_fun: Callable,
     operands: Any = (),
-    length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
-    remat: bool = False,
     jit: bool = True,
+    progress_bar: bool = False,
+    *,
+    length: int | None = None,
+    remat: bool = False,
+    checkpoint_every: int | bool | None = None,
 ) -> Any:
     """Call ``body_fun`` for each element along the leading axis of ``operands``.
 
@@ -95,11 +127,13 @@ def for_loop(
         body_fun: takes one slice of each operand and returns any pytree of arrays, or
             nothing.
         operands: one pytree of arrays of shape ``(length, …)``, or a tuple of them.
-        length: number of iterations, needed where there are no operands.
         reverse: run from the last index to the first.
         unroll: iterations inlined into one round of the compiled loop.
-        remat: recompute the body in the backward pass.
         jit: False runs a Python loop, for debugging.
+        progress_bar: show on stderr how far the loop is.
+        length: number of iterations, needed where there are no operands.
+        remat: recompute the body in the backward pass.
+        checkpoint_every: as in `scan`.
 
     Returns:
         The results stacked along a new leading axis.
@@ -107,42 +141,96 @@ def for_loop(
     Example:
         >>> import brainopt as bo
         >>> import jax.numpy as jnp
-        >>> total = bo.Variable(0.0)
+        >>> total = bo.Variable(jnp.array(0.0))
         >>> def add(x):
         ...     total.value += x
         ...     return total.value
         >>> bo.for_loop(add, jnp.arange(4.0)).tolist()
         [0.0, 1.0, 3.0, 6.0]
+
+    Differs: brainpy has ``remat`` before ``jit``; here it is keyword-only.
     """
     operands = as_operands(operands)
 
     def body(_, xs):
         return None, body_fun(*xs)
 
+    def loop():
+        return scan(
+            body,
+            None,
+            operands,
+            reverse,
+            unroll,
+            remat,
+            progress_bar,
+            length=length,
+            checkpoint_every=checkpoint_every,
+        )[1]
+
     if jit:
-        return scan(body, None, operands, length, reverse, unroll, remat)[1]
+        return loop()
     with jax.disable_jit():
-        return scan(body, None, operands, length, reverse, unroll, remat)[1]
+        return loop()
 
 
-def _python_loop(body_fun, carry, operands, *, length, reverse):
-    leaves = jax.tree.leaves(operands)
-    count = len(leaves[0]) if leaves else length
+def check_carried(variables: tuple[Variable, ...], before: Any, after: Any) -> None:
+    """Raise `VariableError` naming each Variable whose shape a loop's body changes."""
+    changed = [
+        f"{variable.label}: {jax.tree.map(jnp.shape, old)} before, "
+        f"{jax.tree.map(jnp.shape, new)} after"
+        for variable, old, new in zip(variables, before, after, strict=True)
+        if jax.tree.map(jnp.shape, old) != jax.tree.map(jnp.shape, new)
+    ]
+    if changed:
+        raise VariableError(
+            message(
+                "One iteration of the loop changes the shape of a Variable:",
+                changed,
+                "give it the final batch size before the loop.",
+            )
+        )
+
+
+def joined(lesson: Lesson, seen: list[Lesson]) -> Lesson:
+    """Return what all traces of one body taught."""
+    if not seen:
+        return lesson
+    return Lesson(merge(*seen).written, seen[-1].inner)
+
+
+def _python_loop(body_fun, length, reverse, progress, carry, operands):
+    count = _count(operands, length)
     ys = []
     for i in reversed(range(count)) if reverse else range(count):
         carry, y = body_fun(carry, jax.tree.map(lambda x, i=i: x[i], operands))
-        ys.append(plain(y))
+        ys.append(pack(y))
+        if progress:
+            progress.show(len(ys))
     if reverse:
         ys.reverse()
     return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys) if ys else None
 
 
+def _count(operands: Any, length: int | None) -> int:
+    leaves = jax.tree.leaves(operands)
+    if not leaves and length is None:
+        raise ValueError(
+            message("A loop without operands needs to know its `length`.")
+        )
+    return jnp.shape(leaves[0])[0] if leaves else length
+
+
+def _every(asked: int | bool | None, operands: Any, length: int | None) -> int | None:
+    if asked is None or asked is False:
+        return None
+    if asked is True:
+        return max(1, round(_count(operands, length) ** 0.5))
+    if asked < 1:
+        raise ValueError(message(f"checkpoint_every={asked}."))
+    return asked
+
+
 def _first(x: Any) -> Any:
     x = jnp.asarray(x)
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-
-
-def _joined(lesson: Lesson, seen: list[Lesson]) -> Lesson:
-    if not seen:
-        return lesson
-    return Lesson(merge(*seen).written, seen[-1].inner)

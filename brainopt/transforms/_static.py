@@ -7,8 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core import Node, Variable
+import jax
+
+from ..core import Node
+from ..core._operators import ArrayLike, unwrap
 from ..errors import message
+from ._lift import is_state
 
 
 class ById:
@@ -51,6 +55,7 @@ class Static:
         self.nums = frozenset(nums)
         self.names = frozenset(names)
         self.declared = bool(nums or names)
+        self.deep = False
 
     def shifted(self) -> Static:
         """Return the same for a method whose first argument is bound."""
@@ -58,17 +63,18 @@ class Static:
         new.nums = frozenset(n - 1 for n in self.nums if n != 0)
         new.names = self.names
         new.declared = self.declared
+        new.deep = self.deep
         return new
 
     def applies(self, args: tuple, kwargs: dict) -> bool:
         """Whether this call has anything to split or to unwrap."""
-        if self.declared:
+        if self.declared or self.deep:
             return True
         for arg in args:
-            if isinstance(arg, Node | Variable):
+            if isinstance(arg, Node | ArrayLike):
                 return True
         if kwargs:
-            return any(isinstance(arg, Node | Variable) for arg in kwargs.values())
+            return any(isinstance(arg, Node | ArrayLike) for arg in kwargs.values())
         return False
 
     def split(self, function: Callable, args: tuple, kwargs: dict):
@@ -80,12 +86,12 @@ class Static:
             if i in nums or isinstance(arg, Node):
                 fixed[i] = arg
             else:
-                rest.append(arg.value if isinstance(arg, Variable) else arg)
+                rest.append(arg.value if isinstance(arg, ArrayLike) else arg)
         for name, arg in kwargs.items():
             if name in self.names or isinstance(arg, Node):
                 fixed[name] = arg
             else:
-                rest_named[name] = arg.value if isinstance(arg, Variable) else arg
+                rest_named[name] = arg.value if isinstance(arg, ArrayLike) else arg
 
         def of_the_rest(*dynamic, **named):
             remaining = iter(dynamic)
@@ -95,7 +101,35 @@ class Static:
             fixed_named = {k: v for k, v in fixed.items() if isinstance(k, str)}
             return function(*everything, **named, **fixed_named)
 
-        return _key(fixed, len(args)), of_the_rest, tuple(rest), rest_named
+        if not fixed:
+            of_the_rest = function
+        key = _key(fixed, len(args))
+        if not self.deep:
+            return key, of_the_rest, tuple(rest), rest_named
+        inner, unfold, leaves = _fold(rest, rest_named)
+
+        def of_the_leaves(*leaves):
+            positional, named = unfold(leaves)
+            return of_the_rest(*positional, **named)
+
+        return (key, inner), of_the_leaves, leaves, {}
+
+
+def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
+    """Take the Nodes out of lists and dicts: ``(key, unfold, the other leaves)``."""
+    leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_state)
+    nodes = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Node)}
+    others = [unwrap(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
+
+    def unfold(given):
+        remaining = iter(given)
+        filled = [
+            nodes[i] if i in nodes else next(remaining) for i in range(len(leaves))
+        ]
+        return jax.tree.unflatten(tree, filled)
+
+    key = (tree, tuple((i, ById(node)) for i, node in nodes.items()))
+    return key, unfold, tuple(others)
 
 
 def _key(fixed: dict[int | str, Any], count: int) -> Any:

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one road of all derivatives: a pure function of Variables and arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from ..core._trace import Lesson
+from ..errors import message
+from ._lift import Run, commit, pack, read, settle, unpack
+from ._targets import Targets
+
+Diff = tuple[list[Any], tuple[Any, ...]]
+"""(values of the Variables, the chosen arguments): what is differentiated by."""
+
+
+class Outcome(NamedTuple):
+    """What came of one differentiated run."""
+
+    targets: Targets | None
+    derivatives: Any
+    y: Any
+    aux: Any
+
+
+class Differentiated:
+    """A function that returns derivatives; what `grad` and its kin return.
+
+    Args:
+        transform: takes ``f(diff) -> (y, aux)`` and returns
+            ``g(diff) -> (derivatives, aux)``.
+        fun: the user's function.
+        grad_vars: what `Targets` takes, or None.
+        argnums: positions of arguments, or None.
+        has_aux: whether ``fun`` returns ``(y, aux)``.
+        return_value: whether to return ``y`` too.
+        dtypes: ``(holomorphic, allow_int)``.
+        levels: how often ``diff`` is nested in the derivatives: 0 where they have the
+            structure of ``diff`` itself; n where each leaf of ``y`` has n levels.
+    """
+
+    def __init__(
+        self,
+        transform: Callable[[Callable], Callable],
+        fun: Callable,
+        grad_vars: Any,
+        argnums: int | Sequence[int] | None,
+        has_aux: bool | None,
+        return_value: bool,
+        dtypes: tuple[bool, bool] = (False, False),
+        levels: int = 0,
+    ):
+        if not callable(fun):
+            raise TypeError(
+                f"A function is differentiated, not a {type(fun).__name__}."
+            )
+        self._transform = transform
+        self._fun = fun
+        self._grad_vars = grad_vars
+        self._argnums = 0 if argnums is None and grad_vars is None else argnums
+        self._has_aux = bool(has_aux)
+        self._return_value = return_value
+        self._dtypes = dtypes
+        self._levels = levels
+        functools.update_wrapper(self, fun, updated=())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args, **kwargs):
+        outcome = self.derive(args, kwargs)
+        if self._levels:
+            tree = jax.tree.structure(outcome.y)
+            each = [
+                self.arranged(outcome, d, self._levels)
+                for d in tree.flatten_up_to(outcome.derivatives)
+            ]
+            grads = jax.tree.unflatten(tree, each)
+        else:
+            grads = self.arranged(outcome, outcome.derivatives)
+        extras = [unpack(outcome.y)] if self._return_value else []
+        extras += [unpack(outcome.aux)] if self._has_aux else []
+        return (grads, *extras) if extras else grads
+
+    def derive(self, args: tuple, kwargs: dict) -> Outcome:
+        """Run the function once, commit what it wrote, and return what came of it."""
+        targets = None if self._grad_vars is None else Targets(self._grad_vars)
+        if targets is not None:
+            targets.check(*self._dtypes)
+        variables = [] if targets is None else targets.unique
+        places = self._places(len(args))
+        args, kwargs = pack((args, kwargs))
+        diff = [read(v) for v in variables], tuple(args[i] for i in places)
+
+        def attempt(lesson: Lesson):
+            seen: list[Lesson] = []
+
+            def pure(diff: Diff):
+                values, chosen = diff
+                filled = list(args)
+                for i, arg in zip(places, chosen, strict=True):
+                    filled[i] = arg
+                bindings = zip(variables, values, strict=True)
+                run = Run(self._fun, filled, bindings, lesson, kwargs)
+                seen[:] = [run.lesson]
+                y, aux = self._split(run.out)
+                return y, (y, aux, run.results(run.lesson.written))
+
+            derivatives, rest = self._transform(pure)(diff)
+            # The written Variables leave through `aux`: their set need not be known
+            # beforehand, so one run is always enough.
+            return (derivatives, rest, seen[0].written), Lesson((), seen[0].inner)
+
+        derivatives, (y, aux, values), written = settle(lambda: Lesson(), attempt)
+        commit(written, values)
+        return Outcome(targets, derivatives, y, aux)
+
+    def _places(self, count: int) -> tuple[int, ...]:
+        if self._argnums is None:
+            return ()
+        nums = self._argnums
+        nums = (nums,) if isinstance(nums, int) else tuple(nums)
+        for n in nums:
+            if not -count <= n < count:
+                raise ValueError(
+                    message(
+                        f"argnums={self._argnums} for a call with {count} arguments."
+                    )
+                )
+        return tuple(n % count for n in nums)
+
+    def _split(self, out: Any) -> tuple[Any, Any]:
+        if not self._has_aux:
+            return out, None
+        if not isinstance(out, tuple) or len(out) < 2:
+            raise TypeError(
+                message(
+                    "has_aux=True, but the function did not return a tuple "
+                    "(value, aux).",
+                )
+            )
+        return out[0], out[1] if len(out) == 2 else out[1:]
+
+    def arranged(self, outcome: Outcome, diff: Any, levels: int = 1) -> Any:
+        """Put derivatives by ``diff`` into the structure that the table promises."""
+        by_variables, by_args = diff
+        targets = outcome.targets
+        if levels > 1:
+            by_args = [self._nested(outcome, d, levels) for d in by_args]
+            by_variables = [self._nested(outcome, d, levels) for d in by_variables]
+        by_args = unpack(by_args)
+        single = isinstance(self._argnums, int)
+        by_args = by_args[0] if single else tuple(by_args)
+        if targets is None:
+            return by_args
+        if self._argnums is None:
+            return targets.arrange(by_variables)
+        return targets.arrange(by_variables), by_args
+
+    def _nested(self, outcome: Outcome, tree: Any, levels: int) -> Any:
+        def is_diff(x):
+            return type(x) is tuple and len(x) == 2 and type(x[0]) is list
+
+        return jax.tree.map(
+            lambda d: self.arranged(outcome, d, levels - 1), tree, is_leaf=is_diff
+        )

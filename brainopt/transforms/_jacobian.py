@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jacobians and Hessians with respect to Variables, arguments, or both."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from ._differentiate import Differentiated
+
+
+def jacrev(
+    fun: Callable | None = None,
+    grad_vars: Any = None,
+    argnums: int | Sequence[int] | None = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Any:
+    """Return a function that computes the Jacobian, row by row, in reverse mode.
+
+    Args:
+        fun: returns an array, or any pytree of arrays.
+        grad_vars: as in `grad`.
+        argnums: as in `grad`.
+        has_aux: as in `grad`.
+        return_value: as in `grad`.
+        holomorphic: as in `grad`.
+        allow_int: as in `grad`.
+
+    Returns:
+        A function that returns, for each array that ``fun`` returns, the structure of
+        `grad`'s table with arrays of shape ``(*output, *input)``.
+
+    Example:
+        >>> import brainopt as bo
+        >>> w = bo.TrainVar([1.0, 2.0])
+        >>> bo.jacrev(lambda: w**2, w)().tolist()
+        [[2.0, 0.0], [0.0, 4.0]]
+    """
+    transform = functools.partial(
+        jax.jacrev, has_aux=True, holomorphic=holomorphic, allow_int=allow_int
+    )
+    make = functools.partial(
+        Differentiated,
+        transform,
+        grad_vars=grad_vars,
+        argnums=argnums,
+        has_aux=has_aux,
+        return_value=return_value,
+        dtypes=(holomorphic, allow_int),
+        levels=1,
+    )
+    return make if fun is None else make(fun)
+
+
+jacobian = jacrev
+
+
+def jacfwd(
+    fun: Callable | None = None,
+    grad_vars: Any = None,
+    argnums: int | Sequence[int] | None = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+) -> Any:
+    """Return a function that computes the Jacobian, column by column, in forward mode.
+
+    Arguments and results are those of `jacrev`. Better than `jacrev` where there are
+    fewer inputs than outputs.
+
+    Example:
+        >>> import brainopt as bo
+        >>> gain = bo.TrainVar(jnp.array(3.0))
+        >>> bo.jacfwd(lambda x: gain * x, gain)(jnp.array([1.0, 2.0])).tolist()
+        [1.0, 2.0]
+    """
+    make = functools.partial(
+        Differentiated,
+        functools.partial(jax.jacfwd, has_aux=True, holomorphic=holomorphic),
+        grad_vars=grad_vars,
+        argnums=argnums,
+        has_aux=has_aux,
+        return_value=return_value,
+        dtypes=(holomorphic, False),
+        levels=1,
+    )
+    return make if fun is None else make(fun)
+
+
+def hessian(
+    fun: Callable | None = None,
+    grad_vars: Any = None,
+    argnums: int | Sequence[int] | None = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+) -> Any:
+    """Return a function that computes the second derivatives.
+
+    Args:
+        fun: returns a scalar, an array, or any pytree of arrays.
+        grad_vars: as in `grad`.
+        argnums: as in `grad`.
+        has_aux: as in `grad`.
+        return_value: as in `grad`.
+        holomorphic: as in `grad`.
+
+    Returns:
+        A function that returns the structure of `grad`'s table twice: for two
+        Variables in a dict, ``h["a"]["b"]`` has shape ``(*output, *a, *b)``.
+
+    Example:
+        >>> import brainopt as bo
+        >>> w = bo.TrainVar([1.0, 2.0])
+        >>> bo.hessian(lambda: (w**3).sum(), w)().tolist()
+        [[6.0, 0.0], [0.0, 12.0]]
+    """
+
+    def transform(pure):
+        rows = jax.jacrev(pure, has_aux=True, holomorphic=holomorphic)
+        return jax.jacfwd(rows, has_aux=True, holomorphic=holomorphic)
+
+    make = functools.partial(
+        Differentiated,
+        transform,
+        grad_vars=grad_vars,
+        argnums=argnums,
+        has_aux=has_aux,
+        return_value=return_value,
+        dtypes=(holomorphic, False),
+        levels=2,
+    )
+    return make if fun is None else make(fun)

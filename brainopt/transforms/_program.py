@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs: one compiled form of a function, and the road of its values."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core import Variable, _slot, _trace
+from ..core._trace import Frame, Lesson
+from ._lift import is_state, merge, pack, unpack
+
+
+class Relearn(Exception):
+    """The function touched Variables that the program does not thread yet."""
+
+    def __init__(self, lesson: Lesson, known: Sequence[Variable]):
+        self.lesson = lesson
+        self.known = known
+
+
+class DeepState(Exception):
+    """A list or dict among the arguments holds a Node or a Variable."""
+
+
+class _Cold(Exception):
+    """There is no code for this call yet; it is compiled outside the lock."""
+
+
+class _Launching(threading.local):
+    armed = False
+
+
+_launching = _Launching()
+
+
+class Program:
+    """One compiled form of a function: what it threads, and the code.
+
+    Variables whose value is one array of fixed shape are donated when written; the
+    others (``batch_axis``, pytrees) and those only read are not.
+
+    Args:
+        function: what to compile.
+        lesson: the Variables it writes, and the lessons of the transforms inside.
+        known: Variables that it reads.
+        options: options of `jax.jit`.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        lesson: Lesson,
+        known: Sequence[Variable],
+        options: dict[str, Any],
+    ):
+        self.function = function
+        self.lesson = lesson
+        self.options = options
+        self.revisions: dict[_trace.Revision, int] = {}
+        self.trees: list[Any] = []
+        self.donated = tuple(filter(_is_donatable, lesson.written))
+        self.written = tuple(dict.fromkeys((*self.donated, *lesson.written)))
+        self.kept = tuple(
+            v
+            for v in dict.fromkeys((*self.written, *known))
+            if v not in set(self.donated)
+        )
+        self.taken = frozenset(self.donated)
+        self.native = all(v._native for v in (*self.donated, *self.kept))
+        aligned = _aligned(options, len(self.written))
+        self.donating = jax.jit(self._pure, donate_argnums=0, **aligned)
+        self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
+
+    def relearned(self, news: Relearn) -> Program:
+        """Return a program that threads what this one and ``news`` know."""
+        lesson = merge(self.lesson, news.lesson)
+        lesson.inner = news.lesson.inner
+        return Program(self.function, lesson, [*self.kept, *news.known], self.options)
+
+    def stale(self) -> bool:
+        """Whether something baked into the code has changed since."""
+        for revision, count in self.revisions.items():
+            if revision.count != count:
+                return True
+        return False
+
+    def lasting(self) -> bool:
+        """Whether every Variable outlives the trace that is running now."""
+        frame = _trace.top()
+        while frame is not None:
+            if not frame.born.keys().isdisjoint((*self.donated, *self.kept)):
+                return False
+            frame = frame.parent
+        return True
+
+    def learned(self) -> Lesson:
+        """Return what a surrounding function should remember of this one."""
+        return Lesson(self.written, self.lesson.inner, self.kept)
+
+    def _pure(self, donated, kept, args, kwargs):
+        if _launching.armed:
+            raise _Cold
+        if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
+            raise DeepState
+        known = self.donated + self.kept
+        values = (*donated, *kept)
+        with Frame(zip(known, values, strict=True), self.lesson, sealed=True) as frame:
+            out = self._encoded(pack(self.function(*args, **kwargs)))
+            lesson = frame.lesson()
+            if frame.missing or not set(lesson.written) <= set(self.written):
+                raise Relearn(
+                    lesson, [v for v in frame.missing if v not in frame.born]
+                )
+            self.lesson.inner = lesson.inner
+            self.revisions.update(frame.revisions)
+            return out, *(frame.values[v] for v in self.written)
+
+    def _encoded(self, out: Any) -> Any:
+        # Python code that rebuilds a result would run between a donating computation
+        # and its commit, where Ctrl-C must not strike: only C rebuilds plain tuples.
+        if "out_shardings" in self.options or _is_plain(out):
+            return out
+        leaves, tree = jax.tree.flatten(out)
+        if tree not in self.trees:
+            self.trees.append(tree)
+        return {_Place(self.trees.index(tree)): leaves}
+
+    def decoded(self, out: Any) -> Any:
+        """Return the result of the function as it was meant."""
+        if type(out) is dict and len(out) == 1:
+            (place,) = out
+            if type(place) is _Place:
+                return unpack(jax.tree.unflatten(self.trees[place], out[place]))
+        return unpack(out) if "out_shardings" in self.options else out
+
+    def launch(self, args, kwargs) -> Any:
+        """Run at top level, donating what nobody else holds."""
+        out = self._dispatch(args, kwargs, armed=True)
+        while out is _Cold:
+            # Reading names a Variable whose value ended with its trace.
+            self.donating.lower(*self._inputs(), args, kwargs).compile()
+            out = self._dispatch(args, kwargs, armed=False)
+        return self.decoded(out)
+
+    def _dispatch(self, args, kwargs, armed: bool) -> Any:
+        with _slot.lock:
+            before = _slot.in_flight
+            _slot.in_flight = self.taken
+            _launching.armed = armed
+            try:
+                arguments = (self._gifts(), tuple(map(_slot.get, self.kept)), args)
+                return _slot.run_and_commit(
+                    self.donating, (*arguments, kwargs), self.written
+                )
+            except _Cold:
+                return _Cold
+            finally:
+                _launching.armed = False
+                _slot.in_flight = before
+
+    def _gifts(self) -> tuple:
+        if _slot.all_sole(self.donated):
+            return tuple(map(_slot.get, self.donated))
+        return tuple(
+            jnp.copy(_slot.get(v)) if held else _slot.get(v)
+            for v, held in zip(self.donated, _slot.shared(self.donated), strict=True)
+        )
+
+    def keep(self, args, kwargs, wait: bool) -> Any:
+        """Run at top level without donation; write when it succeeded."""
+        inputs = self.donated + self.kept
+        while True:
+            values = _slot.snapshot(inputs)
+            n = len(self.donated)
+            out, *new = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
+            if wait:
+                jax.block_until_ready((out, new))
+            # Another thread may have taken a step meanwhile; then this one starts over.
+            if _slot.commit_if_unchanged(inputs, values, self.written, new):
+                return self.decoded(out)
+
+    def inline(self, args, kwargs) -> Any:
+        """Run inside another trace; write when it succeeded."""
+        out, *values = self.plain(*self._inputs(), args, kwargs)
+        frame = _trace.top()
+        while frame is not None:
+            frame.revisions.extend(self.revisions.items())
+            frame = frame.parent
+        _trace.commit(self.written, values)
+        return self.decoded(out)
+
+    def traced(self, args, kwargs) -> Any:
+        """Return the traced code; inputs are (donated, kept, args, kwargs)."""
+        return self.donating.trace(*self._inputs(), args, kwargs)
+
+    def shapes(self, args, kwargs) -> Any:
+        """Return the shapes and dtypes of the result."""
+        out, *_ = self.plain.eval_shape(*self._inputs(), args, kwargs)
+        return self.decoded(out)
+
+    def _inputs(self) -> tuple[tuple, tuple]:
+        return tuple(map(_trace.read, self.donated)), tuple(map(_trace.read, self.kept))
+
+    def lost(self) -> list[str]:
+        """Return the labels of the Variables whose values are gone."""
+        return [v.label for v in self.written if _is_gone(v._committed())]
+
+
+class _Place(int):
+    """The key of an encoded result: which tree it is rebuilt by."""
+
+
+def _is_donatable(variable: Variable) -> bool:
+    value = _trace.read(variable)
+    return variable.batch_axis is None and isinstance(value, jax.Array)
+
+
+def _aligned(options: dict[str, Any], written: int) -> dict[str, Any]:
+    options = dict(options)
+    if "in_shardings" in options:
+        options["in_shardings"] = (None, None, options["in_shardings"], None)
+    if "out_shardings" in options:
+        options["out_shardings"] = (options["out_shardings"], *[None] * written)
+    return options
+
+
+def _is_plain(tree: Any) -> bool:
+    if type(tree) in (tuple, list):
+        return all(map(_is_plain, tree))
+    if type(tree) is dict:
+        return all(map(_is_plain, tree.values()))
+    return tree is None or jax.tree_util.all_leaves([tree])
+
+
+def _is_gone(value: Any) -> bool:
+    return any(
+        isinstance(leaf, jax.Array) and leaf.is_deleted()
+        for leaf in jax.tree.leaves(value)
+    )

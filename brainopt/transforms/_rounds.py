@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One long scan as rounds of shorter ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._progress import Progress
+
+Loop = Callable[[Any, Any], tuple[Any, Any]]
+"""``(carry, operands) -> (carry, ys)``."""
+
+
+def looped(
+    body: Callable[[Any, Any], tuple[Any, Any]],
+    length: int | None,
+    reverse: bool,
+    unroll: int | bool,
+    every: int | None,
+    progress: Progress | None,
+) -> Loop:
+    """Return `jax.lax.scan` over ``body``, in rounds where something is asked for.
+
+    Args:
+        body: ``(carry, x) -> (carry, y)``.
+        length: number of iterations where there are no operands.
+        reverse: from the last to the first.
+        unroll: iterations inlined into one.
+        every: iterations between two stored states, or None.
+        progress: what shows how far the loop is, or None.
+    """
+
+    def plain(carry, operands, length=length):
+        return jax.lax.scan(body, carry, operands, length, reverse, unroll)
+
+    loop = plain
+    if every is not None:
+        round_ = functools.partial(jax.checkpoint, prevent_cse=False)
+        loop = _in_rounds(loop, every, length, reverse, round_)
+    if progress is not None:
+        loop = _in_rounds(
+            loop, progress.interval, length, reverse, lambda f: f, progress
+        )
+    return loop
+
+
+def _in_rounds(
+    loop: Callable,
+    size: int,
+    length: int | None,
+    reverse: bool,
+    wrap: Callable,
+    progress: Progress | None = None,
+) -> Callable:
+    """Return ``loop`` run over pieces of ``size`` iterations, and over the rest."""
+
+    def run(carry, operands, length=length):
+        leaves = jax.tree.leaves(operands)
+        count = leaves[0].shape[0] if leaves else length
+        rounds, rest = divmod(count, size)
+        whole = rounds * size
+
+        def one_round(state, xs):
+            carry, done = state
+            carry, ys = wrap(functools.partial(loop, length=size))(carry, xs)
+            if progress is not None:
+                jax.debug.callback(progress.show, done + size)
+            return (carry, done + size), ys
+
+        def main(state):
+            xs = jax.tree.map(
+                lambda x: x[:whole].reshape(rounds, size, *x.shape[1:]), operands
+            )
+            state, ys = jax.lax.scan(one_round, state, xs, rounds, reverse)
+            return state, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+
+        def tail(state):
+            carry, done = state
+            xs = jax.tree.map(lambda x: x[whole:], operands)
+            carry, ys = wrap(functools.partial(loop, length=rest))(carry, xs)
+            if progress is not None:
+                jax.debug.callback(progress.show, done + rest)
+            return (carry, done + rest), ys
+
+        parts = ([main] if rounds else []) + ([tail] if rest or not rounds else [])
+        results = []
+        state = carry, 0
+        for part in reversed(parts) if reverse else parts:
+            state, ys = part(state)
+            results.append(ys)
+        if reverse:
+            results.reverse()
+        return state[0], jax.tree.map(lambda *ys: jnp.concatenate(ys), *results)
+
+    return run

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What derivatives are taken by: Variables, and the structure of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core import Variable
+from ..core._trace import read
+from ..core._walk import train_vars_of
+from ..errors import GradientError, message
+
+
+class Targets:
+    """The Variables to differentiate by, and the structure the result gets.
+
+    Args:
+        source: a Variable, a list or tuple or dict of them, a collector, or a Node
+            (its `TrainVar`s). A Variable that stands twice gets its gradient twice.
+    """
+
+    def __init__(self, source: Any):
+        if isinstance(source, Variable):
+            self.tree, self.variables = jax.tree.structure(0), [source]
+        elif isinstance(source, list | tuple) and all(
+            isinstance(item, Variable) for item in source
+        ):
+            self.tree = jax.tree.structure([0] * len(source))
+            self.variables = list(source)
+        else:
+            found = train_vars_of(source)
+            keys = sorted(found)
+            self.tree = jax.tree.structure(dict.fromkeys(keys, 0))
+            self.variables = [found[key] for key in keys]
+        self.unique = list(dict.fromkeys(self.variables))
+
+    def arrange(self, gradients: Sequence[Any]) -> Any:
+        """Return the gradients of the unique Variables in the source's structure."""
+        by_variable = dict(zip(self.unique, gradients, strict=True))
+        return jax.tree.unflatten(self.tree, [by_variable[v] for v in self.variables])
+
+    def check(self, holomorphic: bool, allow_int: bool) -> None:
+        """Raise `GradientError` naming every Variable of an unfit dtype."""
+        wanted = jnp.complexfloating if holomorphic else jnp.floating
+        unfit = [
+            f"{variable.label}: {leaf.dtype}"
+            for variable in self.unique
+            for leaf in jax.tree.leaves(read(variable))
+            if not jnp.issubdtype(leaf.dtype, wanted)
+            and not (allow_int and jnp.issubdtype(leaf.dtype, jnp.integer))
+        ]
+        if unfit:
+            kind = "complex" if holomorphic else "real floating"
+            raise GradientError(
+                message(
+                    f"These Variables have no {kind} dtype to differentiate by:",
+                    unfit,
+                    "leave them out of `grad_vars`; complex ones need "
+                    "`holomorphic=True`, integer ones `allow_int=True`.",
+                )
+            )

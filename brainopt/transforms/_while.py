@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops that end when a condition fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core._trace import Lesson
+from ..errors import TraceContextError, message
+from ._lift import Run, as_operands, commit, pack, read, run_directly, settle, unpack
+from ._loops import check_carried, joined
+
+
+def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> Any:
+    """Call ``body_fun`` as long as ``cond_fun`` is true.
+
+    Both may read Variables; what the body writes is carried from one iteration to the
+    next.
+
+    Args:
+        body_fun: takes the operands and returns new ones of the same shapes; None
+            returns them unchanged.
+        cond_fun: takes the operands and returns a scalar; true where it is not zero.
+            It may not write Variables.
+        operands: one operand, or a tuple of them.
+
+    Returns:
+        The last operands: a tuple where a tuple was given.
+
+    Raises:
+        TraceContextError: the condition writes a Variable.
+
+    Example:
+        >>> import brainopt as bo
+        >>> doublings = bo.Variable(jnp.array(0))
+        >>> def body(x):
+        ...     doublings.value += 1
+        ...     return x * 2
+        >>> float(bo.while_loop(body, lambda x: x < 100, 1.0)), int(doublings)
+        (128.0, 7)
+
+    Differs: brainpy returns a tuple for a single operand too.
+    """
+    many = isinstance(operands, tuple)
+    start = as_operands(operands)
+
+    def following(out: Any, before: tuple) -> tuple:
+        if out is None:
+            return before
+        return tuple(out) if many and isinstance(out, tuple | list) else (out,)
+
+    if jax.config.jax_disable_jit:
+
+        def loop(*operands):
+            while _condition(cond_fun, operands).out:
+                operands = following(pack(body_fun(*unpack(operands))), operands)
+            return operands
+
+        out = run_directly(loop, start)
+        return out if many else out[0]
+
+    def discover() -> Lesson:
+        seen: list[Lesson] = []
+
+        def abstract(*operands):
+            run = Run(body_fun, operands)
+            seen[:] = [run.lesson]
+            return run.out
+
+        jax.eval_shape(abstract, *start)
+        return Lesson(seen[0].written, [Lesson((), seen[0].inner)])
+
+    def attempt(lesson: Lesson):
+        hints = lesson.inner + [None] * (2 - len(lesson.inner))
+        bodies: list[Lesson] = []
+        conditions: list[Lesson] = []
+
+        def body(state):
+            values, operands = state
+            bindings = zip(lesson.written, values, strict=True)
+            run = Run(body_fun, operands, bindings, hints[0])
+            bodies.append(run.lesson)
+            results = run.results(lesson.written)
+            check_carried(lesson.written, values, results)
+            return results, _like(operands, following(run.out, operands))
+
+        def condition(state):
+            values, operands = state
+            bindings = zip(lesson.written, values, strict=True)
+            run = _condition(cond_fun, operands, bindings, hints[1])
+            conditions.append(run.lesson)
+            return jnp.asarray(run.out).reshape(()) != 0
+
+        first = tuple(map(read, lesson.written)), start
+        values, operands = jax.lax.while_loop(condition, body, first)
+        seen = joined(lesson, bodies)
+        inner = [Lesson((), seen.inner), Lesson((), conditions[-1].inner)]
+        return (lesson.written, values, operands), Lesson(seen.written, inner)
+
+    written, values, out = settle(discover, attempt)
+    commit(written, values)
+    out = unpack(out)
+    return out if many else out[0]
+
+
+def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
+    run = Run(cond_fun, operands, bindings, hint)
+    if run.lesson.written:
+        raise TraceContextError(
+            message(
+                "The condition of a while_loop writes Variables:",
+                [variable.label for variable in run.lesson.written],
+                "write them in the body; a condition can only read.",
+            )
+        )
+    return run
+
+
+def _like(old: Any, new: Any) -> Any:
+    # A Python number as operand is weakly typed, and so may its successor be not.
+    def one(a, b):
+        a, b = jnp.asarray(a), jnp.asarray(b)
+        return b.astype(a.dtype) if a.shape == b.shape and b.weak_type else b
+
+    if jax.tree.structure(old) != jax.tree.structure(new):
+        return new
+    return jax.tree.map(one, old, new)
