@@ -4,13 +4,21 @@
 import os
 from typing import Any, Literal
 
-from ._inspect import Inspection, inspect_file
+from ._inspect import Inspection, inspect_file, inspect_flat
 from ._native import load_file, save_snapshot, verify_file
+from ._npz import load_npz, save_npz
 from ._read import Reader
 from ._restore import Restore
+from ._safetensors import load_safetensors, save_safetensors
 from ._selection import Globs, Rename, Selection
 from ._snapshot import Snapshot
-from ._source import FileSource
+from ._source import FileSource, FlatSource
+from ._tree import as_jax
+
+_FLAT = {
+    ".npz": (save_npz, load_npz),
+    ".safetensors": (save_safetensors, load_safetensors),
+}
 
 Path = str | os.PathLike[str]
 
@@ -42,7 +50,8 @@ def save(path: Path, tree: Any, *, verify: bool = False) -> None:
         >>> checkpoint.load(path)
         {'w': array([1., 1., 1.], dtype=float32), 'epoch': 3}
     """
-    save_snapshot(path, Snapshot(tree), verify)
+    save_flat, _ = _FLAT.get(_suffix(path), (save_snapshot, None))
+    save_flat(path, Snapshot(tree), verify)
 
 
 def load(
@@ -69,7 +78,13 @@ def load(
     """
     if arrays not in ("numpy", "jax"):
         raise ValueError(f"arrays must be 'numpy' or 'jax', not {arrays!r}")
-    return load_file(path, arrays, cast)
+    _, load_flat = _FLAT.get(_suffix(path), (None, None))
+    if load_flat is None:
+        return load_file(path, arrays, cast)
+    flat = {(name,): array for name, array in load_flat(path).items()}
+    if arrays == "jax":
+        flat = as_jax(flat, os.fspath(path), cast)
+    return {name: array for (name,), array in flat.items()}
 
 
 def restore(
@@ -115,6 +130,10 @@ def restore(
         CheckpointIOError: the system refused.
     """
     selection = Selection(only, skip, rename)
+    _, load_flat = _FLAT.get(_suffix(path), (None, None))
+    if load_flat is not None:
+        source = FlatSource(os.fspath(path), load_flat(path))
+        return Restore(source, nodes, selection, strict, cast).run()
     with Reader(path) as reader:
         return Restore(FileSource(reader), nodes, selection, strict, cast).run()
 
@@ -123,18 +142,25 @@ def verify(path: Path) -> None:
     """Read a whole file and check every byte of it, holding little in memory.
 
     Args:
-        path: the file.
+        path: the file. A ``.safetensors`` file has no checksums: of it only the
+            layout can be checked.
 
     Raises:
         CheckpointCorruptError: a byte is not what it was when it was written.
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """
-    verify_file(path)
+    _, load_flat = _FLAT.get(_suffix(path), (None, None))
+    if load_flat is None:
+        verify_file(path)
+    else:
+        load_flat(path)
 
 
 def inspect(path: Path) -> Inspection:
     """Tell what is in a file from its header and manifest; no array is read.
+
+    Only ``.npz`` and ``.safetensors`` files are read as a whole.
 
     Args:
         path: the file.
@@ -148,4 +174,11 @@ def inspect(path: Path) -> Inspection:
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """
-    return inspect_file(path)
+    suffix = _suffix(path)
+    if suffix not in _FLAT:
+        return inspect_file(path)
+    return inspect_flat(path, suffix, _FLAT[suffix][1](path))
+
+
+def _suffix(path: Path) -> str:
+    return os.path.splitext(os.fspath(path))[1].lower()

@@ -2,9 +2,11 @@
 """What is in a checkpoint, told without reading an array."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._os import fs
 from ._paths import is_meta, public
 from ._read import Reader
 from ._records import ARRAYS, CONTAINERS
@@ -40,7 +42,7 @@ class Inspection:
 
     Attributes:
         path: the file.
-        version: the version of its format.
+        version: the version of its format; 0 for a format of others.
         library: the library that wrote it.
         nbytes: the length of the file.
         nodes: by path of each saved node, the metadata that was saved with it.
@@ -107,6 +109,18 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
             nodes,
             entries,
         )
+
+
+def inspect_flat(
+    path: str | os.PathLike[str], suffix: str, arrays: Mapping[str, Any]
+) -> Inspection:
+    """Describe the flat arrays that a file of another format gave."""
+    entries = [
+        Entry(name, "array", str(array.dtype), array.shape, array.nbytes)
+        for name, array in arrays.items()
+    ]
+    size = fs.stat(os.fspath(path)).st_size
+    return Inspection(os.fspath(path), 0, suffix, size, {}, entries)
 
 
 def _shown(value: Any) -> str:

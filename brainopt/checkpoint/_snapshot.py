@@ -11,7 +11,7 @@ from .._version import __version__
 from ..errors import CheckpointError, message
 from . import _layout
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable
-from ._paths import dotted
+from ._paths import public
 from ._protocol import Stateful
 from ._records import Record
 
@@ -39,6 +39,7 @@ class Snapshot:
     def __init__(self, tree: Any, own: bool = False) -> None:
         self.items: list[tuple[Record, Leaf | None]] = []
         self.paths: list[tuple] = []
+        self.nodes: set[tuple] = set()
         self._wrong: list[str] = []
         self._above: set[int] = set()
         self._states = _read_states(tree)
@@ -68,7 +69,7 @@ class Snapshot:
                 if leaf is not None:
                     getattr(leaf, act)()
             except Unstorable as reason:
-                self._wrong.append(f"{dotted(path)}: {reason}")
+                self._wrong.append(f"{self._said(path)}: {reason}")
         self._refuse()
 
     def metadata(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Snapshot:
             else:
                 self._append(path, *_leaf(key, value))
         except Unstorable as reason:
-            self._wrong.append(f"{dotted(path)}: {reason}")
+            self._wrong.append(f"{self._said(path)}: {reason}")
 
     def _append(self, path: tuple, record: Record, leaf: Leaf | None = None) -> None:
         if len(self.items) == _layout.MOST_RECORDS:
@@ -133,6 +134,7 @@ class Snapshot:
 
     def _add_node(self, path: tuple, key: Any, value: Stateful) -> None:
         state = self._states[id(value)]
+        self.nodes.add(path)
         self._append(path, Record(key, "node", count=2))
         self._add((*path, "meta"), "meta", dict(value.checkpoint_meta()))
         for name in state:
@@ -141,11 +143,14 @@ class Snapshot:
                     f"its state dict has the key {name!r}, which is no str"
                 )
             _check_key(name)
-        self._append(path, Record("state", "dict", count=len(state)))
+        self._append((*path, "state"), Record("state", "dict", count=len(state)))
         for name, array in state.items():
             if type(array) in _PLAIN or isinstance(array, Stateful):
                 array = _Nested()
-            self._add((*path, name), name, array)
+            self._add((*path, "state", name), name, array)
+
+    def _said(self, path: tuple) -> str:
+        return public(path, self.nodes) or "the value itself"
 
 
 class _Nested:

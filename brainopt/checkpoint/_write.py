@@ -23,7 +23,7 @@ _TEMPORARY = re.compile(r"\.bopt-[0-9a-f]{12}\.tmp")
 def replace_file(
     path: str | os.PathLike[str],
     fill: Callable[[int], None],
-    check: Callable[[str], None] | None = None,
+    check: Callable[[str], object] | None = None,
 ) -> None:
     """Write a file so that its name always leads to a complete one.
 
