@@ -19,6 +19,8 @@ from ._variable import Variable
 from ._view import VariableView
 from ._walk import is_node, join
 
+_REGISTRIES = ("_implicit_vars", "_implicit_nodes")
+
 
 class _Hole(NamedTuple):
     """The place of a Variable."""
@@ -106,10 +108,8 @@ class _TakingApart:
             return _Link(self.parts[id(node)].number)
         part = self.parts[id(node)] = _Part(len(self.parts), type(node), {})
         for name, item in node._pytree_attributes():
-            hidden = name in ("_implicit_vars", "_implicit_nodes")
-            part.attributes[name] = self.strip(
-                item, path if hidden else join(path, name)
-            )
+            own = path if name in _REGISTRIES else join(path, name)
+            part.attributes[name] = self.strip(item, own)
         return part
 
     def _container(self, container: Any, items: Any, path: str) -> Any:
@@ -141,31 +141,38 @@ class _Building:
         self.variables: dict[int, Variable] = {}
         self.nodes: dict[int, Any] = {}
 
-    def build(self, place: Any) -> Any:
-        """Return what stands at a place of the skeleton."""
+    def build(self, place: Any, label: str) -> Any:
+        """Return what stands at a place of the skeleton; ``label`` names Variables."""
         if isinstance(place, _Hole):
             if place.index not in self.variables:
-                self.variables[place.index] = place.cls._from_static(
-                    place.static, self.values[place.index]
-                )
+                value = self.values[place.index]
+                new = place.cls._from_static(place.static, value)
+                new._name = label
+                self.variables[place.index] = new
             return self.variables[place.index]
         if isinstance(place, _Window):
-            return VariableView(self.build(place.target), place.index)
+            return VariableView(self.build(place.target, label), place.index)
         if isinstance(place, _Link):
             return self.nodes[place.number]
         if isinstance(place, _Part):
             node = self.nodes[place.number] = place.cls.__new__(place.cls)
+            kind = place.cls.__name__
             for name, value in place.attributes.items():
-                node.__dict__[name] = self.build(value)
+                own = kind if name in _REGISTRIES else f"{kind}.{name}"
+                node.__dict__[name] = self.build(value, own)
             return node
         if isinstance(place, _Box):
-            return self._container(place.empty, place.keys, place.items)
+            return self._container(place.empty, place.keys, place.items, label)
         return place.copy() if isinstance(place, np.ndarray) else place
 
-    def _container(self, empty: Any, keys: Any, items: Any) -> Any:
-        built = list(map(self.build, items))
+    def _container(self, empty: Any, keys: Any, items: Any, label: str) -> Any:
+        built = [
+            self.build(item, f"{label}.{key}")
+            for key, item in zip(keys, items, strict=True)
+        ]
+        new: Any
         if isinstance(empty, list):
-            new: Any = copy.copy(empty)
+            new = copy.copy(empty)
             new.extend(built)
         elif isinstance(empty, dict):
             new = copy.copy(empty)
@@ -175,7 +182,8 @@ class _Building:
         elif issubclass(empty, tuple):
             new = empty(built)
         else:
-            new = object.__new__(empty)
+            kind: Any = empty
+            new = kind.__new__(kind)
             for key, item in zip(keys, built, strict=True):
                 object.__setattr__(new, key, item)
         return new
@@ -183,4 +191,4 @@ class _Building:
 
 def put_together(skeleton: Skeleton, values: Any) -> Any:
     """Return a new node with new Variables that hold ``values``."""
-    return _Building(list(values)).build(skeleton.part)
+    return _Building(list(values)).build(skeleton.part, "")

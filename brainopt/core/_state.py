@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -158,7 +159,9 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
 
 def _beside(new: Any, old: Any) -> Any:
     """Return ``new`` where ``old`` is: committed to its place, or to none."""
-    if not hasattr(old, "sharding") or isinstance(old, jax.core.Tracer):
+    if not isinstance(old, jax.Array) or any(
+        isinstance(value, jax.core.Tracer) for value in (new, old)
+    ):
         return new
     if old.committed:
         if new.committed and new.sharding == old.sharding:

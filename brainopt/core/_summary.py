@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from . import _trace, _walk
 from ._value import entries, place
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +55,14 @@ class Summary:
         ]
         widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
         lines = [_line(cells, widths) for cells in (head, *body)]
-        kinds = {row.kind for row in self.rows}
+        kinds = sorted({row.kind for row in self.rows})
         totals = [
-            f"{kind}: {sum(_size(r) for r in self.rows if r.kind == kind):,} elements, "
-            f"{sum(r.nbytes for r in self.rows if r.kind == kind):,} bytes"
-            for kind in sorted(kinds)
+            _total(kind, [r for r in self.rows if r.kind == kind]) for kind in kinds
         ]
-        total = f"total: {self.size:,} elements, {self.nbytes:,} bytes"
         rule = "─" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:], rule, *totals, total])
+        return "\n".join(
+            [lines[0], rule, *lines[1:], rule, *totals, _total("total", self.rows)]
+        )
 
     __repr__ = __str__
 
@@ -99,6 +101,13 @@ def summary(node: Any) -> Summary:
 
 def _size(row: Row) -> int:
     return math.prod(row.shape)
+
+
+def _total(name: str, rows: Sequence[Row]) -> str:
+    size, nbytes = sum(map(_size, rows)), sum(row.nbytes for row in rows)
+    text = f"{name}: {size:,} element{'s' * (size != 1)}, {nbytes:,} bytes"
+    unit = min(int(math.log2(nbytes or 1)) // 10, len(_UNITS) - 1)
+    return f"{text} ({nbytes / 1024**unit:.1f} {_UNITS[unit]})" if unit else text
 
 
 def _path(row: Row) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -224,7 +225,7 @@ def _describe(value: Any) -> str:
 def place(value: Any) -> str:
     """Return the device of an array as ``cpu:0``, or its sharding over several."""
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array):
-        return "traced"
+        return "-"
     devices = sorted(value.devices(), key=lambda device: device.id)
     first = f"{devices[0].platform}:{devices[0].id}"
     if len(devices) == 1:

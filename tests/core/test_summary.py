@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A summary is a table of what a node owns, in numbers that add up."""
+
+import jax
+import pytest
+
+import brainopt as bo
+
+from .nets import Net
+
+TABLE = """\
+path        kind         shape   dtype     device  bytes
+────────────────────────────────────────────────────────
+rng         RandomState  ()      key<fry>  cpu:0       8
+V           Variable     (2,)    int8      cpu:0       2
+W = same.W  TrainVar     (3, 2)  float32   cpu:0      24
+p.a         TrainVar     (2,)    float16   cpu:0       4
+p.b         TrainVar     ()      float32   cpu:0       4
+────────────────────────────────────────────────────────
+RandomState: 1 element, 8 bytes
+TrainVar: 9 elements, 32 bytes
+Variable: 2 elements, 2 bytes
+total: 12 elements, 42 bytes"""
+
+
+def _node():
+    node = bo.Node()
+    node.rng = bo.RandomState(0)
+    node.V = bo.Variable((2,), "int8")
+    node.W = bo.TrainVar((3, 2))
+    node.p = bo.TrainVar({"a": jax.numpy.zeros(2, "float16"), "b": 1.0})
+    node.same = {"W": node.W}
+    return node
+
+
+def test_the_table_is_this():
+    assert str(bo.summary(_node())) == repr(bo.summary(_node())) == TABLE
+
+
+def test_rows_and_totals_are_there_to_compute_with():
+    summary = bo.summary(_node())
+
+    assert [row.nbytes for row in summary.rows] == [8, 2, 24, 4, 4]
+    assert (summary.nbytes, summary.size) == (42, 12)
+    assert summary.rows[2].aliases == ("same.W",)
+    assert summary.rows[2].shape == (3, 2)
+
+
+def test_a_large_total_is_said_in_a_unit_too():
+    node = bo.Node()
+    node.W = bo.Variable((1024, 512))
+
+    assert str(bo.summary(node)).endswith(
+        "total: 524,288 elements, 2,097,152 bytes (2.0 MiB)"
+    )
+
+
+def test_dicts_and_lists_of_nodes_have_one_too():
+    summary = bo.summary({"net": Net(), "more": [bo.Variable([1.0])]})
+
+    assert {"more.0", "net.gain", "net.layers.1.W"} < {r.path for r in summary.rows}
+
+
+def test_nothing_is_a_table_too():
+    assert str(bo.summary(bo.Node())).endswith("total: 0 elements, 0 bytes")
+
+
+def test_a_sharding_is_said_in_short():
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    node = bo.Node()
+    node.W = bo.Variable((4, 2))
+    node.to(jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "x")))
+
+    assert bo.summary(node).rows[0].place == "(None, 'x') on 2 cpu"
+
+
+def test_shapes_without_arrays_have_no_place():
+    shapes = jax.eval_shape(lambda node: node, _node())
+
+    rows = bo.summary(shapes).rows
+
+    assert {row.place for row in rows} == {"-"} and sum(r.nbytes for r in rows) == 42
+
+
+def test_a_summary_works_inside_a_transform():
+    node, said = _node(), []
+
+    bo.jit(lambda: said.append(bo.summary(node).nbytes))()
+
+    assert said[-1] == 42
+
+
+@pytest.mark.parametrize("kind", [bo.Variable, bo.TrainVar])
+def test_the_kind_is_the_class(kind):
+    node = bo.Node()
+    node.x = kind([1.0])
+
+    assert bo.summary(node).rows[0].kind == kind.__name__

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Variable: what it is made of, what it takes, how it is shown and copied."""
+
+import copy
+import gc
+import pickle
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainopt as bo
+from brainopt.errors import TraceContextError, VariableError
+
+
+@pytest.mark.parametrize("shape", [3, (3,), (2, 3), (), (np.int64(2), 3), 0])
+def test_an_int_or_a_tuple_of_ints_is_a_shape(shape):
+    v = bo.Variable(shape)
+
+    assert v.shape == np.zeros(shape).shape
+    assert v.dtype == jnp.float32 and not np.asarray(v).any()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([2, 3], np.array([2, 3], np.int32)),
+        ([[1.5, 2.5]], np.array([[1.5, 2.5]], np.float32)),
+        ([], np.zeros(0, np.float32)),
+        (True, np.array(True)),
+        (0.5, np.array(0.5, np.float32)),
+        (1j, np.array(1j, np.complex64)),
+        ((1.0, 2), np.array([1.0, 2.0], np.float32)),
+        ((True, False), np.array([True, False])),
+        (np.int32(5), np.array(5, np.int32)),
+        (np.float64(5), np.array(5, np.float32)),
+        (np.arange(3, dtype=np.int8), np.array([0, 1, 2], np.int8)),
+    ],
+)
+def test_everything_else_is_data(data, expected):
+    v = bo.Variable(data)
+
+    assert isinstance(v.value, jax.Array)
+    assert v.dtype == expected.dtype
+    np.testing.assert_array_equal(v.value, expected)
+
+
+@pytest.mark.parametrize("data", [1.0, True, [1, 2], jnp.asarray(2.0), 3, 1j])
+def test_nothing_is_weakly_typed(data):
+    assert not bo.Variable(data).value.weak_type
+
+
+def test_dtype_chooses_the_dtype():
+    assert bo.Variable((2,), jnp.bfloat16).dtype == jnp.bfloat16
+    assert bo.Variable([1, 2], jnp.float16).dtype == jnp.float16
+    assert bo.Variable(jnp.ones(2), jnp.int8).dtype == jnp.int8
+
+
+@pytest.mark.parametrize(
+    "data", [None, "abc", object(), {"a": "x"}, [[1.0], [1.0, 2.0]], -1, (2, -3)]
+)
+def test_what_is_neither_shape_nor_numbers_is_refused(data):
+    with pytest.raises(VariableError):
+        bo.Variable(data)
+
+
+def test_the_place_of_a_bad_leaf_is_named():
+    with pytest.raises(VariableError, match=r"a str at \['b'\]"):
+        bo.Variable({"a": [1.0], "b": "x"})
+
+
+@pytest.mark.parametrize("size", [1, 16, 4096, 100_000])
+def test_a_later_numpy_write_changes_nothing(size):
+    memory = np.zeros(size + 64, np.float32)
+    start = -memory.ctypes.data % 64 // 4
+    data = memory[start : start + size]  # aligned, which jax likes to share
+    made, assigned = bo.Variable(data), bo.Variable((size,))
+    assigned.value = data
+
+    data[:] = 7.0
+
+    assert not np.asarray(made).any() and not np.asarray(assigned).any()
+
+
+def test_numpy_sees_a_variable_but_cannot_write_it():
+    v = bo.Variable([1.0, 2.0])
+
+    seen, owned = np.asarray(v), np.array(v)
+    owned[0] = 9.0
+
+    assert not seen.flags.writeable
+    assert v.value.tolist() == [1.0, 2.0]
+
+
+def test_a_variable_of_a_variable_holds_its_value():
+    v = bo.Variable([1.0])
+    w = bo.TrainVar(v)
+
+    w += 1
+
+    assert v.value.tolist() == [1.0] and w.value.tolist() == [2.0]
+
+
+def test_a_pytree_is_held_as_it_is():
+    v = bo.Variable({"W": [[1.0, 2.0]], "b": bo.Variable([3.0]), "n": 4.0})
+
+    assert jax.tree.map(jnp.shape, v.value) == {"W": (1, 2), "b": (1,), "n": ()}
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(v.value))
+
+
+def test_a_pytree_is_written_leaf_by_leaf_or_whole():
+    v = bo.Variable({"W": jnp.zeros(2), "b": jnp.zeros(1)})
+
+    v.value = {"W": [1, 2], "b": np.ones(1, np.float32)}
+    v["W"] = v["W"] * 3
+
+    assert v.value["W"].tolist() == [3.0, 6.0] and v.value["b"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        ({"W": jnp.zeros(2)}, "the structure"),
+        ({"W": jnp.zeros(3), "b": jnp.zeros(1)}, r"W: shape \(3,\) for shape \(2,\)"),
+        ({"W": jnp.zeros(2), "b": jnp.zeros(1, int)}, "b: dtype int32 for dtype float"),
+        (jnp.zeros(2), "an array for the structure"),
+    ],
+)
+def test_a_pytree_of_another_kind_is_refused_by_path(new, says):
+    v = bo.Variable({"W": jnp.zeros(2), "b": jnp.zeros(1)})
+
+    with pytest.raises(VariableError, match=says):
+        v.value = new
+
+
+def test_every_misfit_of_a_pytree_is_listed():
+    v = bo.Variable({"W": jnp.zeros(2), "b": jnp.zeros(1)})
+
+    with pytest.raises(VariableError, match=r"(?s)W: shape.*b: dtype"):
+        v.value = {"W": jnp.zeros(3), "b": jnp.zeros(1, bool)}
+
+
+@pytest.mark.parametrize(
+    "new", [jnp.zeros(4), jnp.zeros((3, 1)), 1.0, [1.0, 2.0], jnp.zeros(3, int), None]
+)
+def test_a_write_keeps_shape_and_dtype_or_names_the_variable(new):
+    v = bo.TrainVar([1.0, 2.0, 3.0], name="W")
+
+    with pytest.raises(VariableError, match="TrainVar 'W' cannot take this value"):
+        v.value = new
+
+    assert v.value.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "new"),
+    [
+        (np.float32([1.0, 2.0]), [3, 4]),
+        (np.float16([1.0, 2.0]), [3.0, 4.0]),
+        (np.float32([1.0, 2.0]), np.float64([3.0, 4.0])),
+        (np.int8([1, 2]), [3, 4]),
+        (np.complex64([1, 2]), [3.0, 4]),
+    ],
+)
+def test_numbers_take_the_dtype_of_the_variable(first, new):
+    v = bo.Variable(first)
+
+    v.value = new
+
+    assert v.dtype == first.dtype
+    assert v.value.tolist() == [3, 4] and not v.value.weak_type
+
+
+@pytest.mark.parametrize(
+    ("first", "new"), [(np.int32(1), 0.5), (np.int8(1), 300), (np.bool_(1), 2)]
+)
+def test_numbers_that_would_lose_their_kind_are_refused(first, new):
+    v = bo.Variable(first)
+
+    with pytest.raises(VariableError):
+        v.value = new
+
+    assert int(v) == 1
+
+
+def test_the_batch_axis_may_change_its_size():
+    v = bo.Variable((4, 3), batch_axis=0)
+
+    v.value = jnp.ones((7, 3))
+
+    assert (v.batch_size, v.size_without_batch) == (7, (3,))
+    with pytest.raises(VariableError, match=r"\(axis 0 may change\)"):
+        v.value = jnp.ones((7, 4))
+    with pytest.raises(VariableError):
+        v.value = jnp.ones((7,))
+
+
+def test_a_batch_axis_counts_from_the_end_too():
+    v = bo.Variable((4, 3), batch_axis=-1)
+
+    assert (v.batch_axis, v.batch_size, v.size_without_batch) == (1, 3, (4,))
+
+
+def test_without_a_batch_axis_nothing_may_change():
+    v = bo.Variable((4, 3))
+
+    assert (v.batch_axis, v.batch_size, v.size_without_batch) == (None, None, (4, 3))
+
+
+@pytest.mark.parametrize("axis", [2, -3])
+def test_a_batch_axis_must_be_there(axis):
+    with pytest.raises(VariableError, match="2 axes"):
+        bo.Variable((4, 3), batch_axis=axis)
+
+
+def test_each_axis_has_a_name():
+    v = bo.Variable((4, 3), axis_names=("pre", "post"))
+    w = bo.Variable((4, 3, 2), batch_axis=1, axis_names=["pre", "post"])
+
+    assert v.axis_names == ("pre", "post")
+    assert w.axis_names == ("pre", "batch", "post")
+    with pytest.raises(VariableError, match="2 axes"):
+        bo.Variable((4, 3), axis_names=("pre",))
+
+
+@pytest.mark.parametrize(
+    "make", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))]
+)
+def test_a_copy_keeps_everything_and_shares_nothing(make):
+    v = bo.TrainVar([[1.0, 2.0]], batch_axis=0, axis_names=("b", "n"), name="W")
+
+    new = make(v)
+    new += 1
+
+    assert type(new) is bo.TrainVar and v.value.tolist() == [[1.0, 2.0]]
+    assert new.value.tolist() == [[2.0, 3.0]]
+    assert (new.name, new.batch_axis, new.axis_names) == ("W", 0, ("b", "n"))
+
+
+def test_a_shallow_copy_is_another_variable():
+    v = bo.Variable([1.0])
+
+    new = copy.copy(v)
+    new += 1
+
+    assert v.value.tolist() == [1.0] and new.value.tolist() == [2.0]
+
+
+class Tagged(bo.TrainVar):
+    """A kind of a user, with attributes of its own."""
+
+    def __init__(self, value, tags):
+        super().__init__(value)
+        self.tags = tags
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda v: pickle.loads(pickle.dumps(v)),
+        jax.jit(lambda v: v),
+        lambda v: jax.tree.map(lambda x: x, v),
+    ],
+)
+def test_the_attributes_of_a_kind_of_variable_survive(make):
+    v = Tagged([1.0], ["slow"])
+
+    assert make(v).tags == ["slow"]
+
+
+def test_equal_attributes_share_a_compilation(counted):
+    fn = counted(lambda v: v.value * len(v.tags))
+    fast = jax.jit(fn)
+
+    for tags in (["a"], ["a"], ["a", "b"]):
+        fast(Tagged([1.0], tags))
+
+    assert fn.traces == 2
+
+
+def test_a_variable_is_a_pytree_of_its_value():
+    v = bo.Variable([1.0, 2.0], batch_axis=0)
+
+    doubled = jax.tree.map(lambda x: 2 * x, v)
+
+    assert type(doubled) is bo.Variable and doubled.batch_axis == 0
+    assert doubled.value.tolist() == [2.0, 4.0]
+    assert jax.tree_util.tree_leaves_with_path(v)[0][0][0].name == "value"
+
+
+def test_shapes_without_numbers_pass_through_a_variable():
+    out = jax.eval_shape(lambda v: v, bo.Variable((2, 3)))
+
+    assert out.value.shape == (2, 3)
+    assert repr(out) == "Variable(shape=(2, 3), dtype=float32)"
+
+
+@pytest.mark.parametrize(
+    ("variable", "shown"),
+    [
+        (
+            bo.TrainVar([0.1, 2.0], name="W"),
+            "TrainVar('W', shape=(2,), dtype=float32, device=cpu:0, value=[0.1, 2. ])",
+        ),
+        (bo.Variable((9, 9)), "Variable(shape=(9, 9), dtype=float32, device=cpu:0)"),
+        (
+            bo.Variable({"a": [True]}),
+            "Variable(a: shape=(1,), dtype=bool, device=cpu:0, value=[ True])",
+        ),
+        (
+            bo.RandomState(0),
+            "RandomState(shape=(), dtype=key<fry>, device=cpu:0)",
+        ),
+    ],
+)
+def test_repr_shows_name_shape_dtype_device_and_few_numbers(variable, shown):
+    assert repr(variable) == shown
+
+
+def test_repr_shows_a_sharding_in_short():
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+
+    v = bo.Variable(jax.device_put(jnp.arange(4.0), spec))
+
+    assert "sharding=('x',) on 2 cpu, value=[0., 1., 2., 3.]" in repr(v)
+
+
+def test_repr_works_inside_a_transform():
+    v = bo.Variable([1.0])
+    said = []
+
+    bo.jit(lambda: said.append(repr(v)))()
+
+    assert said[-1] == "Variable(shape=(1,), dtype=float32, traced)"
+
+
+def test_repr_of_a_value_that_is_gone_says_so():
+    v = bo.Variable(jnp.ones(2))
+    v.value.delete()
+
+    assert "lost" in repr(v)
+
+
+def test_a_missing_attribute_is_an_attribute_error():
+    v = bo.Variable([1.0])
+
+    assert not hasattr(v, "nothing") and not hasattr(v, "__array_interface__")
+    with pytest.raises(AttributeError):
+        v.colour = "red"
+
+
+def test_a_write_in_a_plain_jax_trace_names_the_variable():
+    v = bo.Variable([1.0], name="V")
+
+    with pytest.raises(TraceContextError, match="Variable 'V' is written"):
+        jax.jit(lambda x: v.update(x))(jnp.ones(1))
+
+    assert v.value.tolist() == [1.0]
+
+
+def test_a_variable_of_an_ended_trace_says_so():
+    kept = []
+
+    bo.jit(lambda x: kept.append(bo.Variable(x, name="V")))(jnp.ones(2))
+
+    with pytest.raises(TraceContextError, match="'V' was created inside"):
+        kept[0].value
+    assert repr(kept[0]) == "Variable(<ended with its trace>)"
+
+
+def test_another_thread_sees_no_value_of_a_trace():
+    v = bo.Variable([1.0])
+    seen = []
+
+    @bo.jit
+    def step():
+        v.value = v.value + 1
+        thread = threading.Thread(target=lambda: seen.append(v.value.tolist()))
+        thread.start()
+        thread.join()
+
+    step()
+
+    assert set(map(tuple, seen)) == {(1.0,)} and v.value.tolist() == [2.0]
+
+
+def test_a_variable_holds_no_garbage():
+    v = bo.Variable([1.0])
+    v += 1
+    gc.collect()
+    before = len(jax.live_arrays())
+
+    for _ in range(5):
+        v += 1
+    gc.collect()
+
+    assert len(jax.live_arrays()) == before
