@@ -31,8 +31,10 @@ from .transforms import jvp as jvp
 from .transforms import make_jaxpr as make_jaxpr
 from .transforms import remat as remat
 from .transforms import scan as scan
+from .transforms import shard_map as shard_map
 from .transforms import switch as switch
 from .transforms import value_and_grad as value_and_grad
 from .transforms import vector_grad as vector_grad
 from .transforms import vjp as vjp
+from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop

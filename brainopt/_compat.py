@@ -28,3 +28,14 @@ def is_key_array(value) -> bool:
 def key_impl(keys) -> str:
     """Return the name of the PRNG implementation of an array of typed keys."""
     return str(jax.random.key_impl(keys))
+
+
+def is_of_current_trace(value) -> bool:
+    """Whether ``value`` is a tracer of the innermost trace, not of one around it.
+
+    Inside ``jax.vmap`` that tells a value that differs between the lanes. Where a
+    newer jax keeps traces elsewhere the answer is False, and jax itself complains.
+    """
+    trace = getattr(value, "_trace", None)
+    current = getattr(current_trace(), "_trace_ref", None)
+    return trace is not None and current is not None and current() is trace

@@ -19,4 +19,6 @@ from ._linear import vjp as vjp
 from ._loops import for_loop as for_loop
 from ._loops import scan as scan
 from ._remat import remat as remat
+from ._shard_map import shard_map as shard_map
+from ._vmap import vmap as vmap
 from ._while import while_loop as while_loop

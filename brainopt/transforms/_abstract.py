@@ -61,8 +61,6 @@ def make_jaxpr(
 
     def wrapper(*args, **kwargs):
         jaxpr = jitted.trace(*args, **kwargs).jaxpr
-        return (
-            (jaxpr, jitted.eval_shape(*args, **kwargs)) if return_shape else jaxpr
-        )
+        return (jaxpr, jitted.eval_shape(*args, **kwargs)) if return_shape else jaxpr
 
     return wrapper

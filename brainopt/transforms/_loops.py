@@ -215,9 +215,7 @@ def _python_loop(body_fun, length, reverse, progress, carry, operands):
 def _count(operands: Any, length: int | None) -> int:
     leaves = jax.tree.leaves(operands)
     if not leaves and length is None:
-        raise ValueError(
-            message("A loop without operands needs to know its `length`.")
-        )
+        raise ValueError(message("A loop without operands needs to know its `length`."))
     return jnp.shape(leaves[0])[0] if leaves else length
 
 

@@ -113,9 +113,7 @@ class Program:
             out = self._encoded(pack(self.function(*args, **kwargs)))
             lesson = frame.lesson()
             if frame.missing or not set(lesson.written) <= set(self.written):
-                raise Relearn(
-                    lesson, [v for v in frame.missing if v not in frame.born]
-                )
+                raise Relearn(lesson, [v for v in frame.missing if v not in frame.born])
             self.lesson.inner = lesson.inner
             self.revisions.update(frame.revisions)
             return out, *(frame.values[v] for v in self.written)
