@@ -12,8 +12,9 @@ from .. import checkpoint
 from ..errors import PathError, message
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
+from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
-from ._walk import Method
+from ._walk import Method, join
 
 _OWN = ("_name", "_implicit_vars", "_implicit_nodes")
 
@@ -73,10 +74,14 @@ class Node:
         self._label(value, key)
         object.__setattr__(self, key, value)
 
-    def _label(self, value: Any, key: str) -> None:
-        for path, item in _walk.children(value, key):
-            if isinstance(item, Variable) and item._name is None:
-                item._name = f"{type(self).__name__}.{path}"
+    def _label(self, value: Any, key: str, above: tuple[int, ...] = ()) -> None:
+        if isinstance(value, Variable):
+            if value._name is None:
+                value._name = join(type(self).__name__, key)
+        elif not _walk.is_node(value) and id(value) not in above:
+            for name, item in parts(value) or ():
+                if not is_atom(item):
+                    self._label(item, join(key, str(name)), (*above, id(value)))
 
     def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
         for key, value in list(self.__dict__.items()):
