@@ -16,7 +16,7 @@ from ..core import _trace
 from ..core._trace import Lesson
 from ..errors import StateLostError, message
 from ._lift import run_directly
-from ._program import DeepState, Program, Relearn
+from ._program import DeepState, Program, Relearn, forget
 from ._static import Static
 
 
@@ -68,9 +68,10 @@ class Jitted:
                 try:
                     return self._run(program, args, kwargs)
                 except Relearn as news:
+                    forget(news)
                     self._programs[None] = program.relearned(news)
-                except DeepState:
-                    pass
+                except DeepState as found:
+                    forget(found)
         return self._settle(self._run, args, kwargs)
 
     def _settle(self, run: Callable, args, kwargs) -> Any:
@@ -87,8 +88,10 @@ class Jitted:
                 out = run(program, *split[2:])
                 break
             except Relearn as news:
+                forget(news)
                 program = program.relearned(news)
-            except DeepState:
+            except DeepState as found:
+                forget(found)
                 self._static.deep = True
                 split = self._static.split(self._function, args, kwargs)
                 program = Program(split[1], Lesson(), (), self._options)

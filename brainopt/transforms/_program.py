@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._compat import is_key_array
 from ..core import Variable, _slot, _trace
 from ..core._trace import Frame, Lesson
 from ._lift import is_state, merge, pack, unpack
@@ -29,6 +31,36 @@ class DeepState(Exception):
 
 class _Cold(Exception):
     """There is no code for this call yet; it is compiled outside the lock."""
+
+
+class _Sealed(Frame):
+    """The body of a program, whose trace outlives its surroundings.
+
+    Values of unknown Variables may not be closed over; they are listed as missing, and
+    a stand-in lets the run go on to find the others. (A trace that is given up keeps
+    the arrays it closed over for a while, and they would pass for shared.)
+    """
+
+    def __init__(self, bindings, lesson: Lesson):
+        super().__init__(bindings, lesson, sealed=True)
+
+    def read(self, variable: Variable) -> Any:
+        """Return the value inside this run."""
+        if variable in self.values:
+            return self.values[variable]
+        return self.meet(variable, _trace.read_outside(self.parent, variable))
+
+    def meet(self, variable: Variable, value: Any) -> Any:
+        """Return a stand-in for the value of an unknown Variable."""
+        self.missing[variable] = None
+        self.values[variable] = jax.tree.map(_stand_in, value)
+        return self.values[variable]
+
+
+def _stand_in(x: Any) -> Any:
+    if isinstance(x, jax.core.Tracer) or is_key_array(x):
+        return x
+    return jnp.zeros_like(x)
 
 
 class _Launching(threading.local):
@@ -109,7 +141,7 @@ class Program:
             raise DeepState
         known = self.donated + self.kept
         values = (*donated, *kept)
-        with Frame(zip(known, values, strict=True), self.lesson, sealed=True) as frame:
+        with _Sealed(zip(known, values, strict=True), self.lesson) as frame:
             out = self._encoded(pack(self.function(*args, **kwargs)))
             lesson = frame.lesson()
             if frame.missing or not set(lesson.written) <= set(self.written):
@@ -155,7 +187,8 @@ class Program:
                 return _slot.run_and_commit(
                     self.donating, (*arguments, kwargs), self.written
                 )
-            except _Cold:
+            except _Cold as cold:
+                forget(cold)
                 return _Cold
             finally:
                 _launching.armed = False
@@ -207,6 +240,18 @@ class Program:
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""
         return [v.label for v in self.written if _is_gone(v._committed())]
+
+
+def forget(error: BaseException) -> None:
+    """Let go of what the frames of an error hold.
+
+    They hold the values of the Variables, which would pass for shared with somebody.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
 
 
 class _Place(int):

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which Variables a mapping transform splits over its lanes, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from ..core import Node, RandomState, Variable
+from ..core._trace import Frame, Lesson, read, read_outside
+from ..errors import VariableError, message
+from ._lift import Run
+
+SHARED = None
+"""The rule of a Variable that all lanes see whole."""
+
+
+class Rules:
+    """The rule of each Variable: an axis, a PartitionSpec, or None for shared.
+
+    Args:
+        source: a mapping, or pairs, from a Variable, Node, collector, kind of
+            Variable, or list of these to a rule. Later entries win over earlier ones,
+            a Variable over its kind, and a kind over the kinds it derives from.
+    """
+
+    def __init__(self, source: Any):
+        self.exact: dict[Variable, Any] = {}
+        self._kinds: dict[type, Any] = {}
+        pairs = source.items() if isinstance(source, Mapping) else source or ()
+        for target, rule in pairs:
+            self._add(target, rule)
+
+    def _add(self, target: Any, rule: Any) -> None:
+        if isinstance(target, Variable):
+            self.exact[target] = rule
+        elif isinstance(target, type) and issubclass(target, Variable):
+            self._kinds[target] = rule
+        elif isinstance(target, Node):
+            self._add(target.vars(), rule)
+        elif isinstance(target, Mapping):
+            self._add(list(target.values()), rule)
+        elif isinstance(target, list | tuple):
+            for item in target:
+                self._add(item, rule)
+        else:
+            raise TypeError(
+                message(
+                    f"A {type(target).__name__} has no rule to be mapped by.",
+                    help="give Variables, Nodes, collectors or kinds of Variables.",
+                )
+            )
+
+    def of(self, variable: Variable) -> Any:
+        """Return the rule of ``variable``; `SHARED` where there is none."""
+        if variable in self.exact:
+            return self.exact[variable]
+        for kind in type(variable).__mro__:
+            if kind in self._kinds:
+                return self._kinds[kind]
+        return SHARED
+
+    def splits(self, variable: Variable) -> bool:
+        """Whether each lane gets random numbers of its own from ``variable``."""
+        return (
+            isinstance(variable, RandomState)
+            and variable not in self.exact
+            and self.of(variable) is SHARED
+            and not any(issubclass(RandomState, kind) for kind in self._kinds)
+        )
+
+    def maps(self, variable: Variable) -> bool:
+        """Whether the lanes see different values of ``variable``."""
+        return self.of(variable) is not SHARED or self.splits(variable)
+
+    def mapped(self) -> list[Variable]:
+        """Return the Variables known to be mapped before the function has run."""
+        return [v for v, rule in self.exact.items() if rule is not SHARED]
+
+
+class MappedFrame(Frame):
+    """One lane; a Variable that should have been mapped is listed as missing.
+
+    Args:
+        bindings: the lane's value of each Variable known to be mapped.
+        lesson: what an earlier run taught.
+        rules: which Variables are mapped.
+        lane: ``(value, rule) -> value`` of the shape a lane sees, to go on with.
+    """
+
+    def __init__(self, bindings, lesson: Lesson, rules: Rules, lane: Callable):
+        super().__init__(bindings, lesson)
+        self.rules = rules
+        self.lane = lane
+
+    def read(self, variable: Variable) -> Any:
+        """Return what this lane sees."""
+        if variable in self.values:
+            return self.values[variable]
+        return self.meet(variable, read_outside(self.parent, variable))
+
+    def meet(self, variable: Variable, value: Any) -> Any:
+        """Return what this lane sees of a Variable that it has not met before."""
+        if self.rules.maps(variable):
+            self.missing[variable] = None
+            if not self.rules.splits(variable):
+                rule = self.rules.of(variable)
+                value = jax.tree.map(lambda x: self.lane(x, rule), value)
+            self.values[variable] = value
+        return value
+
+    def write(self, variable: Variable, value: Any) -> None:
+        """Set what this lane sees."""
+        if variable not in self.values and self.rules.maps(variable):
+            self.missing[variable] = None
+        super().write(variable, value)
+
+
+class MappedRun(Run):
+    """One run of a function in a lane.
+
+    Attributes:
+        mapped: Variables that the lanes see differently.
+    """
+
+    __slots__ = ("mapped",)
+
+    def __init__(self, function, args, kwargs, bindings, lesson, rules, lane):
+        known = dict(bindings)
+        with MappedFrame(known.items(), lesson, rules, lane) as frame:
+            self._run(frame, function, args, kwargs)
+            # A Variable born in the lane ends with it, whatever its kind.
+            missing = [v for v in frame.missing if v not in frame.born]
+        self.mapped = tuple(dict.fromkeys((*known, *missing)))
+
+
+def fork(variables: Iterable[Variable]) -> tuple[dict, dict]:
+    """Return a key for the lanes, and the next key, of each RandomState."""
+    lanes: dict[Variable, Any] = {}
+    after: dict[Variable, Any] = {}
+    for variable in variables:
+        after[variable], lanes[variable] = jax.random.split(read(variable))
+    return lanes, after
+
+
+def refuse(where: str, variables: Sequence[Variable], help: str) -> None:
+    """Raise `VariableError` if any Variable was written differently by the lanes."""
+    if variables:
+        raise VariableError(
+            message(
+                f"These Variables get a different value in each {where}, and no rule "
+                f"says how to keep them:",
+                [variable.label for variable in variables],
+                help,
+            )
+        )

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mapping over the devices of a mesh."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core._trace import Lesson
+from ._lift import commit, pack, read, settle, unpack
+from ._rules import MappedRun, Rules, fork, refuse
+
+_HELP = (
+    "give their PartitionSpec, as in `bo.shard_map(…, specs={variable: P('data')})`, "
+    "or write a value that is equal on all devices, such as a `jax.lax.pmean`."
+)
+
+
+def shard_map(
+    fun: Callable | None = None,
+    *,
+    mesh: Any,
+    in_specs: Any,
+    out_specs: Any,
+    specs: Any = None,
+    check_vma: bool = True,
+) -> Any:
+    """Run a function on each device's part of its arguments and of chosen Variables.
+
+    A Variable with a rule in ``specs`` is split over the mesh; every device sees the
+    whole of every other Variable, and may write only what is equal on all devices. Each
+    device draws its own random numbers, as each lane of `vmap` does.
+
+    Args:
+        fun: the function of one device.
+        mesh: the `jax.sharding.Mesh`.
+        in_specs: the PartitionSpec of each argument, as in `jax.shard_map`.
+        out_specs: those of the result.
+        specs: a mapping, or a list of pairs, from a Variable, Node, collector, kind of
+            Variable, or list of these to a PartitionSpec, or to None for a Variable
+            that all devices share.
+        check_vma: as in `jax.shard_map`.
+
+    Raises:
+        VariableError: the devices write different values to a Variable without a rule.
+
+    Example:
+        >>> import brainopt as bo
+        >>> P = jax.sharding.PartitionSpec
+        >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+        >>> total = bo.Variable(jnp.array(0.0))
+        >>> def add(x):
+        ...     total.value += jax.lax.psum(x.sum(), "data")
+        >>> bo.shard_map(add, mesh=mesh, in_specs=P("data"), out_specs=P())(jnp.ones(4))
+        >>> float(total)
+        4.0
+    """
+    if fun is None:
+        return functools.partial(
+            shard_map,
+            mesh=mesh,
+            in_specs=in_specs,
+            out_specs=out_specs,
+            specs=specs,
+            check_vma=check_vma,
+        )
+    mapping = functools.partial(jax.shard_map, mesh=mesh, check_vma=check_vma)
+    in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
+
+    @functools.wraps(fun)
+    def wrapper(*args):
+        devices = _Devices(fun, Rules(specs), mesh)
+        args = pack(args)
+
+        def attempt(lesson: Lesson):
+            return devices.attempt(mapping, (in_specs, out_specs), args, lesson)
+
+        start = Lesson((), (), devices.rules.mapped())
+        out, written, values = settle(lambda: start, attempt)
+        commit(written, values)
+        return unpack(out)
+
+    return wrapper
+
+
+class _Devices:
+    """One call of a function that runs on each device of a mesh."""
+
+    def __init__(self, fun: Callable, rules: Rules, mesh: Any):
+        self.fun = fun
+        self.rules = rules
+        self.mesh = mesh
+
+    def attempt(self, mapping, specs, args: tuple, lesson: Lesson):
+        """Run with the Variables split that ``lesson`` knows; see `settle`.
+
+        The specs of the results must be known before, so a written Variable that the
+        lesson does not know is left out, and the next attempt threads it.
+        """
+        rules = self.rules
+        shared = jax.sharding.PartitionSpec()
+        split = [v for v in lesson.known if rules.splits(v)]
+        mapped = [v for v in lesson.known if rules.maps(v) and v not in set(split)]
+        places = [rules.of(v) for v in mapped]
+        keys, next_keys = fork(split)
+        written = [v for v in lesson.written if not rules.splits(v)]
+        out_places = [rules.of(v) or shared for v in written]
+        seen: list[MappedRun] = []
+
+        def pure(values, keys, args):
+            lane = jax.lax.axis_index(tuple(self.mesh.axis_names))
+            own_keys = [jax.random.fold_in(key, lane) for key in keys]
+            bindings = zip((*mapped, *split), (*values, *own_keys), strict=True)
+            run = MappedRun(self.fun, args, {}, bindings, lesson, rules, self._part)
+            seen[:] = [run]
+            results = run.results(written)
+            differing = [
+                v
+                for v, x in zip(written, results, strict=True)
+                if not rules.maps(v) and _differs(x)
+            ]
+            refuse("device of the mesh", differing, _HELP)
+            return run.out, results
+
+        in_specs, out_specs = specs
+        function = mapping(
+            pure,
+            in_specs=(places, shared, in_specs),
+            out_specs=(out_specs, tuple(out_places)),
+        )
+        values = [read(v) for v in mapped]
+        out, results = function(values, list(keys.values()), args)
+        run = seen[0]
+        learned = Lesson(run.lesson.written, run.lesson.inner, run.mapped)
+        everything = [*written, *next_keys], [*results, *next_keys.values()]
+        return (out, *everything), learned
+
+    def _part(self, x: Any, spec: Any) -> Any:
+        sizes = [
+            size // self._devices_along(spec[i] if i < len(spec) else None)
+            for i, size in enumerate(jnp.shape(x))
+        ]
+        return x[tuple(map(slice, sizes))]
+
+    def _devices_along(self, names: Any) -> int:
+        names = () if names is None else names if isinstance(names, tuple) else (names,)
+        return math.prod(self.mesh.shape[name] for name in names)
+
+
+def _differs(value: Any) -> bool:
+    return any(
+        getattr(jax.typeof(leaf), "vma", frozenset()) for leaf in jax.tree.leaves(value)
+    )

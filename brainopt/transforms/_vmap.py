@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mapping over a batch or an ensemble."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import is_of_current_trace
+from ..core import Variable
+from ..core._trace import Lesson
+from ..errors import VariableError, message
+from ._lift import commit, pack, read, settle, unpack
+from ._rules import MappedRun, Rules, fork, refuse
+
+_HELP = (
+    "give their axis, as in `bo.vmap(f, axes={variable: 0})`, or write a value that "
+    "does not depend on the lane, such as a mean over `axis_name`."
+)
+
+
+def vmap(
+    fun: Callable | None = None,
+    in_axes: int | Sequence[Any] | None = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+    *,
+    axes: Any = None,
+) -> Any:
+    """Map a function over an axis of its arguments and of chosen Variables.
+
+    A Variable with a rule in ``axes`` is split along that axis: each lane reads and
+    writes its own slice. All lanes see the same value of every other Variable, and may
+    write only what is equal in all of them. Each lane draws its own random numbers:
+    a `RandomState` without a rule gives every lane a key of its own, and advances once.
+
+    Args:
+        fun: the function of one lane.
+        in_axes: as in `jax.vmap`.
+        out_axes: as in `jax.vmap`.
+        axis_name: as in `jax.vmap`, for collectives.
+        axis_size: the number of lanes, where no argument and no Variable says it.
+        spmd_axis_name: as in `jax.vmap`.
+        axes: a mapping, or a list of pairs, from a Variable, Node, collector, kind of
+            Variable, or list of these to the axis of its value, or to None for a
+            Variable that all lanes share. Nothing is guessed from shapes.
+
+    Raises:
+        VariableError: the lanes write different values to a Variable without a rule,
+            or a Variable does not have the axis of its rule.
+
+    Example:
+        >>> import brainopt as bo
+        >>> w = bo.Variable([1.0, 2.0, 3.0])
+        >>> def double(x):
+        ...     w.value = w.value * 2 + x
+        >>> bo.vmap(double, axes={w: 0})(jnp.array([0.0, 1.0, 0.0]))
+        >>> w.value.tolist()
+        [2.0, 5.0, 6.0]
+
+        A whole model made by ``vmap`` is an ensemble, and trains as one:
+
+        >>> class Line(bo.Node):
+        ...     def __init__(self, key):
+        ...         self.slope = bo.TrainVar(jax.random.normal(key))
+        >>> lines = bo.vmap(Line)(jax.random.split(jax.random.key(0), 5))
+        >>> lines.slope.shape
+        (5,)
+    """
+    if fun is None:
+        return functools.partial(
+            vmap,
+            in_axes=in_axes,
+            out_axes=out_axes,
+            axis_name=axis_name,
+            axis_size=axis_size,
+            spmd_axis_name=spmd_axis_name,
+            axes=axes,
+        )
+    in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+    mapping = functools.partial(
+        jax.vmap, axis_name=axis_name, spmd_axis_name=spmd_axis_name
+    )
+
+    @functools.wraps(fun)
+    def wrapper(*args, **kwargs):
+        rules = Rules(axes)
+        args, kwargs = pack((args, kwargs))
+        size = axis_size or _size(in_axes, args, kwargs, rules)
+        lanes = _Lanes(fun, rules, size)
+
+        def attempt(lesson: Lesson):
+            return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), lesson)
+
+        out, written, values = settle(lambda: Lesson((), (), rules.mapped()), attempt)
+        commit(written, values)
+        return unpack(out)
+
+    return wrapper
+
+
+class _Lanes:
+    """One call of a mapped function.
+
+    Args:
+        fun: the function of one lane.
+        rules: which Variables are mapped.
+        size: the number of lanes.
+    """
+
+    def __init__(self, fun: Callable, rules: Rules, size: int):
+        self.fun = fun
+        self.rules = rules
+        self.size = size
+
+    def attempt(self, mapping, axes, given, lesson: Lesson):
+        """Run with the Variables mapped that ``lesson`` knows; see `settle`."""
+        rules = self.rules
+        split = [v for v in lesson.known if rules.splits(v)]
+        mapped = [v for v in lesson.known if rules.maps(v) and v not in set(split)]
+        places = [rules.of(v) for v in mapped]
+        values = [read(v) for v in mapped]
+        _check_axes(mapped, values, places, self.size)
+        lane_keys, next_keys = fork(split)
+        seen: list[tuple[MappedRun, list[Variable], list[Variable]]] = []
+
+        def pure(values, lane, args, kwargs):
+            keys = [jax.random.fold_in(key, lane) for key in lane_keys.values()]
+            bindings = zip((*mapped, *split), (*values, *keys), strict=True)
+            run = MappedRun(self.fun, args, kwargs, bindings, lesson, rules, _first)
+            own = [v for v in run.lesson.written if rules.of(v) is not None]
+            shared = [v for v in run.lesson.written if not rules.maps(v)]
+            differing = [v for v in shared if _differs(run.values[v])]
+            if set(run.mapped) <= set(lesson.known):
+                refuse("lane of vmap", differing, _HELP)
+            shared = [v for v in shared if v not in set(differing)]
+            seen[:] = [(run, own, shared)]
+            return run.out, run.results(own), run.results(shared)
+
+        in_axes, out_axes = axes
+        function = mapping(
+            pure,
+            in_axes=(places, 0, in_axes, 0),
+            out_axes=(out_axes, 0, None),
+            axis_size=self.size,
+        )
+        lane = jnp.arange(self.size)
+        out, own_values, shared_values = function(values, lane, *given)
+        run, own, shared = seen[0]
+        stacked = [
+            _placed(value, rules.of(v)) for v, value in zip(own, own_values, strict=True)
+        ]
+        written = [*own, *shared, *next_keys]
+        results = [*stacked, *shared_values, *next_keys.values()]
+        learned = Lesson((), run.lesson.inner, run.mapped)
+        return (out, written, results), learned
+
+
+def _differs(value: Any) -> bool:
+    return any(map(is_of_current_trace, jax.tree.leaves(value)))
+
+
+def _first(x: Any, axis: int) -> Any:
+    return jax.lax.index_in_dim(x, 0, axis, keepdims=False)
+
+
+def _placed(value: Any, axis: int) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, axis), value)
+
+
+def _check_axes(variables, values, axes, size: int) -> None:
+    unfit = []
+    for variable, value, axis in zip(variables, values, axes, strict=True):
+        for leaf in jax.tree.leaves(value):
+            if not -leaf.ndim <= axis < leaf.ndim:
+                unfit.append(f"{variable.label}: axis {axis} of shape {leaf.shape}")
+            elif leaf.shape[axis] != size:
+                unfit.append(
+                    f"{variable.label}: {leaf.shape[axis]} along axis {axis} of shape "
+                    f"{leaf.shape}, for {size} lanes"
+                )
+    if unfit:
+        raise VariableError(
+            message("These Variables cannot be mapped as `axes` says:", unfit)
+        )
+
+
+def _size(in_axes: Any, args: tuple, kwargs: dict, rules: Rules) -> int:
+    found = [*_sizes(in_axes, args), *_sizes(0, kwargs)]
+    for variable in rules.mapped():
+        found += _sizes(rules.of(variable), read(variable))
+    if not found:
+        raise ValueError(
+            message(
+                "Nothing says how many lanes vmap has: no argument and no Variable is "
+                "mapped.",
+                help="give `axis_size`.",
+            )
+        )
+    return found[0]
+
+
+def _sizes(axes: Any, tree: Any) -> list[int]:
+    """Return the size along the axis of each mapped leaf; ``axes`` is a prefix."""
+    if axes is None:
+        return []
+    if isinstance(axes, int):
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+        return [shape[axes] for shape in shapes if -len(shape) <= axes < len(shape)]
+    if isinstance(axes, Mapping):
+        return [n for key, a in axes.items() for n in _sizes(a, tree[key])]
+    return [n for a, part in zip(axes, tree, strict=False) for n in _sizes(a, part)]
