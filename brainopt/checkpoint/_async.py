@@ -13,7 +13,7 @@ from ._native import save_snapshot
 from ._snapshot import Snapshot
 
 _failed: dict[int, tuple[str, BaseException]] = {}
-_NICENESS = 10
+_NICENESS = 19
 
 
 @atexit.register
@@ -70,6 +70,11 @@ class AsyncSaver:
         )
         self._thread = thread
         thread.start()
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save is in flight."""
+        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
         """Wait for the save in flight, and raise its error if it has failed."""

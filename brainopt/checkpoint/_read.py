@@ -28,9 +28,9 @@ from ._dtypes import little_dtype
 from ._os import fs
 from ._records import Malformed, Record, unpack, walk
 
-_CHUNK = 4 * _layout.BLOCK
-_THREADED = 4 * _CHUNK
-_THREADS = 2
+_CHUNK = 8 * _layout.BLOCK
+_THREADED = 2 * _CHUNK
+_THREADS = min(4, (os.cpu_count() or 1) + 1)
 
 
 class _Piece(NamedTuple):
@@ -276,15 +276,20 @@ class Reader:
         if isinstance(into, threading.local):
             into.__dict__.setdefault("buffer", bytearray(_CHUNK))
             into = memoryview(into.buffer)[: piece.nbytes]
-        head = bytearray(len(piece.head))
-        buffers = [memoryview(head), into] if head else [into]
-        self._fill(buffers, piece.offset - len(head))
         record = self.records[piece.record]
+        head = bytearray(len(piece.head))
+        buffers, offset = [memoryview(head)] if head else [], piece.offset - len(head)
         # Blocks start anew in each segment, and a segment is a whole number of them.
-        first = 4 * (piece.start // _layout.BLOCK)
-        expected = record.checksums[first : first + 4 * _layout.block_count(len(into))]
-        if head != piece.head or _layout.block_checksums(into) != expected:
-            raise Malformed(f"the bytes of {record.key!r} are damaged")
+        # Each is checked as soon as it is read, while it is in the cache.
+        first = piece.start // _layout.BLOCK
+        for number, start in enumerate(range(0, len(into), _layout.BLOCK), first):
+            block = into[start : start + _layout.BLOCK]
+            self._fill([*buffers, block], offset)
+            offset += sum(map(len, buffers)) + len(block)
+            buffers = []
+            expected = record.checksums[4 * number : 4 * number + 4]
+            if head != piece.head or _layout.block_checksums(block) != expected:
+                raise Malformed(f"the bytes of {record.key!r} are damaged")
         if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
             raise Malformed(f"{record.key!r} has truth values beyond 0 and 1")
 
