@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 
 from .._compat import EAGER, current_trace
+from ..errors import TraceContextError
 from . import _trace
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
@@ -193,7 +194,10 @@ class Variable(Slot, ArrayLike):
         return fit(new, self.value, self.batch_axis, self.label)
 
     def __repr__(self) -> str:
-        value = self._committed() if _trace.top() is None else self.value
+        try:
+            value = self._committed() if _trace.top() is None else self.value
+        except TraceContextError:  # jax's leak checker shows what has just ended
+            value = _trace.Dead("")
         if type(value) is _trace.Dead:
             return f"{type(self).__name__}(<ended with its trace>)"
         name = f"{self._name!r}, " if self._name else ""
