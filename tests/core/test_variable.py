@@ -400,3 +400,16 @@ def test_a_variable_holds_no_garbage():
     gc.collect()
 
     assert len(jax.live_arrays()) == before
+
+
+def test_repr_never_raises():
+    v, said = bo.Variable([1.0]), []
+
+    def outer(x):
+        inner = jax.jit(lambda y: said.append(y) or y.value)
+        inner(v)
+        return repr(said[-1])
+
+    bo.jit(lambda: said.append(outer(v)) or v.value)()
+
+    assert said[-1] == "Variable(<ended with its trace>)"
