@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._compat import is_key_array
 from ..errors import VariableError, message
 from ._dtypes import keeps_kind
 
@@ -104,10 +105,16 @@ def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
         changed[index] = new
         return changed
     dtype = jax.numpy.result_type(new)
-    if not keeps_kind(dtype, value.dtype):
+    problem = "" if keeps_kind(dtype, value.dtype) else f"an item of dtype {dtype}"
+    try:
+        if not problem and not is_key_array(value):
+            new = jax.numpy.asarray(new, value.dtype)
+    except OverflowError as error:
+        problem = f"{new} ({error})"
+    if problem:
         raise VariableError(
             message(
-                f"{label} of dtype {value.dtype} cannot take an item of dtype {dtype}.",
+                f"{label} of dtype {value.dtype} cannot take {problem}.",
                 help="convert the item first, or give the Variable a wider dtype.",
             )
         )

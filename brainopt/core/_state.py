@@ -210,6 +210,8 @@ def load_state_dict(
     """Do what `Node.load_state_dict` promises."""
     if compatible not in ("v1", "v2"):
         raise ValueError(message(f"compatible={compatible!r}.", help="'v1' or 'v2'."))
+    if not isinstance(state, Mapping):
+        raise StateDictError(message(f"A {type(state).__name__} is no state dict."))
     flat: dict[str, Any] = {}
     for key, value in state.items():
         flat.update(value if isinstance(value, Mapping) else {key: value})

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import message
 from . import _trace, _walk
 from ._value import entries, place
 
@@ -76,8 +77,28 @@ def summary(node: Any) -> Summary:
     Returns:
         path, kind, shape, dtype, device or sharding and bytes of each array, and
         totals; printing it draws the table.
+
+    Raises:
+        TypeError: ``node`` is nothing that could own a Variable.
+
+    Example:
+        >>> import brainopt as bo
+        >>> print(bo.summary({"W": bo.TrainVar((2, 3))}))
+        path  kind      shape   dtype    device  bytes
+        ──────────────────────────────────────────────
+        W     TrainVar  (2, 3)  float32  cpu:0      24
+        ──────────────────────────────────────────────
+        TrainVar: 6 elements, 24 bytes
+        total: 6 elements, 24 bytes
     """
     variables = _walk.collect_vars(node)
+    if not variables and not _walk.may_own(node):
+        raise TypeError(
+            message(
+                f"A {type(node).__name__} has no Variables to list.",
+                help="give a Node, or a list or dict of Nodes and Variables.",
+            )
+        )
     aliases: dict[Any, list[str]] = {}
     for path, variable in variables.items():
         aliases.setdefault(variable, []).append(path)

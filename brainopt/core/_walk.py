@@ -79,6 +79,11 @@ def _inside(node: Any) -> Iterator[tuple[str, Any]]:
         yield from children(node)
 
 
+def may_own(obj: Any) -> bool:
+    """Whether Variables could be in ``obj``: a Node, a container, a known model."""
+    return is_node(obj) or parts(obj) is not None or _foreign(obj) is not None
+
+
 def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
     """Yield ``(path, node)``: the root, then the nodes below it to ``level``.
 

@@ -133,6 +133,36 @@ def test_an_item_of_another_kind_is_refused(item):
     assert n.value.tolist() == [1, 2]
 
 
+def test_an_item_out_of_range_is_refused():
+    n = bo.Variable(np.array([1, 2], np.uint8))
+
+    with pytest.raises(VariableError, match="cannot take -1"):
+        n[0] = -1
+
+    assert n.value.tolist() == [1, 2]
+
+
+def test_an_item_takes_the_width_of_the_variable(x64, strict_promotion):
+    v, h = bo.Variable(A), bo.Variable(A, jnp.bfloat16)
+
+    v[0] = np.float64(7)
+    h[0] = jnp.float32(7)
+    h[1] = 1
+
+    assert v.value.tolist() == [7.0, 9.0, 2.0] and v.dtype == jnp.float32
+    assert h.value.tolist() == [7.0, 1.0, 2.0] and h.dtype == jnp.bfloat16
+
+
+def test_a_key_among_keys_is_an_item():
+    keys = bo.Variable(jax.random.split(jax.random.key(0), 2))
+
+    keys[0] = jax.random.key(7)
+
+    assert jax.random.key_data(keys[0]).tolist() == [0, 7]
+    with pytest.raises(VariableError):
+        keys[0] = 1.0
+
+
 def test_an_item_of_another_shape_is_refused():
     v = bo.Variable(A)
 

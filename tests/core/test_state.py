@@ -190,6 +190,11 @@ def test_the_absolute_layouts_of_brainpy_load(compatible):
     }
 
 
+def test_what_is_no_mapping_is_refused():
+    with pytest.raises(StateDictError, match="A list is no state dict"):
+        Cell().load_state_dict([np.ones(2)])
+
+
 def test_another_layout_is_refused():
     with pytest.raises(ValueError, match="'v1' or 'v2'"):
         Cell().load_state_dict({}, compatible="v3")

@@ -65,6 +65,12 @@ def test_nothing_is_a_table_too():
     assert str(bo.summary(bo.Node())).endswith("total: 0 elements, 0 bytes")
 
 
+@pytest.mark.parametrize("stranger", [3, "net", Net, lambda: None])
+def test_what_owns_nothing_has_no_table(stranger):
+    with pytest.raises(TypeError, match="has no Variables to list"):
+        bo.summary(stranger)
+
+
 def test_a_sharding_is_said_in_short():
     mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     node = bo.Node()
