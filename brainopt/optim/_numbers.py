@@ -9,16 +9,22 @@ in the fifth digit, and bias correction would inherit that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import Variable
+from ..core import Node, Variable
 from ..core._operators import unwrap
+from ..core._trace import Revision
 from ..errors import HyperparameterError, message
+
+_DECAY = "[0, 1)"
+_USUAL = "[0, inf)"
+ANY = "(-inf, inf)"
+"""The range of a number that may be negative."""
 
 
 class Setting(Variable):
@@ -32,15 +38,15 @@ class Numbers(Setting):
 
     Args:
         values: the numbers by name.
-        decays: which of them are decay rates in ``[0, 1)``; the others must be finite.
+        decays: which of them are decay rates in ``[0, 1)``.
         owner: named in errors.
-        signed: names that may be negative.
+        ranges: intervals by name, as ``"(0, 1]"``; all others lie in ``[0, inf)``.
 
     Raises:
         HyperparameterError: listing every number outside its range.
     """
 
-    __slots__ = ("decays", "names", "owner", "signed")
+    __slots__ = ("decays", "names", "owner", "ranges")
 
     _fields = (*Setting._fields, *__slots__)
 
@@ -49,11 +55,11 @@ class Numbers(Setting):
         values: Mapping[str, Any],
         decays: Iterable[str] = (),
         owner: str = "",
-        signed: Iterable[str] = (),
+        ranges: Mapping[str, str] | None = None,
     ):
         self.names = tuple(values)
-        self.decays = tuple(decays)
-        self.signed = tuple(signed)
+        self.decays = tuple(name for name in decays if name in values)
+        self.ranges = tuple((ranges or {}).items())
         self.owner = owner
         self.check(values)
         super().__init__(self._pack(values), name=f"{owner} numbers")
@@ -62,29 +68,13 @@ class Numbers(Setting):
         flat = [values[name] for name in self.names]
         for name in self.decays:
             flat += _derived(values[name])
-        if all(isinstance(x, float | int | np.ndarray | np.generic) for x in flat):
-            return jnp.array(np.asarray(flat, np.float64), float)
-        return jnp.stack([jnp.asarray(x, float) for x in flat])
+        if any(isinstance(x, jax.core.Tracer) for x in flat):
+            return jnp.stack([jnp.asarray(x, float) for x in flat])
+        return jnp.array(np.asarray(flat, np.float64), float)
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `HyperparameterError` listing every concrete number out of range."""
-        problems = []
-        for name, value in values.items():
-            number = _concrete(value)
-            if number is None:
-                continue
-            if name in self.decays:
-                fits, range_ = 0 <= number < 1, "[0, 1)"
-            elif name in self.signed:
-                fits, range_ = math.isfinite(number), "(-inf, inf)"
-            else:
-                fits, range_ = 0 <= number < math.inf, "[0, inf)"
-            if not fits:
-                problems.append(f"{name}={number} is not in {range_}")
-        if problems:
-            raise HyperparameterError(
-                message(f"These settings of {self.owner} are out of range:", problems)
-            )
+        check(values, self.decays, dict(self.ranges), self.owner)
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
@@ -94,55 +84,114 @@ class Numbers(Setting):
         """Change one number; compiled steps use it from their next call on."""
         new = scalar(new, name)
         self.check({name: new})
-        value = self.value.at[self.names.index(name)].set(new)
+        places, entries = [self.names.index(name)], [new]
         if name in self.decays:
             i = len(self.names) + 2 * self.decays.index(name)
-            rest, log = _derived(new)
-            value = value.at[i].set(rest).at[i + 1].set(log)
-        self.value = value
-
-    def view(self, dtype: Any, **replace: Any) -> View:
-        """Return the numbers in ``dtype``, some of them replaced."""
-        return View(self, self.value.astype(dtype), replace, dtype)
+            places, entries = [*places, i, i + 1], [*entries, *_derived(new)]
+        old = self.value
+        if isinstance(new, jax.core.Tracer) or isinstance(old, jax.core.Tracer):
+            for place, entry in zip(places, entries, strict=True):
+                old = old.at[place].set(entry)
+            self.value = old
+            return
+        vector = np.array(old)
+        vector[places] = entries
+        value = jnp.array(vector)
+        self.value = jax.device_put(value, old.sharding) if old.committed else value
 
 
 class View:
-    """The numbers as a rule reads them: ``hyper.lr``, ``hyper.beta1``, …"""
+    """The settings as a rule reads them: ``hyper.lr``, ``hyper.beta1``, …
 
-    def __init__(self, numbers: Numbers, vector: Any, replace: dict, dtype: Any):
+    Numbers are 0-d arrays in the dtype of computation, options are as they are.
+    """
+
+    def __init__(
+        self,
+        numbers: Numbers,
+        vector: Any,
+        replace: Mapping[str, Any],
+        options: Mapping[str, Any],
+        exempt: bool = False,
+    ):
         self._numbers = numbers
         self._vector = vector
-        self._replace = {k: jnp.asarray(v, dtype) for k, v in replace.items()}
+        self._replace = replace
+        self._options = options
+        self._exempt = exempt
+        self._kept: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self._replace:
             return self._replace[name]
-        try:
-            return self._vector[self._numbers.names.index(name)]
-        except ValueError:
-            raise AttributeError(f"{self._numbers.owner} has no {name!r}") from None
+        if name in self._options:
+            return self._options[name]
+        if name not in self._numbers.names:
+            raise AttributeError(f"{self._numbers.owner} has no {name!r}")
+        return self._entry(self._numbers.names.index(name))
+
+    def _entry(self, i: int) -> Any:
+        if i not in self._kept:
+            self._kept[i] = jax.lax.index_in_dim(self._vector, i, keepdims=False)
+        return self._kept[i]
 
     def _derived(self, name: str, offset: int) -> Any:
+        if name in self._replace:
+            return _derived_traced(self._replace[name])[offset]
         numbers = self._numbers
-        i = len(numbers.names) + 2 * numbers.decays.index(name) + offset
-        return self._vector[i]
+        return self._entry(len(numbers.names) + 2 * numbers.decays.index(name) + offset)
 
     def rest(self, name: str) -> Any:
         """Return 1 - β."""
         return self._derived(name, 0)
 
-    def debias(self, name: str, step: Any) -> Any:
-        """Return 1 - β^step, as -expm1(step · log β).
+    def debias(
+        self, name: str, step: Any, ahead: int = 0, by_power: bool = False
+    ) -> Any:
+        """Return 1 - β^(step + ahead), computed once for all that ask for it.
+
+        Args:
+            name: of the decay rate β.
+            step: the number of this step.
+            ahead: steps to look ahead.
+            by_power: compute β^step, as the peers do, in the place of
+                -expm1(step · log β), which is 20 to 80 times closer to the truth in
+                the first hundred steps.
 
         Source: Kingma & Ba 2015, section 3, for the quantity.
         """
-        return -jnp.expm1(step.astype(self._vector.dtype) * self._derived(name, 1))
+        key = name, id(step), ahead, by_power
+        if key not in self._kept:
+            if by_power:
+                found = 1 - getattr(self, name) ** (step + ahead)
+            else:
+                log = self._derived(name, 1)
+                found = -jnp.expm1((step + ahead).astype(log.dtype) * log)
+            # The step is kept too, so that its id stays its own.
+            self._kept[key] = found, step
+        return self._kept[key][0]
+
+    def decay(self, x: Any, param: Any, by: Any = None) -> Any:
+        """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
+
+        Args:
+            x: a gradient or a direction.
+            param: the parameter.
+            by: what else scales the decay.
+        """
+        if self._exempt:
+            return x
+        strength = self.weight_decay if by is None else self.weight_decay * by
+        return x + strength * param
 
 
-class Numbered:
-    """Mixin of Nodes whose ``numbers`` are attributes: ``node.beta1 = 0.95``."""
+class Numbered(Node):
+    """A Node whose ``numbers`` are attributes: ``node.beta1 = 0.95``.
+
+    Any other change of its attributes makes compiled functions that use it trace anew.
+    """
 
     numbers: Numbers
 
@@ -158,8 +207,48 @@ class Numbered:
         numbers = self.__dict__.get("numbers")
         if numbers is not None and name in numbers.names:
             numbers.set_number(name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if not isinstance(self.__dict__.get(name), Variable):
+            self.revision.changed()
+        super().__setattr__(name, value)
+
+    @property
+    def revision(self) -> Revision:
+        """Counts the changes that compiled functions must see."""
+        return self.__dict__.setdefault("_revision", Revision())
+
+    def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
+        return ((k, v) for k, v in super()._pytree_attributes() if k != "_revision")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._pytree_attributes())
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={show(self.numbers.number(name))}" for name in self._shown()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _shown(self) -> Iterable[str]:
+        return self.numbers.names if "numbers" in self.__dict__ else ()
+
+
+def check(
+    values: Mapping[str, Any],
+    decays: Iterable[str],
+    ranges: Mapping[str, str],
+    owner: str,
+) -> None:
+    """Raise `HyperparameterError` listing every concrete number out of its range."""
+    problems = []
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        range_ = ranges.get(name, _DECAY if name in decays else _USUAL)
+        if not _lies_in(float(value), range_):
+            problems.append(f"{name}={float(value):g} is not in {range_}")
+    if problems:
+        raise HyperparameterError(
+            message(f"These settings of {owner} are out of range:", problems)
+        )
 
 
 def scalar(value: Any, name: str) -> Any:
@@ -179,11 +268,23 @@ def scalar(value: Any, name: str) -> Any:
         ) from None
 
 
-def _concrete(value: Any) -> float | None:
-    return None if isinstance(value, jax.core.Tracer) else float(value)
+def show(value: Any) -> str:
+    """Return a number in few digits; a traced one as it prints."""
+    return str(value) if isinstance(value, jax.core.Tracer) else f"{float(value):g}"
+
+
+def _lies_in(number: float, range_: str) -> bool:
+    low, high = (float(end) for end in range_[1:-1].split(","))
+    above = number > low if range_[0] == "(" else number >= low
+    below = number < high if range_[-1] == ")" else number <= high
+    return above and below
 
 
 def _derived(beta: Any) -> list[Any]:
     if isinstance(beta, jax.core.Tracer):
-        return [1 - beta, jnp.log(beta)]
+        return _derived_traced(beta)
     return [1 - beta, math.log(beta) if beta > 0 else -math.inf]
+
+
+def _derived_traced(beta: Any) -> list[Any]:
+    return [1 - beta, jnp.log(beta)]

@@ -1,97 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The abstract optimizer: what every optimizer needs stands here, once."""
+"""The abstract optimizer: an object around the functional core, the one writer."""
 
 from __future__ import annotations
 
-import abc
-import functools
-from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import is_eager
-from ..core import Node, VarCollector, Variable, _trace
+from ..core import VarCollector, Variable, _trace
 from ..core._device import Place
-from ..core._walk import collect_vars
-from ..errors import StateDictError, TraceContextError, message
-from ._numbers import Numbered, Numbers, Setting, View, scalar
-from ._schedule import Constant, Schedule, as_schedule
+from ..errors import HyperparameterError, message
+from ._closure import Loss
+from ._groups import split
+from ._numbers import Numbered
+from ._options import Common
+from ._pure import Views, named
+from ._report import Report, report
+from ._rollback import Snapshot, Trial
+from ._rows import Rows
+from ._settings import Settings
 from ._trained import Trained
 
-_LAST_STEP = jnp.iinfo(jnp.int32).max
-_UNSAVED = ("_revision", "_compiled", "_name")
+_UNSAVED = ("_revision", "_cache", "_name")
 
 
-class Group(Numbered, Node):
-    """Settings shared by some of the variables: the numbers and the schedule."""
-
-    def __init__(self, numbers: Numbers, schedule: Schedule):
-        self.numbers = numbers
-        self.schedule = schedule
-
-
-class Optimizer(Node, abc.ABC):
+class Optimizer(Settings):
     """Abstract: owns the step, the slots and the schedule, and takes the steps.
 
-    A final optimizer sets its options, calls this constructor last, and gives two pure
+    A final optimizer names its decay rates, calls this constructor, and gives two pure
     functions: `init_slots`, the arrays kept for one parameter, and `rule`, one step of
-    one parameter. Everything else is done here.
+    one parameter. Everything else is done here and in the parts below.
 
     Args:
         lr: the learning rate: a number, array, Variable, schedule, or callable of the
             step.
         train_vars: what to train: a Node (its `TrainVar`s), a collector, a Variable,
-            a foreign model, or a list or dict of these.
+            a foreign model, a list or dict of these, or a list of parameter groups.
         name: a display name.
-        numbers: the other numbers of the formula; ``opt.beta1 = 0.8`` changes one,
-            and compiled steps follow without compiling again.
+        numbers: the other numbers of the formula, or schedules in their place;
+            ``opt.beta1 = 0.8`` changes one, and compiled steps follow without
+            compiling again.
+        options: what is fixed at construction; groups may have their own.
+        common: see `Common`.
 
     Attributes:
         step: the updates done, an int32 Variable that stops at 2³¹-1.
         slots: ``{path: {name: Variable}}``.
-        groups: the settings; one group here.
+        groups: the settings; the first holds for all that no rule matches.
     """
 
-    decays: ClassVar[tuple[str, ...]] = ()
-    """The numbers that are decay rates in [0, 1)."""
-    options: ClassVar[tuple[str, ...]] = ()
-    """The attributes that are fixed at construction."""
-    _borrowed = frozenset({"_trained"})
-
     def __init__(
-        self, lr: Any, train_vars: Any = None, name: str | None = None, **numbers: Any
+        self,
+        lr: Any,
+        train_vars: Any = None,
+        name: str | None = None,
+        numbers: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **common: Unpack[Common],
     ):
-        kind = type(self).__name__
-        values = {key: scalar(value, key) for key, value in numbers.items()}
-        decays = [key for key in self.decays if key in values]
-        group = Group(Numbers(values, decays, kind), as_schedule(lr))
-        super().__init__(name)
-        self.step = Variable(jnp.zeros((), jnp.int32))
-        self.groups = [group]
-        self.slots: dict[str, dict[str, Variable]] = {}
+        if name is not None:
+            self.name = name
         self._trained = Trained()
-        if train_vars is not None:
-            self.register_train_vars(train_vars)
-
-    @abc.abstractmethod
-    def init_slots(self, param: Any) -> dict[str, Any]:
-        """Return the arrays to keep for one parameter, by name."""
-
-    @abc.abstractmethod
-    def rule(
-        self, grad: Any, param: Any, slots: dict[str, Any], hyper: View, step: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """Return the parameter and its slots after one step; a pure function.
-
-        Args:
-            grad: the gradient, in the dtype of computation (float32 or wider).
-            param: the parameter, in the same dtype.
-            slots: its slots.
-            hyper: ``hyper.lr`` and the other numbers, as 0-d arrays.
-            step: the number of this step, from 1.
-        """
+        self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
+        super().__init__(lr, numbers or {}, options or {}, **common)
+        self.register_train_vars(train_vars)
 
     # --- what is trained
 
@@ -107,28 +82,36 @@ class Optimizer(Node, abc.ABC):
         """
         if train_vars is None:
             return
+        groups = split(train_vars)
+        if groups is None:
+            self._register(train_vars)
+        for i, (params, settings) in enumerate(groups or ()):
+            self._add_group(params, settings, i)
+
+    register_vars = register_train_vars
+
+    def _register(self, train_vars: Any, index: int | None = None) -> None:
         late = bool(self.slots) and int(self.step.value) > 0
+        views = Views(self, self.step.value)
         for path in self._trained.add(train_vars):
             value = self._trained.variables[path].value
-            for leaf_path, leaf in _leaves({path: value}):
-                self._add_slots(leaf_path, leaf)
+            for leaf_path, leaf in named({path: value}):
+                if index is not None:
+                    self._member[leaf_path] = index
+                slots = self._slots_of(leaf_path, leaf, views)
+                self.slots[leaf_path] = {
+                    name: Variable(value, name=f"{leaf_path}.{name}")
+                    for name, value in slots.items()
+                }
                 if late:
                     self.slots[leaf_path]["late"] = Variable(jnp.array(self.step.value))
             self._settle_beside(value)
-        self._changed()
-
-    register_vars = register_train_vars
+        self.revision.changed()
 
     @property
     def vars_to_train(self) -> VarCollector:
         """The variables it trains, by structural path."""
         return self._trained.collector()
-
-    def _add_slots(self, path: str, param: Any) -> None:
-        self.slots[path] = {
-            name: Variable(value, name=f"{path}.{name}")
-            for name, value in self.init_slots(param).items()
-        }
 
     def _settle_beside(self, value: Any) -> None:
         # Scalars that sit elsewhere than the parameters would come back from the first
@@ -140,7 +123,7 @@ class Optimizer(Node, abc.ABC):
         if any(getattr(v.value, "committed", True) is False for v in own):
             super().to(leaf.sharding)
 
-    # --- the object: one writer
+    # --- one writer
 
     def check_grads(self, grads: Any) -> None:
         """Compare gradients with the variables by name, shape and dtype.
@@ -148,188 +131,146 @@ class Optimizer(Node, abc.ABC):
         Raises:
             GradientError: listing everything that does not fit.
         """
-        self._trained.match(grads, type(self).__name__)
+        self._match(grads)
 
-    def update(self, grads: Any) -> None:
+    def _match(self, grads: Any) -> dict[str, Any]:
+        owner = type(self).__name__
+        return self._trained.match(grads, owner, self.frozen, self.takes_rows)
+
+    def update(self, grads: Any, *, weight: Any = None) -> None:
         """Take one step: change the variables, the slots and the step in place.
 
         Args:
             grads: ``{path: gradient}`` as `bo.grad` returns it; a list or a single
                 gradient where a list or a single Variable was registered. A variable
                 whose gradient is None is skipped: no decay, no step of its slots.
+            weight: of this micro-batch, with ``accumulate=``; default 1.
 
         Raises:
-            GradientError: the gradients do not fit; nothing has changed.
+            GradientError: the gradients do not fit, and nothing has changed; or they
+                were not finite too often, see ``nonfinite=``.
         """
-        grads = self._trained.match(grads, type(self).__name__)
-        self._skip_none(grads)
-        state = self._state()
+        if weight is not None and self.accumulator is None:
+            raise HyperparameterError(
+                message("A weight needs micro-batches.", help="give `accumulate=`.")
+            )
+        if self.guard is not None:
+            self.guard.before()
+        for hook in self._hooks["before"]:
+            changed = hook(self, grads)
+            grads = grads if changed is None else changed
+        grads = self._match(grads)
+        self._note_skipped(grads)
+        own, advance = self._ready()
         params = self._trained.values()
-        if _trace.top() is None and is_eager() and not jax.config.jax_disable_jit:
-            new_params, new_state = self._jitted()(params, state, grads)
-        else:
-            new_params, new_state = self.apply(params, state, grads)
-        self._commit(new_params, new_state)
+        new_params, written, slots = advance(params, self._state(own), grads, weight)
+        self._commit(own, new_params, written, slots)
+        if self.guard is not None:
+            self.guard.watch()
+        for hook in self._hooks["after"]:
+            hook(self)
 
-    def _skip_none(self, grads: dict[str, Any]) -> None:
-        for path, grad in _leaves(grads, none=True):
+    def _step_by(self, closure: Callable[[], Any]) -> Any:
+        out, grads = Loss(closure, self._trained).gradients()
+        self.update(grads)
+        return out
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Do nothing: gradients are values here, so none is left over.
+
+        It is there so that a training loop written for torch keeps running.
+        """
+
+    def _note_skipped(self, grads: dict[str, Any]) -> None:
+        for path, grad in named(grads, none=True):
             if grad is None and "late" not in self.slots[path]:
                 with jax.ensure_compile_time_eval():
                     zero = jnp.zeros((), jnp.int32)
                 self.slots[path]["late"] = Variable.outside(zero, f"{path}.late")
 
-    def _commit(self, params: dict[str, Any], state: dict[str, Any]) -> None:
-        targets = [self._trained.variables[path] for path in params]
-        values = list(params.values())
-        for path, variable in self._own().items():
-            if not isinstance(variable, Setting):
-                targets.append(variable)
-                values.append(state[path])
-        for path, slots in self.slots.items():
-            targets += slots.values()
-            values += [state["slots"][path][name] for name in slots]
-        _trace.commit(targets, values)
+    def _ready(self) -> tuple[dict[str, Variable], Callable]:
+        """The Variables it owns besides the slots, and the function to call."""
+        cache = self.__dict__.get("_cache")
+        if cache is None or [n.revision.count for n in cache[0]] != cache[1]:
+            nodes = [n for n in self.nodes().values() if isinstance(n, Numbered)]
+            counts = [node.revision.count for node in nodes]
+            cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
+            self.__dict__["_cache"] = cache
+        plain = _trace.top() is not None or not is_eager()
+        if plain or jax.config.jax_disable_jit:
+            return cache[2], self._advance
+        return cache[2], cache[3]
 
-    def _jitted(self) -> Any:
-        compiled = self.__dict__.get("_compiled")
-        if compiled is None or compiled[0] != self._revised().count:
-            function = jax.jit(functools.partial(type(self).apply, self))
-            compiled = self._revised().count, function
-            self.__dict__["_compiled"] = compiled
-        return compiled[1]
-
-    # --- the functional core
-
-    def init(self, params: Any) -> dict[str, Any]:
-        """Return the first state for a pytree of parameters; a pure function.
-
-        Returns:
-            the step and the settings by path, and ``"slots"``: ``{path: {name: array}}``.
-        """
-        own = {path: variable.value for path, variable in self._own().items()}
-        slots = {path: self.init_slots(leaf) for path, leaf in _leaves(params)}
-        return {**own, "slots": slots}
-
-    def apply(self, params: Any, state: dict[str, Any], grads: Any) -> tuple[Any, dict]:
-        """Return parameters and state after one step; a pure function.
-
-        Args:
-            params: any pytree of arrays.
-            state: from `init`, or from the step before.
-            grads: the same structure as ``params``; None skips a parameter.
-        """
-        self._revised().seen()
-        own = self._own()
-        bindings = [(variable, state[path]) for path, variable in own.items()]
-        slots = dict(state["slots"])
-        by_path = dict(_leaves(grads, none=True))
-        new_params = []
-        with _trace.Frame(bindings) as frame:
-            step = jnp.minimum(self.step.value, _LAST_STEP - 1) + 1
-            hyper = self._hyper(self.step.value)
-            for path, param in _leaves(params):
-                new, slots[path] = self._one(
-                    path, by_path[path], param, slots[path], hyper, step
-                )
-                new_params.append(new)
-            self.step.value = step
-            new_own = {path: frame.values[variable] for path, variable in own.items()}
-        tree = jax.tree.structure(params)
-        return jax.tree.unflatten(tree, new_params), {**new_own, "slots": slots}
-
-    def _one(self, path, grad, param, slots, hyper, step) -> tuple[Any, dict[str, Any]]:
-        if grad is None:
-            return param, {**slots, "late": slots["late"] + 1}
-        own = {name: value for name, value in slots.items() if name != "late"}
-        if "late" in slots:
-            step = step - slots["late"]
-        wide = jnp.promote_types(param.dtype, jnp.float32)
-        new, new_slots = self.rule(
-            grad.astype(wide), param.astype(wide), own, hyper(wide), step
-        )
-        kept = {name: new_slots[name].astype(own[name].dtype) for name in own}
-        return new.astype(param.dtype), {**slots, **kept}
-
-    def _hyper(self, step: Any) -> Any:
-        group = self.groups[0]
-        lr = group.schedule.at(step)
-        views: dict[Any, View] = {}
-
-        def of(dtype):
-            real = jnp.finfo(dtype).dtype
-            if real not in views:
-                views[real] = group.numbers.view(real, lr=jnp.asarray(lr).astype(real))
-            return views[real]
-
-        return of
-
-    def _own(self) -> dict[str, Variable]:
-        """The Variables it owns besides the slots, by path."""
-        attributes = {
-            k: v for k, v in self._owned_attributes() if k not in ("", "slots")
-        }
-        return collect_vars(attributes).unique()
-
-    def _state(self) -> dict[str, Any]:
-        own = {path: variable.value for path, variable in self._own().items()}
+    def _state(self, own: dict[str, Variable]) -> dict[str, Any]:
+        state = {path: variable.value for path, variable in own.items()}
         slots = {
             path: {name: variable.value for name, variable in slots.items()}
             for path, slots in self.slots.items()
         }
-        return {**own, "slots": slots}
+        return {**state, "slots": slots}
 
-    # --- settings
+    def _commit(self, own, params, written, slots) -> None:
+        targets = [self._trained.variables[path] for path in params]
+        targets += [own[path] for path in written]
+        values = [*params.values(), *written.values()]
+        for path, held in self.slots.items():
+            targets += held.values()
+            values += [slots[path][name] for name in held]
+        _trace.commit(targets, values)
 
-    @property
-    def lr(self) -> Schedule:
-        """The schedule; assign a number, Variable, schedule or callable.
+    # --- hooks, going back, tables
 
-        A number in the place of a number takes effect at the next step without
-        compiling; another kind of schedule compiles once.
+    def before_update(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
+        """Call ``hook(opt, grads)`` before each update; it may return new gradients.
+
+        Returns:
+            a function that takes the hook out again.
         """
-        return self.groups[0].schedule
+        return self._hook("before", hook)
 
-    @lr.setter
-    def lr(self, lr: Any) -> None:
-        schedule = self.groups[0].schedule
-        if isinstance(schedule, Constant) and type(as_schedule(lr)) is Constant:
-            schedule.set_value(lr)
-            return
-        if _trace.top() is not None:
-            raise TraceContextError(
-                message("A schedule cannot be replaced inside a transformed function.")
-            )
-        self.groups[0].schedule = as_schedule(lr)
-        self._changed()
+    def after_update(self, hook: Callable[[Any], None]) -> Callable[[], None]:
+        """Call ``hook(opt)`` after each update; returns a function to take it out."""
+        return self._hook("after", hook)
 
-    @property
-    def current_lr(self) -> Any:
-        """The learning rate of the next update, a 0-d array."""
-        return jnp.asarray(self.groups[0].schedule.at(self.step.value))
+    def _hook(self, when: str, hook: Callable) -> Callable[[], None]:
+        self._hooks[when].append(hook)
+        self.revision.changed()
 
-    def __getattr__(self, name: str) -> Any:
-        groups = self.__dict__.get("groups")
-        if groups and name in groups[0].numbers.names:
-            return groups[0].numbers.number(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}"
-        )
+        def remove() -> None:
+            if hook in self._hooks[when]:
+                self._hooks[when].remove(hook)
+                self.revision.changed()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        groups = self.__dict__.get("groups")
-        if groups and name in groups[0].numbers.names:
-            for group in groups:
-                group.numbers.set_number(name, value)
-        elif name in self.options and groups:
-            raise AttributeError(f"{name} of {type(self).__name__} is fixed.")
-        else:
-            super().__setattr__(name, value)
+        return remove
 
-    def _revised(self) -> _trace.Revision:
-        return self.__dict__.setdefault("_revision", _trace.Revision())
+    def _everything(self) -> list[Variable]:
+        return [*self.vars().unique().values(), *self._trained.variables.values()]
 
-    def _changed(self) -> None:
-        self._revised().changed()
+    def snapshot(self) -> Snapshot:
+        """Return its state and the trained variables as they are now."""
+        return Snapshot(self._everything())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot: all of it at once."""
+        snapshot.restore()
+
+    def trial(self) -> Trial:
+        """Return a context whose steps are undone unless ``trial.commit()`` is called.
+
+        Example:
+            >>> import brainopt as bo
+            >>> w = bo.TrainVar([1.0])
+            >>> opt = bo.optim.SGD(0.1, w)
+            >>> with opt.trial() as trial:
+            ...     opt.update(jnp.ones(1))
+            >>> w.value.tolist(), int(opt.step)
+            ([1.0], 0)
+        """
+        return Trial(self._everything())
+
+    def summary(self) -> Report:
+        """Return a table of its variables, groups, settings and bytes."""
+        return report(self)
 
     # --- as a node
 
@@ -359,58 +300,33 @@ class Optimizer(Node, abc.ABC):
         """Compare a state dict with the Variables without writing anything."""
         for key in state_dict:
             path, _, name = key.removeprefix("slots.").rpartition(".")
-            if name == "late" and path in self.slots and name not in self.slots[path]:
-                self.slots[path][name] = Variable(jnp.zeros((), jnp.int32))
+            if name == "late" and path in self.slots:
+                self._count_missed(path)
         return super().stage_state_dict(state_dict, **options)
 
     def checkpoint_meta(self) -> dict[str, Any]:
-        """Return class, options, names of the numbers, and kinds of the schedules."""
+        """Return class, settings that are fixed, and kinds of the schedules."""
         return {
             "class": type(self).__name__,
-            "options": {name: getattr(self, name) for name in self.options},
+            "options": {k: _plain(v) for k, v in self.groups[0].options.items()},
             "numbers": list(self.groups[0].numbers.names),
             "schedules": [type(group.schedule).__name__ for group in self.groups],
+            "precision": self.precision,
+            "frozen": list(self.frozen),
         }
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self._pytree_attributes())
 
-    def __repr__(self) -> str:
-        numbers = self.groups[0].numbers
-        shown = [f"lr={self.groups[0].schedule!r}"]
-        shown += [f"{name}={float(numbers.number(name)):g}" for name in numbers.names]
-        return f"{type(self).__name__}({', '.join(shown)})"
+def _fresh(function: Callable) -> Callable:
+    """A function object of its own: JAX keeps traces by function."""
+    return lambda *args: function(*args)
 
 
-def zeros(param: Any, dtype: Any = None, *, real: bool = False) -> Any:
-    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
-
-    Args:
-        param: whose shape and sharding it takes.
-        dtype: of the slot.
-        real: whether a complex parameter gets a real slot.
-    """
-    if dtype is None:
-        dtype = jnp.promote_types(param.dtype, jnp.float32)
-        dtype = jnp.finfo(dtype).dtype if real else dtype
-    return jnp.zeros_like(param, dtype=dtype)
+def _plain(value: Any) -> Any:
+    known = bool | int | float | str | None
+    return value if isinstance(value, known) else str(value)
 
 
-def abs2(x: Any) -> Any:
-    """Return |x|², real for complex ``x``."""
-    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
-
-
-def _leaves(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
-    is_leaf = (lambda x: x is None) if none else None
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-    named = [
-        (jax.tree_util.keystr(keys, simple=True, separator=".") or "param", leaf)
-        for keys, leaf in flat
-    ]
-    if len({name for name, _ in named}) < len(named):
-        raise StateDictError(message("Two parameters have the same path."))
-    return named
+__all__ = ["Optimizer", "Rows"]

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 from ..errors import HyperparameterError, message
-from ._optimizer import Optimizer, zeros
+from ._numbers import View
+from ._optimizer import Optimizer
+from ._options import Common
+from ._pure import zeros
 
 
 class SGD(Optimizer):
@@ -14,7 +17,7 @@ class SGD(Optimizer):
 
     .. math::
         g'_t &= g_t + \lambda \theta_{t-1} \\
-        b_t &= \mu b_{t-1} + g'_t \\
+        b_t &= \mu b_{t-1} + (1 - \tau) g'_t, \quad b_1 = g'_1 \\
         \theta_t &= \theta_{t-1} - \gamma_t \, b_t
             \quad\text{or, with Nesterov,}\quad
             \theta_{t-1} - \gamma_t \, (g'_t + \mu b_t)
@@ -27,7 +30,9 @@ class SGD(Optimizer):
         name: a display name.
         momentum: :math:`\mu` in [0, 1); with 0 at construction no slot is kept and it
             stays 0.
+        dampening: :math:`\tau` in [0, 1].
         nesterov: look ahead along the momentum.
+        common: see `Common`.
 
     Raises:
         HyperparameterError: a number is out of range, or ``nesterov`` has no momentum.
@@ -38,39 +43,43 @@ class SGD(Optimizer):
     the learning rate.
     """
 
-    decays = ("momentum",)
-    options = ("nesterov",)
+    ranges: ClassVar = {"momentum": "[0, 1)", "dampening": "[0, 1]"}
 
     def __init__(
         self,
         lr: Any,
         train_vars: Any = None,
-        weight_decay: float | None = None,
+        weight_decay: Any = None,
         name: str | None = None,
         *,
-        momentum: float = 0.0,
+        momentum: Any = 0.0,
+        dampening: Any = 0.0,
         nesterov: bool = False,
+        **common: Unpack[Common],
     ):
-        self.nesterov = bool(nesterov)
-        self._plain = isinstance(momentum, int | float) and momentum == 0
-        if self._plain and self.nesterov:
+        plain = isinstance(momentum, int | float) and momentum == 0
+        if nesterov and plain:
             raise HyperparameterError(
                 message("Nesterov momentum needs `momentum` > 0.")
             )
-        numbers = {"weight_decay": weight_decay or 0.0}
-        if not self._plain:
-            numbers["momentum"] = momentum
-        super().__init__(lr, train_vars, name, **numbers)
+        numbers = {
+            "weight_decay": 0.0 if weight_decay is None else weight_decay,
+            "momentum": momentum,
+            "dampening": dampening,
+        }
+        options = {"nesterov": bool(nesterov), "plain": plain}
+        super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros for the momentum, if there is any."""
-        return {} if self._plain else {"b": zeros(param)}
+        return {} if hyper.plain else {"b": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
-        grad = grad + hyper.weight_decay * param
-        if self._plain:
+        grad = hyper.decay(grad, param)
+        if hyper.plain:
             return param - hyper.lr * grad, slots
-        b = hyper.momentum * slots["b"] + grad
-        along = grad + hyper.momentum * b if self.nesterov else b
+        first = (step == 1).astype(hyper.lr.dtype)
+        b = hyper.momentum * slots["b"] + (1 - hyper.dampening * (1 - first)) * grad
+        along = grad + hyper.momentum * b if hyper.nesterov else b
         return param - hyper.lr * along, {"b": b}

@@ -14,6 +14,7 @@ from ..core import Node, VarCollector, Variable
 from ..core._trace import read
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
+from ._rows import Rows, is_sparse
 
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
 
@@ -37,7 +38,7 @@ class Trained(Node):
             PathError: two different Variables stand under one path.
             VariableError: a Variable is not of a floating or complex dtype.
         """
-        found = train_vars_of(source)
+        found = self.find(source)
         known = {variable: path for path, variable in self.variables.items()}
         new: dict[str, Variable] = {}
         keys: dict[str, str] = {}
@@ -63,6 +64,11 @@ class Trained(Node):
         self.paths |= keys
         return list(new)
 
+    @staticmethod
+    def find(source: Any) -> VarCollector:
+        """Return the Variables that ``source`` offers, by path."""
+        return train_vars_of(source)
+
     def collector(self) -> VarCollector:
         """Return the variables by path."""
         return VarCollector(self.variables.items())
@@ -71,7 +77,9 @@ class Trained(Node):
         """Return ``{path: value}``."""
         return {path: read(variable) for path, variable in self.variables.items()}
 
-    def match(self, grads: Any, owner: str) -> dict[str, Any]:
+    def match(
+        self, grads: Any, owner: str, frozen: Any = (), rows: bool = False
+    ) -> dict[str, Any]:
         """Return ``{path: gradient}``, checked against the variables.
 
         Args:
@@ -79,6 +87,8 @@ class Trained(Node):
                 in the order of a registered list; or one gradient for one variable.
                 ``None`` stands for "skip this variable".
             owner: the optimizer, for errors.
+            frozen: paths whose gradient may be missing.
+            rows: whether `Rows` are welcome.
 
         Raises:
             GradientError: listing every name, shape and dtype that does not fit.
@@ -91,10 +101,10 @@ class Trained(Node):
                 given.setdefault(self.paths[key], gradient)
         matched: dict[str, Any] = {}
         for path, variable in self.variables.items():
-            if path not in given:
+            if path not in given and path not in frozen:
                 problems.append(f"missing: {path}")
                 continue
-            matched[path], unfit = _fit(given[path], read(variable), path)
+            matched[path], unfit = _fit(given.get(path), read(variable), path, rows)
             problems += unfit
         if problems:
             raise GradientError(
@@ -144,10 +154,12 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
     )
 
 
-def _fit(gradient: Any, value: Any, path: str) -> tuple[Any, list[str]]:
+def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
     leaves, tree = jax.tree_util.tree_flatten_with_path(value)
     if gradient is None:
         return jax.tree.unflatten(tree, [None] * len(leaves)), []
+    if is_sparse(gradient) or isinstance(gradient, Rows):
+        return _fit_rows(gradient, value, path, rows)
     parts, structure = jax.tree.flatten(gradient, is_leaf=lambda x: x is None)
     if structure != tree:
         return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
@@ -162,6 +174,25 @@ def _fit(gradient: Any, value: Any, path: str) -> tuple[Any, list[str]]:
         elif not isinstance(part, jax.Array):
             parts[i] = jnp.asarray(part)
     return jax.tree.unflatten(tree, parts), problems
+
+
+def _fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list]:
+    if not rows:
+        kind = type(gradient).__name__
+        return None, [f"{path}: a sparse gradient ({kind}); see `SparseAdam`"]
+    if is_sparse(gradient):
+        if getattr(gradient, "n_sparse", 0) != 1 or gradient.n_batch:
+            return None, [f"{path}: sparse in more than its first axis"]
+        gradient = Rows(gradient.indices[:, 0], gradient.data)
+    indices, values = jnp.asarray(gradient.indices), jnp.asarray(gradient.values)
+    problem = ""
+    if not jnp.issubdtype(indices.dtype, jnp.integer) or indices.ndim != 1:
+        problem = f"rows named by {indices.dtype} of shape {indices.shape}"
+    elif values.shape != (*indices.shape, *value.shape[1:]):
+        problem = f"rows of shape {values.shape} for a variable of shape {value.shape}"
+    elif not jnp.issubdtype(values.dtype, jnp.floating):
+        problem = f"rows of dtype {values.dtype} for a {value.dtype} variable"
+    return Rows(indices, values), [f"{path}: {problem}"] if problem else []
 
 
 def _misfit(part: Any, leaf: Any) -> str:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loss without arguments as a pure function of the trained variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core import _trace
+from ..core._operators import unwrap
+from ..errors import GradientError, message
+from ._trained import Trained
+
+
+class Loss:
+    """A closure that reads the trained variables and returns the loss.
+
+    Args:
+        closure: takes no argument; returns a real 0-d loss, or ``(loss, aux)``.
+        trained: the variables to differentiate by.
+    """
+
+    def __init__(self, closure: Callable[[], Any], trained: Trained):
+        self._closure = closure
+        self._trained = trained
+        self._written: tuple[Any, ...] = ()
+
+    def __call__(self, params: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the loss at ``params``, and what the closure returned and wrote."""
+        variables = self._trained.variables
+        with _trace.Frame([(variables[p], v) for p, v in params.items()]) as frame:
+            out = jax.tree.map(unwrap, self._closure(), is_leaf=_is_variable)
+            self._written = frame.lesson().written
+            values = [frame.values[v] for v in self._written]
+        loss = jnp.asarray(out[0] if isinstance(out, tuple) else out)
+        if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+            raise GradientError(
+                message(
+                    f"The closure returned {loss.dtype} of shape {loss.shape}, no loss.",
+                    help="return one real number, or a tuple that starts with it.",
+                )
+            )
+        return loss, (out, values)
+
+    def gradients(self) -> tuple[Any, dict[str, Any]]:
+        """Return what the closure returned, and the gradients; keep what it wrote.
+
+        The gradient of a complex variable is conjugated, so that it points uphill.
+        """
+        params = self._trained.values()
+        (_, (out, values)), grads = jax.value_and_grad(self, has_aux=True)(params)
+        self.keep(values)
+        return out, jax.tree.map(jnp.conj, grads)
+
+    def keep(self, values: Any) -> None:
+        """Write what the last run of the closure wrote."""
+        _trace.commit(self._written, values)
+
+
+def _is_variable(x: Any) -> bool:
+    return hasattr(type(x), "__jax_array__")

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing variables: by name, pattern, shape, or a tree of bools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import HyperparameterError, message
+
+Chosen = Callable[[str, Any], bool]
+
+
+def matcher(choice: Any) -> Chosen:
+    """Return ``(path, value) -> bool`` for a choice of variables.
+
+    Args:
+        choice: a path, which also chooses everything below it; a glob as
+            ``"*.bias"``; ``"re:…"`` or a compiled pattern, which must match the whole
+            path; ``"matrices"``, two axes or more; a callable ``(path, value)``; a
+            bool for all or none; a dict or tree of bools, whose prefixes count; or a
+            list of these, of which one must fit.
+
+    Raises:
+        HyperparameterError: it is none of these.
+    """
+    if isinstance(choice, bool | np.bool_):
+        return lambda path, value: bool(choice)
+    if isinstance(choice, str):
+        return _by_name(choice)
+    if isinstance(choice, re.Pattern):
+        return lambda path, value: choice.fullmatch(path) is not None
+    if isinstance(choice, Mapping):
+        return _by_tree(choice)
+    if callable(choice):
+        return lambda path, value: bool(choice(path, value))
+    if isinstance(choice, list | tuple | set | frozenset):
+        if not all(isinstance(part, bool) for part in choice):
+            parts = [matcher(part) for part in choice]
+            return lambda path, value: any(part(path, value) for part in parts)
+    if all(isinstance(leaf, bool) for leaf in jax.tree.leaves(choice)):
+        return _by_tree(choice)
+    raise HyperparameterError(
+        message(
+            f"{choice!r} chooses no variables.",
+            help="give a path, a glob, 're:…', 'matrices', a callable (path, value), or "
+            "a tree of bools.",
+        )
+    )
+
+
+def _by_name(name: str) -> Chosen:
+    if name == "matrices":
+        return lambda path, value: value.ndim >= 2
+    if name.startswith("re:"):
+        pattern = re.compile(name.removeprefix("re:"))
+        return lambda path, value: pattern.fullmatch(path) is not None
+    return lambda path, value: (
+        path == name or path.startswith(f"{name}.") or fnmatchcase(path, name)
+    )
+
+
+def _by_tree(tree: Any) -> Chosen:
+    flat = {
+        jax.tree_util.keystr(keys, simple=True, separator="."): bool(leaf)
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+    def chosen(path: str, value: Any) -> bool:
+        for key in sorted(flat, key=len, reverse=True):
+            if not key or path == key or path.startswith(f"{key}."):
+                return flat[key]
+        raise HyperparameterError(
+            message("The tree of bools says nothing of these variables:", [path])
+        )
+
+    return chosen

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters narrower than float32: how their small changes survive.
+
+A bfloat16 weight of 1.0 cannot take a change of 1e-4; it rounds back to 1.0 for ever.
+``plain`` accepts that. ``master`` steps a wide copy. ``kahan`` keeps what rounding cut
+off, in the narrow dtype. ``stochastic`` rounds up or down with the right expectation
+and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+Precision = Literal["plain", "master", "kahan", "stochastic"]
+PRECISIONS = ("plain", "master", "kahan", "stochastic")
+
+
+def wide(dtype: Any) -> Any:
+    """Return the dtype to compute in: ``dtype``, but float32 at least."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether ``dtype`` is narrower than the dtype to compute in."""
+    return wide(dtype) != dtype
+
+
+def extra_slots(precision: str, param: Any) -> dict[str, Any]:
+    """Return the slots that ``precision`` keeps for ``param``."""
+    if not is_narrow(param.dtype):
+        return {}
+    if precision == "master":
+        return {"master": param.astype(wide(param.dtype))}
+    return {"residual": jnp.zeros_like(param)} if precision == "kahan" else {}
+
+
+def widen(param: Any, slots: dict[str, Any]) -> Any:
+    """Return the parameter as its rule sees it."""
+    value = param.astype(wide(param.dtype))
+    if "master" in slots:
+        # Elements that somebody else has changed since are taken as they are now.
+        known = slots["master"].astype(param.dtype) == param
+        return jnp.where(known, slots["master"], value)
+    if "residual" in slots:
+        return value + slots["residual"].astype(value.dtype)
+    return value
+
+
+def narrow(
+    new: Any, dtype: Any, slots: dict[str, Any], key: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return the parameter in its own dtype, and the extra slots after the step.
+
+    Args:
+        new: the parameter in the dtype of computation.
+        dtype: of the parameter.
+        slots: as from `extra_slots`.
+        key: a key for stochastic rounding, or None.
+    """
+    if key is not None and is_narrow(dtype):
+        return round_stochastically(key, new, dtype), {}
+    param = new.astype(dtype)
+    if "master" in slots:
+        return param, {"master": new}
+    if "residual" in slots:
+        return param, {"residual": (new - param.astype(new.dtype)).astype(dtype)}
+    return param, {}
+
+
+def round_stochastically(key: jax.Array, x: Any, dtype: Any) -> Any:
+    """Round to one of the two neighbours in ``dtype``, so that the mean is ``x``."""
+    near = x.astype(dtype)
+    error = x - near.astype(x.dtype)
+    away = jnp.where(error > 0, jnp.inf, -jnp.inf).astype(dtype)
+    other = jnp.nextafter(near, away)
+    gap = jnp.abs(other.astype(x.dtype) - near.astype(x.dtype))
+    leave = jax.random.uniform(key, x.shape, x.dtype) * gap < jnp.abs(error)
+    return jnp.where(leave & jnp.isfinite(other), other, near)
+
+
+def key_for(seed: int, step: Any, path: str) -> jax.Array:
+    """Return the key of one parameter in one step; resumed runs get the same."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
+    return jax.random.fold_in(key, step)

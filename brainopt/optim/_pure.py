@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functional core of every optimizer: `init` and `apply`.
+
+One step of all parameters is: check and collect the gradients (`_parts`), then for
+each parameter widen it, run the rule, constrain it and narrow it again. A step that is
+not due (bad gradients, a micro-batch) computes and then keeps the old values: a select
+costs less than a branch and stands under `jax.vmap`.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from ..core import Variable
+from ..core._trace import Frame
+from ..core._walk import collect_vars
+from ..errors import HyperparameterError, StateDictError, message
+from ._counter import Step, Stepped
+from ._groups import Group
+from ._match import Chosen, matcher
+from ._numbers import Numbered, Setting, View
+from ._parts import Accumulator, Clip, Monitor, make_guard
+from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
+from ._rows import Rows, peel, wrap
+from ._schedule import Schedule
+
+_LAST_STEP = jnp.iinfo(jnp.int32).max
+_OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
+
+
+class Core(Stepped, Numbered, abc.ABC):
+    """Abstract: settings and counters, and one step as a pure function."""
+
+    decays: ClassVar[tuple[str, ...]] = ()
+    """The numbers that are decay rates in [0, 1)."""
+    ranges: ClassVar[dict[str, str]] = {}
+    """Intervals of the numbers that are neither decay rates nor in [0, inf)."""
+    takes_rows: ClassVar[bool] = False
+    """Whether gradients may be `Rows`."""
+    decays_by_schedule = False
+    """Whether the rule asks for ``hyper.eta``."""
+    _borrowed = frozenset(
+        {"_trained", "_member", "_names", "_hooks", "_cache", "frozen"}
+    )
+
+    def __init__(
+        self,
+        lr: Any,
+        numbers: Mapping[str, Any],
+        options: Mapping[str, Any],
+        *,
+        groups: Any = (),
+        mask: Any = None,
+        maximize: bool = False,
+        precision: str = "plain",
+        nonfinite: str = "propagate",
+        max_nonfinite: int | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        monitor: bool = False,
+        seed: int = 0,
+    ):
+        if precision not in PRECISIONS:
+            raise HyperparameterError(
+                message(f"precision={precision!r}.", help=f"one of {PRECISIONS}.")
+            )
+        if mask is not None and "weight_decay" not in numbers:
+            raise HyperparameterError(
+                message(f"{type(self).__name__} has no weight decay to mask.")
+            )
+        self._names = tuple(numbers), tuple(options)
+        first = self._group({"lr": lr, **numbers, **options})
+        self.step = Step(jnp.zeros((), jnp.int32), name=f"{type(self).__name__}.step")
+        self.groups = [first, *(self._group(rule, first) for rule in groups)]
+        self.slots: dict[str, dict[str, Variable]] = {}
+        self.mask: Chosen | None = None if mask is None else matcher(mask)
+        self.maximize = bool(maximize)
+        self.precision = precision
+        self.seed = int(seed)
+        self.guard = make_guard(nonfinite, max_nonfinite)
+        clips = clip_norm is not None or clip_value is not None
+        self.clip = Clip(clip_norm, clip_value) if clips else None
+        self.accumulator = Accumulator(accumulate) if accumulate != 1 else None
+        self.monitor = Monitor() if monitor else None
+        self.frozen: tuple[str, ...] = ()
+        self._member: dict[str, int] = {}
+        for group in self.groups:
+            self._count_by_step(group)
+
+    def _group(self, settings: Mapping[str, Any], parent: Group | None = None) -> Group:
+        return Group(type(self), settings, parent, self._names)
+
+    def _count_by_step(self, group: Group) -> None:
+        for node in group.nodes().values():
+            if isinstance(node, Schedule):
+                node.count_by(self.step)
+
+    @abc.abstractmethod
+    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+        """Return the arrays to keep for one parameter, by name.
+
+        Args:
+            param: the parameter, in its own dtype; see `zeros`.
+            hyper: as for `rule`.
+        """
+
+    @abc.abstractmethod
+    def rule(
+        self, grad: Any, param: Any, slots: dict[str, Any], hyper: View, step: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the parameter and its slots after one step; a pure function.
+
+        Args:
+            grad: the gradient, in the dtype of computation (float32 or wider).
+            param: the parameter, in the same dtype.
+            slots: its slots.
+            hyper: ``hyper.lr`` and the other numbers as 0-d arrays, and the options.
+            step: the number of this step, from 1.
+        """
+
+    def init(self, params: Any) -> dict[str, Any]:
+        """Return the first state for a pytree of parameters; a pure function.
+
+        Returns:
+            the counters at zero and the settings, by path, and ``"slots"``:
+            ``{path: {name: array}}``.
+        """
+        parts = ("step", "guard.", "accumulator.", "monitor.")
+        state = {
+            path: jnp.zeros_like(variable.value)
+            if path.startswith(parts) and not isinstance(variable, Setting)
+            else variable.value
+            for path, variable in self._own().items()
+        }
+        views = Views(self, self.step.value)
+        slots = {
+            path: self._slots_of(path, leaf, views) for path, leaf in named(params)
+        }
+        return {**state, "slots": slots}
+
+    def apply(
+        self, params: Any, state: dict[str, Any], grads: Any, weight: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return parameters and state after one step; a pure function.
+
+        Args:
+            params: any pytree of arrays.
+            state: from `init`, or from the step before.
+            grads: the same structure as ``params``; None skips a parameter.
+            weight: of this micro-batch, when gradients are accumulated.
+        """
+        params, own, slots = self._advance(params, state, grads, weight)
+        return params, {**state, **own, "slots": slots}
+
+    def _advance(self, params, state, grads, weight=None) -> tuple[Any, dict, dict]:
+        """Return the parameters, the counters that were written, and the slots."""
+        self.revision.seen()
+        own = self._own()
+        with Frame(
+            [(variable, state[path]) for path, variable in own.items()]
+        ) as frame:
+            new, slots = self._step(dict(named(params)), state["slots"], grads, weight)
+            written = {p: frame.values[v] for p, v in own.items() if v in frame.written}
+        leaves = [new[path] for path, _ in named(params)]
+        return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
+
+    def _step(self, params, slots, grads, weight) -> tuple[dict, dict]:
+        grads = {
+            path: self._incoming(path, grad, params[path])
+            for path, grad in named(grads, none=True)
+        }
+        gate, sums = None, {}
+        if self.guard is not None:
+            gate = self.guard.admit(peel(grads))
+        if self.accumulator is not None:
+            fine = jnp.ones((), bool) if gate is None else gate
+            grads, sums, gate = self.accumulator.add(grads, slots, weight, fine)
+            grads |= dict.fromkeys(path for path in grads if self._is_frozen(path))
+        if self.monitor is not None:
+            self.monitor.note(self.monitor.grad_norm, peel(grads))
+        if self.clip is not None:
+            grads = wrap(self.clip(peel(grads)), grads)
+        count = self.step.value
+        step = jnp.minimum(count, _LAST_STEP - 1) + 1
+        new, new_slots = self._step_all(params, slots, grads, Views(self, count), step)
+        new, new_slots, step = _choose(
+            gate, (new, new_slots, step), (params, slots, count)
+        )
+        for path, held in sums.items():
+            new_slots[path] = {**new_slots[path], "acc": held}
+        self.step.value = step
+        if self.monitor is not None:
+            self.monitor.note(self.monitor.param_norm, params)
+            change = {path: new[path] - param for path, param in params.items()}
+            self.monitor.note(self.monitor.update_norm, change)
+        return new, new_slots
+
+    def _step_all(
+        self, params: dict, slots: dict, grads: dict, views: Views, step: Any
+    ) -> tuple[dict, dict]:
+        """Return all parameters and slots after one step; by default one by one."""
+        new, new_slots = {}, {}
+        for path, param in params.items():
+            new[path], new_slots[path] = self._step_one(
+                path, grads[path], param, slots[path], views, step
+            )
+        return new, new_slots
+
+    def _step_one(self, path, grad, param, slots, views, step) -> tuple[Any, dict]:
+        if grad is None:
+            return param, {**slots, "late": slots["late"] + 1}
+        if "late" in slots:
+            step = step - slots["late"]
+        group, hyper = views(path, param)
+        own = {k: v for k, v in slots.items() if k not in _OF_THE_CORE}
+        new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
+        new = group.constrain(new, hyper)
+        key = None
+        if self.precision == "stochastic":
+            key = key_for(self.seed, views.count, path)
+        new, extra = narrow(new, param.dtype, slots, key)
+        kept = {name: new_slots[name].astype(own[name].dtype) for name in own}
+        return new, {**slots, **kept, **extra}
+
+    def _incoming(self, path: str, grad: Any, param: Any) -> Any:
+        if grad is None or self._is_frozen(path):
+            return None
+        if isinstance(grad, Rows) and self.accumulator is not None:
+            raise HyperparameterError(message("Row gradients cannot be accumulated."))
+        grad = grad.astype(wide(param.dtype))
+        return -grad if self.maximize else grad
+
+    def _slots_of(self, path: str, param: Any, views: Views) -> dict[str, Any]:
+        _, hyper = views(path, param)
+        slots = {**self.init_slots(param, hyper), **extra_slots(self.precision, param)}
+        if self.accumulator is not None:
+            slots["acc"] = zeros(param)
+        return slots
+
+    def group_of(self, path: str, param: Any) -> int:
+        """Return the index of the group whose settings a variable gets."""
+        if path in self._member:
+            return self._member[path]
+        for i, group in enumerate(self.groups):
+            if group.chosen is not None and group.chosen(path, param):
+                return i
+        return 0
+
+    def _is_frozen(self, path: str) -> bool:
+        return path in self.frozen
+
+    def _own(self) -> dict[str, Variable]:
+        """The Variables it owns besides the slots, by path."""
+        attributes = {
+            k: v for k, v in self._owned_attributes() if k not in ("", "slots")
+        }
+        return collect_vars(attributes).unique()
+
+
+class Views:
+    """The settings of each variable in one step, each combination built once.
+
+    Args:
+        core: the optimizer.
+        count: the updates done.
+    """
+
+    def __init__(self, core: Core, count: Any):
+        self.count = count
+        self._core = core
+        self._rates: dict[int, Any] = {}
+        self._views: dict[Any, View] = {}
+
+    def rate(self, i: int) -> Any:
+        """Return the learning rate of a group, before its ``lr_mult``."""
+        groups = self._core.groups
+        schedule = groups[i].schedule or groups[0].schedule
+        if id(schedule) not in self._rates:
+            self._rates[id(schedule)] = schedule.at(self.count)
+        return self._rates[id(schedule)]
+
+    def __call__(self, path: str, param: Any) -> tuple[Group, View]:
+        """Return the group of a variable and its settings in the right dtype."""
+        core = self._core
+        i = core.group_of(path, param)
+        group = core.groups[i]
+        exempt = core.mask is not None and not core.mask(path, param)
+        key = i, real(wide(param.dtype)), exempt
+        if key not in self._views:
+            by = (
+                (group.schedule or core.groups[0].schedule)
+                if (core.decays_by_schedule)
+                else None
+            )
+            view = group.view(self.rate(i), self.count, key[1], by)
+            view._exempt = exempt
+            self._views[key] = view
+        return group, self._views[key]
+
+
+def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
+    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
+
+    Args:
+        param: whose shape and sharding it takes.
+        dtype: of the slot.
+        is_real: whether a complex parameter gets a real slot.
+    """
+    if dtype is None:
+        dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
+    return jnp.zeros_like(param, dtype=dtype)
+
+
+def real(dtype: Any) -> Any:
+    """Return the real dtype of the same precision."""
+    return jnp.finfo(dtype).dtype
+
+
+def abs2(x: Any) -> Any:
+    """Return |x|², real for complex ``x``."""
+    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
+
+
+def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
+
+    Raises:
+        StateDictError: two leaves have the same path.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda x: isinstance(x, Rows) or (none and x is None)
+    )
+    found = [
+        (jax.tree_util.keystr(keys, simple=True, separator=".") or "param", leaf)
+        for keys, leaf in flat
+    ]
+    if len({name for name, _ in found}) < len(found):
+        raise StateDictError(message("Two parameters have the same path."))
+    return found
+
+
+def _choose(gate: Any, new: Any, old: Any) -> Any:
+    if gate is None:
+        return new
+    return jax.tree.map(lambda a, b: jnp.where(gate, a, b), new, old)

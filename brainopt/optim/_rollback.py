@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Going back: snapshots of a run, and steps on trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..core import Variable, _trace
+
+
+class Snapshot:
+    """The values of some Variables at one instant.
+
+    No copy is made: a compiled step that would reuse a buffer held here copies it.
+    """
+
+    def __init__(self, variables: Iterable[Variable]):
+        self._variables = list(dict.fromkeys(variables))
+        self._values = _trace.snapshot(self._variables)
+
+    def restore(self) -> None:
+        """Write the values back, all at once."""
+        _trace.commit(self._variables, self._values)
+
+
+class Trial:
+    """A block whose steps are undone at its end unless `commit` was called.
+
+    An exception undoes them too.
+    """
+
+    def __init__(self, variables: Iterable[Variable]):
+        self._snapshot = Snapshot(variables)
+        self._kept = False
+
+    def commit(self) -> None:
+        """Keep what has happened so far in the block, and what follows."""
+        self._kept = True
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, kind: Any, *_) -> None:
+        if kind is not None or not self._kept:
+            self._snapshot.restore()

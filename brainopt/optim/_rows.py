@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of a few rows of a large table, such as an embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_pytree_node_class
+class Rows:
+    """The gradient of some rows of a variable; that of all others is nothing.
+
+    Args:
+        indices: which rows, shape ``(n,)``, integers; a row that stands twice gets
+            the sum of both gradients.
+        values: their gradients, shape ``(n, *row)``.
+
+    Example:
+        >>> import brainopt as bo
+        >>> table = bo.TrainVar(jnp.ones((4, 2)))
+        >>> opt = bo.optim.SparseAdam(0.1, table)
+        >>> opt.update(bo.optim.Rows(jnp.array([2]), jnp.ones((1, 2))))
+        >>> table.value[:, 0].round(3).tolist()
+        [1.0, 1.0, 0.9..., 1.0]
+    """
+
+    def __init__(self, indices: Any, values: Any):
+        self.indices = indices
+        self.values = values
+
+    def tree_flatten(self):
+        """Return indices and values."""
+        return (self.indices, self.values), None
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        """Return rows made of indices and values."""
+        return cls(*children)
+
+    def astype(self, dtype: Any) -> Rows:
+        """Return the same rows in another dtype."""
+        return Rows(self.indices, self.values.astype(dtype))
+
+    def __neg__(self) -> Rows:
+        return Rows(self.indices, -self.values)
+
+    def summed(self, size: int) -> Rows:
+        """Return each row once, padded with the index ``size``, which is no row."""
+        unique, places = jnp.unique(
+            self.indices,
+            return_inverse=True,
+            size=self.indices.shape[0],
+            fill_value=size,
+        )
+        sums = jnp.zeros_like(self.values).at[places.reshape(-1)].add(self.values)
+        return Rows(unique, sums)
+
+
+def is_sparse(gradient: Any) -> bool:
+    """Whether ``gradient`` is a sparse array of jax, without importing that module."""
+    return type(gradient).__module__.startswith("jax.experimental.sparse")
+
+
+def peel(grads: dict[str, Any]) -> dict[str, Any]:
+    """Return the gradients with the values in the place of `Rows`."""
+    return {k: g.values if isinstance(g, Rows) else g for k, g in grads.items()}
+
+
+def wrap(values: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """Undo `peel`."""
+    return {
+        k: Rows(g.indices, values[k]) if isinstance(g, Rows) else values[k]
+        for k, g in like.items()
+    }
