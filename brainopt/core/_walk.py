@@ -8,7 +8,7 @@ containers of this package; they do not count as a level.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import message
@@ -58,8 +58,9 @@ def children(
     elif is_atom(container) or id(container) in above:
         return
     elif (foreign := _foreign(container)) is not None:
+        paths = getattr(foreign, "paths", {})
         for path, variable in foreign.items():
-            yield join(key, path), variable
+            yield join(key, paths.get(variable, path)), variable
     else:
         above = (*above, id(container))
         for name, item in parts(container) or ():
@@ -67,8 +68,8 @@ def children(
                 yield from children(item, join(key, str(name)), above)
 
 
-def _foreign(obj: Any) -> dict[str, Variable] | None:
-    return None if isinstance(obj, dict | list | tuple) else _host.find(obj)
+def _foreign(obj: Any) -> Mapping[str, Variable] | None:
+    return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
 def _inside(node: Any) -> Iterator[tuple[str, Any]]:
@@ -180,16 +181,24 @@ def train_vars_of(source: Any) -> VarCollector:
             is taken whatever its kind.
     """
     if isinstance(source, VarCollector):
-        return source
+        return source.to_train()
     found = VarCollector()
-    for path, variable in _trainable(source, ""):
-        found[path or "param"] = variable
+    for key, path, variable in _trainable(source, ""):
+        found.paths.setdefault(variable, path or "param")
+        found[key or "param"] = variable
     return found
 
 
-def _trainable(source: Any, path: str) -> Iterator[tuple[str, Variable]]:
+def _trainable(source: Any, path: str) -> Iterator[tuple[str, str, Variable]]:
+    """Yield ``(key, path, Variable)``; only in foreign collectors the two differ."""
     if isinstance(source, Variable):
-        yield path, source
+        yield path, path, source
+    elif (foreign := _host.trained_in(source)) is not None:
+        for key, own, variable in foreign:
+            yield join(path, key), join(path, own), variable
+    elif isinstance(source, VarCollector):
+        for key, variable in source.to_train().items():
+            yield join(path, key), join(path, key), variable
     elif isinstance(source, dict):
         for name, item in source.items():
             yield from _trainable(item, join(path, str(name)))
@@ -199,19 +208,15 @@ def _trainable(source: Any, path: str) -> Iterator[tuple[str, Variable]]:
     elif is_node(source):
         for owned in walk_vars(source):
             if isinstance(owned.variable, TrainVar):
-                yield join(path, owned.path), owned.variable
+                name = join(path, owned.path)
+                yield name, name, owned.variable
     else:
-        foreign = _host.find(source)
-        if foreign is None:
-            raise TypeError(
-                message(
-                    f"{path or 'train_vars'}: a {type(source).__name__} has no "
-                    f"Variables to train.",
-                    help="give a Node, `node.train_vars()`, a Variable, or a list or "
-                    "dict of these.",
-                )
+        raise TypeError(
+            message(
+                f"{path or 'train_vars'}: a {type(source).__name__} has no Variables "
+                f"to train.",
+                help="give a Node, `node.train_vars()`, a Variable, a foreign model, "
+                "or a list or dict of these; `bo.attach(tree)` makes Variables of a "
+                "pytree.",
             )
-        whole = "" in foreign
-        for name, variable in foreign.items():
-            if whole or isinstance(variable, TrainVar):
-                yield join(path, name), variable
+        )
