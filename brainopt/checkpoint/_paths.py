@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paths as users write them, from the keys that lead to a record."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def is_meta(path: tuple, nodes: set[tuple]) -> bool:
     """Whether a path lies in the metadata of one of the nodes at ``nodes``."""
@@ -18,3 +21,17 @@ def public(path: tuple, nodes: set[tuple]) -> str:
         if part != "state" or path[:n] not in nodes
     ]
     return ".".join(kept)
+
+
+def flat_paths(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Flatten nested dicts and sequences to ``{dotted path: leaf}``."""
+    if isinstance(tree, Mapping):
+        children = tree.items()
+    elif isinstance(tree, list | tuple):
+        children = enumerate(tree)
+    else:
+        return {".".join(path): tree}
+    flat: dict[str, Any] = {}
+    for key, child in children:
+        flat |= flat_paths(child, (*path, str(key)))
+    return flat

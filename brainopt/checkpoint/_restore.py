@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointMismatchError, message
+from ._paths import flat_paths
 from ._protocol import Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
@@ -65,18 +66,25 @@ class Restore:
         return self.source.read(slots_in(self.source.tree))
 
     def _adopt(self, tree: Any, nodes: Any) -> Any:
-        """Take a flat dict of arrays for the state of the node that stands there."""
-        if isinstance(nodes, Stateful) and isinstance(tree, dict):
-            flat = all(
-                isinstance(key, str) and not isinstance(value, dict | SavedNode)
-                for key, value in tree.items()
-            )
-            return SavedNode({}, tree) if flat else tree
-        if isinstance(nodes, Mapping) and isinstance(tree, dict):
-            return {
-                key: self._adopt(value, nodes.get(key)) for key, value in tree.items()
-            }
-        return tree
+        """Take plain dicts of arrays for the states of the nodes that stand there.
+
+        Both ``{"net": {"layers": {"0": …}}}`` and ``{"net.layers.0.W": …}`` will do.
+        """
+        if not isinstance(tree, dict):
+            return tree
+        if isinstance(nodes, Stateful):
+            whole = not any(True for _ in _saved(tree, ()))
+            return SavedNode({}, flat_paths(tree)) if whole else tree
+        if not isinstance(nodes, Mapping):
+            return tree
+        adopted: dict[Any, Any] = {}
+        for key, value in tree.items():
+            name, _, rest = key.partition(".") if isinstance(key, str) else ("", "", "")
+            if key not in nodes and rest and isinstance(nodes.get(name), Stateful):
+                adopted.setdefault(name, SavedNode({}, {})).state[rest] = value
+            else:
+                adopted[key] = self._adopt(value, nodes.get(key))
+        return adopted
 
     def _named(self, found: Iterable[tuple[tuple, Any]], where: str) -> dict[str, Any]:
         named: dict[str, Any] = {}

@@ -4,6 +4,9 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
+
+from ..errors import PathError, message
 
 Globs = str | Sequence[str] | None
 Rename = Mapping[str, str] | Sequence[tuple[str, str]] | Callable[[str], str] | None
@@ -35,6 +38,22 @@ class Selection:
     def renamed(self, path: str) -> str:
         """The name in the target of a path in the file."""
         return self._rename(path)
+
+
+def renamed(flat: Mapping[str, Any], rename: Rename) -> dict[str, Any]:
+    """Give the entries of a flat dict other names, as `Selection` does.
+
+    Raises:
+        PathError: two entries would have one name.
+    """
+    change = _renamer(rename)
+    table: dict[str, Any] = {}
+    for path, value in flat.items():
+        new = change(path)
+        if new in table:
+            raise PathError(message(f"Two values would be called {new}:", [path]))
+        table[new] = value
+    return table
 
 
 def _globs(globs: Globs) -> list[str] | None:

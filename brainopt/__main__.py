@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: ``python -m brainopt inspect | verify | diff | convert | doctor``.
+
+Exit codes: 0 all is well (`diff`: the same), 1 different, 2 unreadable or refused.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import numpy as np
+
+from . import checkpoint
+from ._version import __version__
+from .errors import BrainoptError, CheckpointError
+
+_HOSTS = ("brainpy", "brainstate", "braintools", "flax", "equinox", "jaxley", "optax")
+_NEEDED = ("jax", "jaxlib", "numpy", "msgpack")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after the name of the program; by default those of the
+            process.
+
+    Returns:
+        The exit code.
+    """
+    chosen = _parser().parse_args(arguments)
+    try:
+        return chosen.run(chosen)
+    except BrainoptError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of the output has seen enough
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brainopt", description="Look at checkpoints."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="tell what is in a file")
+    inspect.add_argument("file")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument("--stats", action="store_true", help="read the arrays too")
+    inspect.add_argument("--match", metavar="GLOB", help="only paths that match")
+    inspect.set_defaults(run=_inspect)
+
+    verify = commands.add_parser("verify", help="check every byte of files")
+    verify.add_argument("files", nargs="+")
+    verify.set_defaults(run=_verify)
+
+    diff = commands.add_parser("diff", help="compare two files")
+    diff.add_argument("one")
+    diff.add_argument("two")
+    diff.add_argument("--exact", action="store_true", help="every bit counts (default)")
+    diff.add_argument("--rtol", type=_tolerance, default=0.0)
+    diff.add_argument("--atol", type=_tolerance, default=0.0)
+    diff.set_defaults(run=_diff)
+
+    convert = commands.add_parser(
+        "convert", help="read a file of any kind, write one by the suffix"
+    )
+    convert.add_argument("source")
+    convert.add_argument("target")
+    convert.add_argument(
+        "--map",
+        metavar="OLD=NEW",
+        action="append",
+        default=[],
+        help="rename a path and all below it; may be given several times",
+    )
+    convert.add_argument(
+        "--adam", metavar="NAME", help="convert the state of Adam, and call it NAME"
+    )
+    convert.set_defaults(run=_convert)
+
+    doctor = commands.add_parser("doctor", help="tell what is installed and missing")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _tolerance(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, inf)")
+    return value
+
+
+def _inspect(chosen: argparse.Namespace) -> int:
+    told = checkpoint.inspect(chosen.file)
+    entries = [
+        entry
+        for entry in told.entries
+        if chosen.match is None or fnmatchcase(entry.path, chosen.match)
+    ]
+    stats = _stats(chosen.file, entries) if chosen.stats else {}
+    if chosen.json:
+        table = dataclasses.asdict(dataclasses.replace(told, entries=entries))
+        for entry in table["entries"]:
+            entry |= stats.get(entry["path"], {})
+        print(json.dumps(table, indent=1, default=_as_json))
+        return 0
+    print(dataclasses.replace(told, entries=entries))
+    for path, numbers in stats.items():
+        said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
+        print(f"  {path}: {said}")
+    return 0
+
+
+def _as_json(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+
+def _stats(file: str, entries: list[checkpoint.Entry]) -> dict[str, dict[str, float]]:
+    wanted = {entry.path for entry in entries if entry.kind == "array"}
+    values = checkpoint.flat_paths(checkpoint.load(file))
+    found = {}
+    for path, value in values.items():
+        if path not in wanted or not value.size:
+            continue
+        wide = np.abs(value) if "complex" in value.dtype.name else value
+        wide = wide.astype(np.float64)
+        finite = wide[np.isfinite(wide)]
+        found[path] = {
+            "min": float(finite.min()) if finite.size else float("nan"),
+            "max": float(finite.max()) if finite.size else float("nan"),
+            "mean": float(finite.mean()) if finite.size else float("nan"),
+            "norm": float(np.linalg.norm(finite)),
+            "nonfinite": float(wide.size - finite.size),
+        }
+    return found
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    worst = 0
+    for file in chosen.files:
+        try:
+            checkpoint.verify(file)
+            print(f"{file}: intact")
+        except CheckpointError as error:
+            print(error, file=sys.stderr)
+            worst = 2
+    return worst
+
+
+def _diff(chosen: argparse.Namespace) -> int:
+    rtol, atol = (0.0, 0.0) if chosen.exact else (chosen.rtol, chosen.atol)
+    lines = checkpoint.diff(chosen.one, chosen.two, rtol=rtol, atol=atol)
+    for line in lines:
+        print(line)
+    return 1 if lines else 0
+
+
+def _convert(chosen: argparse.Namespace) -> int:
+    tree = checkpoint.load_foreign(chosen.source)
+    if chosen.adam is not None:
+        tree = {chosen.adam: checkpoint.adam_state(tree)}
+    if chosen.map:
+        names = dict(_pair(text) for text in chosen.map)
+        tree = checkpoint.renamed(checkpoint.flat_paths(tree), names)
+    checkpoint.save(chosen.target, tree, verify=True)
+    print(f"{chosen.target}: {len(checkpoint.flat_paths(tree))} values")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or not old:
+        raise CheckpointError(f"--map {text}: write OLD=NEW.")
+    return old, new
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    print(f"brainopt {__version__}, Python {platform.python_version()}")
+    for name in _NEEDED:
+        print(f"  {name} {importlib.metadata.version(name)}")
+    print(f"devices: {', '.join(map(str, jax.devices()))}")
+    hosts = [name for name in _HOSTS if importlib.util.find_spec(name) is not None]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in hosts]
+    print(f"hosts: {', '.join(versions) or 'none'}")
+    if jax.default_backend() == "cpu":
+        print("no accelerator: pip install 'brainopt[cuda12]' where there is one")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what it prints, and its exit codes 0, 1 and 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainopt import checkpoint
+from brainopt.__main__ import main
+from tests.checkpoint.fake import FakeNode
+from tests.checkpoint.trees import same
+
+W = np.arange(6, dtype="f4").reshape(2, 3)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of a net and an epoch."""
+    checkpoint.save(tmp_path / "f", {"net": FakeNode({"W": W}, lr=0.5), "epoch": 3})
+    return str(tmp_path / "f")
+
+
+def test_inspect_prints_paths_dtypes_and_metadata(file, capsys):
+    assert main(["inspect", file]) == 0
+    told = capsys.readouterr().out
+    assert "net.W" in told and "float32 (2, 3)" in told and "lr=0.5" in told
+
+
+def test_inspect_prints_json_with_numbers_and_by_glob(file, capsys):
+    assert main(["inspect", file, "--json", "--stats", "--match", "net.*"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (entry,) = told["entries"]
+    assert told["version"] == 1 and told["nodes"]["net"]["lr"] == 0.5
+    assert entry["path"] == "net.W" and entry["shape"] == [2, 3]
+    assert (entry["min"], entry["max"], entry["mean"]) == (0, 5, 2.5)
+
+
+def test_verify_is_0_for_intact_and_2_for_damaged_files(file, capsys):
+    assert main(["verify", file]) == 0
+    data = bytearray(Path(file).read_bytes())
+    data[70] ^= 1
+    Path(file).write_bytes(data)
+    assert main(["verify", file]) == 2
+    assert "no intact checkpoint" in capsys.readouterr().err
+
+
+def test_diff_is_0_for_the_same_and_1_for_other_numbers(file, tmp_path, capsys):
+    other = str(tmp_path / "g")
+    nodes = {"net": FakeNode({"W": W + np.float32(1e-3)}, lr=0.5), "epoch": 3}
+    checkpoint.save(other, nodes)
+    assert main(["diff", file, file]) == 0
+    assert main(["diff", file, other]) == 1
+    assert "net.W: 6 of 6 numbers differ, by up to 0.001" in capsys.readouterr().out
+    assert main(["diff", file, other, "--atol", "0.01"]) == 0
+    assert main(["diff", file, other, "--atol", "0.01", "--exact"]) == 1
+
+
+def test_diff_tells_paths_shapes_values_and_metadata(file, tmp_path, capsys):
+    other = str(tmp_path / "g")
+    net = FakeNode({"W": W.T.copy(), "b": W}, lr=0.25)
+    checkpoint.save(other, {"net": net, "epoch": 4})
+    assert main(["diff", file, other]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "net.W: (2, 3) float32 and (3, 2) float32",
+        "epoch: 3 and 4",
+        "net.b: only in the second",
+        "net.lr: 0.5 and 0.25",
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", ["inspect F", "verify F", "diff F F", "convert F G"]
+)
+def test_an_unreadable_file_is_2(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    Path("F").write_bytes(b"\x80\x04.")
+    assert main(command.split()) == 2
+    assert not Path("G").exists()
+
+
+def test_convert_chooses_the_format_by_suffix(tmp_path):
+    checkpoint.save(tmp_path / "a.npz", {"model.W": W})
+    for source, target in (("a.npz", "b.safetensors"), ("b.safetensors", "c")):
+        paths = str(tmp_path / source), str(tmp_path / target)
+        assert main(["convert", *paths, "--map", "model=net"]) == 0
+    assert same(checkpoint.load(tmp_path / "c"), {"net.W": W})
+    node = FakeNode({"W": W * 0})
+    checkpoint.restore(tmp_path / "c", {"net": node})
+    assert same(node.state_dict(), {"W": W})
+
+
+def test_convert_gives_an_optimizer_its_state(tmp_path):
+    state = {"W.exp_avg": W, "W.exp_avg_sq": W * 2, "W.step": np.float32(5)}
+    checkpoint.save(tmp_path / "a", state)
+    paths = str(tmp_path / "a"), str(tmp_path / "b")
+    assert main(["convert", *paths, "--adam", "opt"]) == 0
+    expected = {"step": np.asarray(5, "i4"), "slots.W.m": W, "slots.W.v": W * 2}
+    assert same(checkpoint.load(tmp_path / "b")["opt"], expected)
+
+
+def test_doctor_names_versions_and_devices(capsys):
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "brainopt" in told and "jaxlib" in told and "devices: " in told
+
+
+def test_the_module_runs(file):
+    done = subprocess.run(
+        [sys.executable, "-m", "brainopt", "verify", file],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "intact" in done.stdout
