@@ -47,7 +47,7 @@ class _Part(NamedTuple):
     """One node: its class and its attributes."""
 
     number: int
-    cls: type
+    cls: Any
     attributes: dict[str, Any]
 
 
