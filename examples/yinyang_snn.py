@@ -39,7 +39,9 @@ def classify(points):
     x, y = points.T
     left = np.hypot(x - 0.25, y - 0.5)
     right = np.hypot(x - 0.75, y - 0.5)
-    yin = (right <= 0.1) | ((left > 0.1) & (left <= 0.25)) | ((y > 0.5) & (right > 0.25))
+    yin = (
+        (right <= 0.1) | ((left > 0.1) & (left <= 0.25)) | ((y > 0.5) & (right > 0.25))
+    )
     dot = (left < 0.1) | (right < 0.1)
     return np.where(dot, 2, np.where(yin, 0, 1))
 
@@ -189,11 +191,15 @@ def fingerprint(node):
 
 def main():
     """Train, select on the validation set, test, draw."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(
+        description="Train a spiking network on the Yin-Yang task."
+    )
     options.add_argument("--epochs", type=int, default=80)
     options.add_argument("--hidden", type=int, default=150)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--resume", action="store_true", help="go on from --checkpoint")
+    options.add_argument(
+        "--resume", action="store_true", help="go on from --checkpoint"
+    )
     options.add_argument("--checkpoint", default="yinyang.bo")
     options.add_argument("--device", help="cpu, cpu:1, cuda, tpu, …")
     options.add_argument("--picture", default="yinyang.png", help="'' for none")
@@ -239,6 +245,7 @@ def draw(run, history, filename):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
 
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
     loss, accuracy = np.array(history).T
@@ -252,7 +259,7 @@ def draw(run, history, filename):
     grid = np.stack(np.meshgrid(*2 * [np.linspace(0, 1, 100)]), -1).reshape(-1, 2)
     grid = grid.astype(np.float32)
     answer = np.asarray(bo.jit(run.net.logits)(spike_times(grid)).argmax(1))
-    colors = matplotlib.colors.ListedColormap(["#f2c14e", "#3f7cac", "#b23a48"])
+    colors = ListedColormap(["#f2c14e", "#3f7cac", "#b23a48"])
     inside = np.hypot(*(grid - 0.5).T) <= 0.5
     shown = np.ma.masked_where(~inside, answer).reshape(100, 100)
     axes[1].imshow(shown, origin="lower", extent=(0, 1, 0, 1), cmap=colors)

@@ -3,7 +3,8 @@
 
 import copy
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,16 +13,42 @@ from .._compat import is_key_array
 from ..errors import VariableError, message
 from ._dtypes import keeps_kind
 
-_BINARY = (
-    "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift divmod"
-).split()
-_COMPARE = ("lt", "le", "eq", "ne", "gt", "ge")
-_UNARY = ("neg", "pos", "abs", "invert")
-
 
 def unwrap(value: Any) -> Any:
     """Return the array in a Variable or view; anything else as it is."""
     return value.value if isinstance(value, ArrayLike) else value
+
+
+def _forward(op: Callable) -> Callable[[Any, Any], jax.Array]:
+    def method(self, other):
+        return op(self.value, unwrap(other))
+
+    return method
+
+
+def _reflected(op: Callable) -> Callable[[Any, Any], jax.Array]:
+    def method(self, other):
+        return op(unwrap(other), self.value)
+
+    return method
+
+
+_Self = TypeVar("_Self")
+
+
+def _in_place(op: Callable) -> Callable[[_Self, Any], _Self]:
+    def method(self: Any, other):
+        self.value = op(self.value, unwrap(other))
+        return self
+
+    return method
+
+
+def _unary(op: Callable) -> Callable[[Any], jax.Array]:
+    def method(self):
+        return op(self.value)
+
+    return method
 
 
 class ArrayLike:
@@ -37,6 +64,62 @@ class ArrayLike:
 
     value: Any
     label: Any
+
+    __add__ = _forward(operator.add)
+    __sub__ = _forward(operator.sub)
+    __mul__ = _forward(operator.mul)
+    __truediv__ = _forward(operator.truediv)
+    __floordiv__ = _forward(operator.floordiv)
+    __mod__ = _forward(operator.mod)
+    __pow__ = _forward(operator.pow)
+    __matmul__ = _forward(operator.matmul)
+    __and__ = _forward(operator.and_)
+    __or__ = _forward(operator.or_)
+    __xor__ = _forward(operator.xor)
+    __lshift__ = _forward(operator.lshift)
+    __rshift__ = _forward(operator.rshift)
+    __divmod__ = _forward(divmod)
+
+    __radd__ = _reflected(operator.add)
+    __rsub__ = _reflected(operator.sub)
+    __rmul__ = _reflected(operator.mul)
+    __rtruediv__ = _reflected(operator.truediv)
+    __rfloordiv__ = _reflected(operator.floordiv)
+    __rmod__ = _reflected(operator.mod)
+    __rpow__ = _reflected(operator.pow)
+    __rmatmul__ = _reflected(operator.matmul)
+    __rand__ = _reflected(operator.and_)
+    __ror__ = _reflected(operator.or_)
+    __rxor__ = _reflected(operator.xor)
+    __rlshift__ = _reflected(operator.lshift)
+    __rrshift__ = _reflected(operator.rshift)
+    __rdivmod__ = _reflected(divmod)
+
+    __iadd__ = _in_place(operator.add)
+    __isub__ = _in_place(operator.sub)
+    __imul__ = _in_place(operator.mul)
+    __itruediv__ = _in_place(operator.truediv)
+    __ifloordiv__ = _in_place(operator.floordiv)
+    __imod__ = _in_place(operator.mod)
+    __ipow__ = _in_place(operator.pow)
+    __imatmul__ = _in_place(operator.matmul)
+    __iand__ = _in_place(operator.and_)
+    __ior__ = _in_place(operator.or_)
+    __ixor__ = _in_place(operator.xor)
+    __ilshift__ = _in_place(operator.lshift)
+    __irshift__ = _in_place(operator.rshift)
+
+    __lt__ = _forward(operator.lt)
+    __le__ = _forward(operator.le)
+    __ge__ = _forward(operator.ge)
+    __gt__ = _forward(operator.gt)
+    __eq__ = _forward(operator.eq)  # type: ignore[assignment]
+    __ne__ = _forward(operator.ne)  # type: ignore[assignment]
+
+    __neg__ = _unary(operator.neg)
+    __pos__ = _unary(operator.pos)
+    __abs__ = _unary(operator.abs)
+    __invert__ = _unary(operator.invert)
 
     def __jax_array__(self):
         return self.value
@@ -123,46 +206,3 @@ def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
 
 def _unwrap_index(index):
     return tuple(map(unwrap, index)) if type(index) is tuple else unwrap(index)
-
-
-def _define(name: str, function) -> None:
-    function.__name__ = function.__qualname__ = name
-    setattr(ArrayLike, name, function)
-
-
-def _install() -> None:
-    for name in _BINARY:
-        dunder = name.rstrip("_")
-        op = divmod if name == "divmod" else getattr(operator, name)
-
-        def forward(self, other, op=op):
-            return op(self.value, unwrap(other))
-
-        def reflected(self, other, op=op):
-            return op(unwrap(other), self.value)
-
-        def in_place(self, other, op=op):
-            self.value = op(self.value, unwrap(other))
-            return self
-
-        _define(f"__{dunder}__", forward)
-        _define(f"__r{dunder}__", reflected)
-        if name != "divmod":
-            _define(f"__i{dunder}__", in_place)
-    for name in _COMPARE:
-        op = getattr(operator, name)
-
-        def compare(self, other, op=op):
-            return op(self.value, unwrap(other))
-
-        _define(f"__{name}__", compare)
-    for name in _UNARY:
-        op = getattr(operator, name)
-
-        def unary(self, op=op):
-            return op(self.value)
-
-        _define(f"__{name}__", unary)
-
-
-_install()
