@@ -134,6 +134,10 @@ class VarCollector(Collector):
     def _like(self, items: Iterable[tuple[str, Any]]) -> Self:
         return type(self)(items, self.paths)
 
+    def to_train(self) -> VarCollector:
+        """Return what an optimizer trains when it is given this: all of it."""
+        return self
+
     def data(self) -> list[Any]:
         """Return the values of the Variables, in order."""
         return [variable.value for variable in self.values()]

@@ -4,11 +4,46 @@
 from __future__ import annotations
 
 import abc
+import functools
+import importlib.metadata
+import re
 import sys
-from collections.abc import Iterator
-from typing import Any, ClassVar
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
-from ._variable import Variable
+from ..errors import HostError, message
+from . import _trackers
+from ._collectors import VarCollector
+from ._foreign import ForeignTrainVar, ForeignVariable
+from ._variable import TrainVar, Variable
+
+GROUP = "brainopt.hosts"
+"""The entry-point group: ``package = module:HostClass``."""
+
+
+class Found(VarCollector):
+    """What a host found in a model.
+
+    Attributes:
+        aliases: path by other names, such as the keys of the framework's collectors.
+        unseen: trainable values that the framework itself does not collect.
+    """
+
+    def __init__(self, items: Any = (), paths: Any = None):
+        super().__init__(items, paths)
+        self.aliases: dict[str, str] = {}
+        self.unseen: dict[str, Variable] = {}
+
+    def name_after(self, model: Any) -> Self:
+        """Give each foreign Variable a display name and its aliases; return self."""
+        for path, variable in (*self.items(), *self.unseen.items()):
+            if isinstance(variable, ForeignVariable) and variable._name is None:
+                variable._name = _display_name(model, path)
+        for alias, path in self.aliases.items():
+            self[path].aliases.add(alias)  # type: ignore[union-attr]
+        return self
 
 
 class Host(abc.ABC):
@@ -19,32 +54,238 @@ class Host(abc.ABC):
 
     Attributes:
         package: the top-level module whose presence wakes the host.
+        families: top-level modules whose classes it knows; default: the package.
+        minimum: the oldest version that works, as in ``"2.7"``.
+        tracks: whether `wake` adds a tracker, see `brainopt.core._trackers`.
+        mend: what to do instead, said where a Variable of this host is used inside a
+            brainopt transform. Only a host with a tracker is understood there.
     """
 
     package: ClassVar[str]
+    families: ClassVar[tuple[str, ...]] = ()
+    minimum: ClassVar[str] = ""
+    tracks: ClassVar[bool] = False
+    mend: ClassVar[str] = (
+        "read and write it outside, and use the functional core inside: "
+        "`opt.init(params)` and `opt.apply(params, state, grads)`."
+    )
+
+    def wake(self) -> None:
+        """Prepare, once, when the package has been imported; may raise."""
+        return None
 
     @abc.abstractmethod
-    def find(self, obj: Any) -> dict[str, Variable] | None:
-        """Return ``{path: Variable}`` of ``obj``, or None if it is not of this host."""
+    def find(self, obj: Any) -> Mapping[str, Variable] | None:
+        """Return ``{path: Variable}`` of a model; ``{"": Variable}`` of one parameter.
+
+        None stands for an object that is not of this host. Paths are attribute names,
+        list positions and dict keys joined by dots; the Variables come from
+        `variable`.
+        """
+
+    def trainable(self, owner: Any) -> bool:
+        """Whether optimizers train this parameter."""
+        return True
+
+    def read(self, owner: Any) -> Any:
+        """Return the value of a parameter, an array or a pytree of arrays."""
+        return owner.value
+
+    def write(self, owner: Any, value: Any) -> None:
+        """Change the value of a parameter."""
+        owner.value = value
+
+    def refuse(self, function: Callable) -> str:
+        """Return why ``bo.jit`` cannot take this function, or nothing."""
+        return ""
+
+    def variable(self, owner: Any) -> ForeignVariable:
+        """Return the Variable of a parameter: always the same one while it lives."""
+        held = _variables.get(id(owner))
+        if held is None or held.owner is not owner:
+            held = self._make(owner)
+            _variables[id(owner)] = held
+        return held
+
+    def _make(self, owner: Any) -> ForeignVariable:
+        kind = ForeignTrainVar if self.trainable(owner) else ForeignVariable
+        return kind(self, owner)
 
 
-_hosts: list[Host] = []
+_variables: weakref.WeakValueDictionary[int, ForeignVariable] = (
+    weakref.WeakValueDictionary()
+)
+
+
+class _Registration:
+    """A host and what became of it: asleep, awake, or failed with one line."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self.families = frozenset(host.families or (host.package,))
+        self.asleep = True
+        self.failure = ""
+
+    def awake(self) -> bool:
+        if self.host.package not in sys.modules:
+            return False
+        if self.asleep:
+            self.asleep = False
+            self.failure = self._wake()
+            if self.failure:
+                warnings.warn(self.failure, stacklevel=3)
+        return True
+
+    def _wake(self) -> str:
+        package, minimum = self.host.package, self.host.minimum
+        found = str(getattr(sys.modules[package], "__version__", ""))
+        if minimum and found and _version(found) < _version(minimum):
+            return f"brainopt needs {package} >= {minimum}; installed is {found}."
+        try:
+            self.host.wake()
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return f"brainopt cannot attach to {package} {found}: {reason}"
+        return ""
+
+
+_registered: list[_Registration] = []
 
 
 def register_host(host: Host) -> None:
-    """Add a host; later ones are asked first."""
-    _hosts.insert(0, host)
+    """Add a host; later ones are asked first.
+
+    Args:
+        host: asked once its package is imported.
+    """
+    registration = _Registration(host)
+    _registered.insert(0, registration)
+    if host.tracks:
+        _trackers.dormant[host.package] = registration.awake
 
 
-def awake() -> Iterator[Host]:
-    """Yield the hosts whose package is imported."""
-    return (host for host in _hosts if host.package in sys.modules)
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text)[:3]))
 
 
-def find(obj: Any) -> dict[str, Variable] | None:
-    """Return the Variables of a foreign object, or None if no host knows it."""
-    for host in awake():
+@functools.cache
+def load_entry_points() -> None:
+    """Register the hosts that installed packages offer, once."""
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.name not in {r.host.package for r in _registered}:
+            register_host(_Lazy(point))
+
+
+class _Lazy(Host):
+    """A host of an entry point; its module is imported when its package is."""
+
+    def __init__(self, point: importlib.metadata.EntryPoint):
+        self.package = point.name  # type: ignore[misc]
+        self._point = point
+
+    def wake(self) -> None:
+        self._host = self._point.load()()
+        self._host.wake()
+
+    def find(self, obj: Any) -> Mapping[str, Variable] | None:
+        return self._host.find(obj)
+
+
+_roots_of: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def _roots(kind: type) -> frozenset[str]:
+    if kind not in _roots_of:
+        modules = (cls.__module__ or "" for cls in kind.__mro__)
+        _roots_of[kind] = frozenset(m.partition(".")[0] for m in modules)
+    return _roots_of[kind]
+
+
+def hosts_of(obj: Any) -> Iterator[Host]:
+    """Yield the working hosts that know the family of ``obj``.
+
+    Raises:
+        HostError: the framework of ``obj`` is broken or too old.
+    """
+    roots = _roots(type(obj))
+    for registration in list(_registered):
+        if registration.families & roots and registration.awake():
+            if registration.failure:
+                raise HostError(registration.failure)
+            yield registration.host
+
+
+def find(obj: Any) -> Mapping[str, Variable] | None:
+    """Return the Variables of a foreign object, or None if no host knows it.
+
+    A mapping is shown to the hosts of its first value.
+    """
+    sample = obj
+    if isinstance(obj, Mapping):
+        sample = next(iter(obj.values()), None)
+    for host in hosts_of(sample):
         found = host.find(obj)
         if found is not None:
             return found
     return None
+
+
+def wrap(obj: Any) -> Any:
+    """Return the Variable of a single foreign parameter; anything else as it is."""
+    if isinstance(obj, Variable | dict | list | tuple):
+        return obj
+    found = find(obj)
+    return found[""] if found is not None and "" in found else obj
+
+
+def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
+    """Return ``(key, path, Variable)`` of what a foreign object offers for training.
+
+    None stands for an object that no host knows. Trainable values that the framework
+    does not collect are warned of.
+    """
+    found = find(model)
+    if found is None and not _is_ours(model):
+        load_entry_points()
+        found = find(model)
+    if found is None:
+        return None
+    if getattr(found, "unseen", None):
+        warnings.warn(unseen(found, model), stacklevel=3)
+    paths = getattr(found, "paths", {})
+    whole = "" in found
+    return (
+        (key, paths.get(variable, key), variable)
+        for key, variable in found.items()
+        if whole or isinstance(variable, TrainVar)
+    )
+
+
+def _is_ours(obj: Any) -> bool:
+    return "brainopt" in _roots(type(obj)) or isinstance(obj, dict | list | tuple)
+
+
+def unseen(found: Any, model: Any) -> str:
+    """Return what to say of trainable values that the framework does not collect."""
+    kind = type(model)
+    return message(
+        f"The framework of this {kind.__name__} does not collect these trainable "
+        f"values, so they are not trained:",
+        found.unseen,
+        "keep them in a container of the framework (for brainpy bm.NodeList, "
+        "bm.VarList), or name them too: `train_vars=[net, net.layers]`.",
+    )
+
+
+def refusal(function: Callable) -> str:
+    """Return why ``bo.jit`` cannot take this function, or nothing."""
+    for registration in list(_registered):
+        if registration.awake() and not registration.failure:
+            reason = registration.host.refuse(function)
+            if reason:
+                return reason
+    return ""
+
+
+def _display_name(model: Any, path: str) -> str:
+    return f"{type(model).__name__}.{path}" if path else type(model).__name__

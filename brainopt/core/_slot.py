@@ -10,8 +10,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import chain
-from operator import is_
+from itertools import chain, islice, repeat
+from operator import call, is_
 from typing import Any
 
 
@@ -33,12 +33,22 @@ Tracing and compiling happen outside of it, so it is held for the time of a disp
 in_flight: Set[Slot] = frozenset()
 """The slots whose values the running step may take; set by the holder of the lock."""
 
+cache: tuple[Any, tuple] | None = None
+"""``(owner, values)``: what the owner's last step left in its slots.
+
+Whatever hands out or replaces a value drops it first, so while it stands every value is
+held by its slot and this tuple alone, and the next step need not look. It is for
+processes with one thread; where there are more, nobody sets it.
+"""
+
 _PATIENCE = 10.0  # seconds; a host callback of the step itself would wait for ever
 
 
 def after_flight(slot: Slot) -> Any:
     """Return the value of a slot once no step is overwriting it."""
+    global cache
     held = lock.acquire(timeout=_PATIENCE)
+    cache = None
     try:
         return get(slot)
     finally:
@@ -48,7 +58,9 @@ def after_flight(slot: Slot) -> Any:
 
 def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
     """Store each value in its slot, all of them in one uninterruptible call."""
+    global cache
     with lock:
+        cache = None
         deque(map(set_, slots, values), 0)
 
 
@@ -59,36 +71,50 @@ def commit_if_unchanged(
     new: Iterable[Any],
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
+    global cache
     with lock:
+        cache = None
         if not all(map(is_, map(get, inputs), values)):
             return False
         deque(map(set_, slots, new), 0)
         return True
 
 
+def commit_each(setters: Iterable[Callable[[Any], None]], values: Iterable[Any]):
+    """Give each value to its setter, in one call into C if the setters are C."""
+    with lock:
+        deque(map(call, setters, values), 0)
+
+
 def snapshot(slots: Iterable[Slot]) -> list[Any]:
     """Return the values of all slots as they are at one instant."""
+    global cache
     with lock:
+        cache = None
         return list(map(get, slots))
 
 
 def run_and_commit(
     compiled: Callable[..., tuple], arguments: Sequence[Any], slots: Iterable[Slot]
-) -> Any:
-    """Call ``compiled`` and commit all but its first result, in one call into C.
+) -> tuple:
+    """Call ``compiled``, commit all but its first result, and return the results.
 
     Between a donating computation and the commit of its results no signal handler
-    may run: the inputs are gone and the results would be lost.
+    may run: the inputs are gone and the results would be lost. So this is one call
+    into C.
 
     Args:
         compiled: returns ``(out, *values)``.
         arguments: its positional arguments.
         slots: where the values go, in their order.
     """
-    out = Slot()
-    results = chain.from_iterable(map(compiled, *((a,) for a in arguments)))
-    deque(map(set_, chain((out,), slots), results), 0)
-    return out._value
+    held = Slot()
+    # Each stage asks the one before it only when it is itself asked for an item.
+    call = map(set_, (held,), map(compiled, *((a,) for a in arguments)))
+    values = islice(chain.from_iterable(map(get, (held,))), 1, None)
+    # `setattr` is the faster of the two ways to set a slot in a chain of maps.
+    deque(chain(call, map(setattr, slots, repeat("_value"), values)), 0)
+    return held._value
 
 
 def _calibrate() -> int:

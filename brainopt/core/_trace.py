@@ -17,7 +17,7 @@ import jax
 
 from .._compat import EAGER, current_trace
 from ..errors import TraceContextError, message
-from . import _slot
+from . import _slot, _trackers
 
 if TYPE_CHECKING:
     from ._variable import Variable
@@ -33,6 +33,11 @@ _local = _Local()
 def top() -> Frame | None:
     """Return the innermost frame of this thread."""
     return _local.top
+
+
+def at_rest() -> bool:
+    """Whether neither brainopt nor a framework with a tracker runs a transform."""
+    return _local.top is None and not _trackers.inside()
 
 
 class Revision:
@@ -97,6 +102,7 @@ class Frame:
     __slots__ = (
         "_hints",
         "born",
+        "bridges",
         "inner",
         "missing",
         "parent",
@@ -123,12 +129,18 @@ class Frame:
         self._hints = iter(lesson.inner if lesson is not None else ())
 
     def __enter__(self) -> Frame:
+        _trackers.wake()
         self.parent = _local.top
         self.trace = current_trace()
+        self.bridges = [tracker.bridge(self) for tracker in _trackers.awake]
         _local.top = self
+        for bridge in self.bridges:
+            bridge.open()
         return self
 
     def __exit__(self, *_) -> None:
+        for bridge in reversed(self.bridges):
+            bridge.close()
         _local.top = self.parent
         for variable, dead in self.born.items():
             variable._store(dead)
@@ -139,7 +151,15 @@ class Frame:
             return self.values[variable]
         except KeyError:
             pass
-        value = read_outside(self.parent, variable)
+        return self.meet(variable, read_outside(self.parent, variable))
+
+    def meet(self, variable: Variable, value: Any) -> Any:
+        """Return what this run sees of a Variable that it has not met before.
+
+        Args:
+            variable: not in ``values``.
+            value: what the surroundings see.
+        """
         if self.sealed:
             self.missing[variable] = None
             self.values[variable] = value
@@ -170,7 +190,9 @@ class Frame:
         )
 
     def lesson(self) -> Lesson:
-        """Return what this run taught."""
+        """Return what this run taught, with ``values`` up to date."""
+        for bridge in self.bridges:
+            bridge.sync()
         return Lesson(self.written, self.inner)
 
 
@@ -210,7 +232,16 @@ def read(variable: Variable) -> Any:
     Raises:
         TraceContextError: the Variable was created in a trace that has ended.
     """
-    value = read_outside(_local.top, variable)
+    if _trackers.dormant:
+        _trackers.wake()
+    if not variable._native:
+        value = variable._read()
+    elif _trackers.awake and (cell := _trackers.cell_of(variable)) is not None:
+        value = cell.value
+    else:
+        value = read_outside(_local.top, variable)
+    if type(value) is Dead:
+        raise TraceContextError(_ended(variable, [f"created at {value.where}"]))
     if variable._birth is not None:
         _check_birth(variable, value)
     return value
@@ -247,46 +278,62 @@ def write(variable: Variable, value: Any) -> None:
         TraceContextError: the write comes from a JAX trace that neither the
             Variable was created in nor a brainopt transform runs in.
     """
-    frame = _local.top
-    now = current_trace()
-    if now != (EAGER if frame is None else frame.trace) and now != variable._birth:
-        raise TraceContextError(_foreign_write(variable, frame))
-    if frame is not None:
-        frame.write(variable, value)
-    elif type(variable._committed()) is Dead:
-        read_outside(None, variable)
-    else:
-        variable._store(value)
+    _check_writable((variable,))
+    _put(variable, value)
 
 
 def commit(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     """Write many Variables at once: all of them or, after an error, none."""
-    frame = _local.top
-    now = current_trace()
-    home = EAGER if frame is None else frame.trace
-    for variable in variables:
-        if now != home and now != variable._birth:
-            raise TraceContextError(_foreign_write(variable, frame))
-    if frame is not None:
+    _check_writable(variables)
+    if not at_rest():
         for variable, value in zip(variables, values, strict=True):
-            frame.write(variable, value)
+            _put(variable, value)
     elif all(variable._native for variable in variables):
         _slot.commit(variables, values)
     else:
-        for variable, value in zip(variables, values, strict=True):
-            variable._store(value)
+        _slot.commit_each([variable._setter() for variable in variables], values)
 
 
 def snapshot(variables: Sequence[Variable]) -> list[Any]:
     """Return the values of all Variables as they are at one instant."""
-    frame = _local.top
-    if frame is None and all(variable._native for variable in variables):
+    if at_rest() and all(variable._native for variable in variables):
         values = _slot.snapshot(variables)
         for variable, value in zip(variables, values, strict=True):
             if type(value) is Dead:
                 read_outside(None, variable)
         return values
-    return [read_outside(frame, variable) for variable in variables]
+    return [read(variable) for variable in variables]
+
+
+def _check_writable(variables: Sequence[Variable]) -> None:
+    _trackers.wake()
+    frame = _local.top
+    now = current_trace()
+    home = EAGER if frame is None else frame.trace
+    framework = _trackers.innermost()
+    for variable in variables:
+        if now == variable._birth:
+            continue
+        if framework is not None:
+            fits = framework.admits(read(variable))
+        else:
+            fits = now == home
+        if not fits:
+            raise TraceContextError(_foreign_write(variable, frame))
+
+
+def _put(variable: Variable, value: Any) -> None:
+    frame = _local.top
+    if not variable._native:
+        variable._write(value)
+    elif _trackers.awake and (cell := _trackers.cell_of(variable)) is not None:
+        cell.value = value
+    elif frame is not None:
+        frame.write(variable, value)
+    elif type(variable._committed()) is Dead:
+        read_outside(None, variable)
+    else:
+        variable._store(value)
 
 
 def _foreign_write(variable: Variable, frame: Frame | None) -> str:

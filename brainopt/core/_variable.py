@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
 
 from .._compat import EAGER, current_trace
 from ..errors import TraceContextError
-from . import _trace
+from . import _slot, _trace
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
-from ._slot import Slot
+from ._slot import Slot, set_
 from ._value import check_axis_names, check_batch_axis, describe, fit, initial
 
 
@@ -65,9 +66,10 @@ class Variable(Slot, ArrayLike):
     keeps lists as lists and Python numbers weakly typed.
     """
 
-    __slots__ = ("__weakref__", "_birth", "_name", "axis_names", "batch_axis")
+    __slots__ = ("__weakref__", "_birth", "_cell", "_name", "axis_names", "batch_axis")
 
     _native = True
+    """Whether the value lives in this object, not in one of another framework."""
 
     def __init__(
         self,
@@ -116,6 +118,7 @@ class Variable(Slot, ArrayLike):
     def _begin(self, value: Any) -> None:
         now = current_trace()
         self._birth = None if now == EAGER else now
+        self._cell = None
         frame = _trace.top()
         if frame is not None:
             frame.adopt(self, value)
@@ -131,16 +134,21 @@ class Variable(Slot, ArrayLike):
             name: a display name.
         """
         new = cls.__new__(cls)
-        new._name, new._birth = name, None
+        new._name, new._birth, new._cell = name, None, None
         new.batch_axis = new.axis_names = None
         new._store(value)
         return new
 
     def _committed(self) -> Any:
+        _slot.cache = None
         return self._value
 
     def _store(self, value: Any) -> None:
+        _slot.cache = None
         self._value = value
+
+    def _setter(self) -> Callable[[Any], None]:
+        return functools.partial(set_, self)
 
     @property
     def value(self) -> Any:

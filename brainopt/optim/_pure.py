@@ -166,7 +166,8 @@ class Core(Stepped, Numbered, abc.ABC):
             [(variable, state[path]) for path, variable in own.items()]
         ) as frame:
             new, slots = self._step(dict(named(params)), state["slots"], grads, weight)
-            written = {p: frame.values[v] for p, v in own.items() if v in frame.written}
+            touched = set(frame.lesson().written)
+            written = {p: frame.values[v] for p, v in own.items() if v in touched}
         leaves = [new[path] for path, _ in named(params)]
         return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
 

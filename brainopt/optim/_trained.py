@@ -93,7 +93,7 @@ class Trained(Node):
         Raises:
             GradientError: listing every name, shape and dtype that does not fit.
         """
-        flat = dict(_flatten(grads, self))
+        flat = self._by_own_names(dict(_flatten(grads, self)))
         problems = [f"unexpected: {key}" for key in flat if key not in self.paths]
         given: dict[str, Any] = {}
         for key, gradient in flat.items():
@@ -115,6 +115,20 @@ class Trained(Node):
                 )
             )
         return matched
+
+    def _by_own_names(self, grads: dict[str, Any]) -> dict[str, Any]:
+        """Return gradients with paths in the place of names a framework gave them."""
+        if self.paths.keys() >= grads.keys():
+            return grads
+        aliases = {
+            alias: path
+            for path, variable in self.variables.items()
+            for alias in getattr(variable, "aliases", ())
+        }
+        return {
+            key if key in self.paths else aliases.get(key, key): gradient
+            for key, gradient in grads.items()
+        }
 
 
 def _check_dtypes(variables: dict[str, Variable]) -> None:
@@ -139,7 +153,8 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
             if isinstance(value, dict) and key not in trained.paths:
                 items += [(join(str(key), k), v) for k, v in _flatten(value, trained)]
             else:
-                items.append((str(key), value))
+                name = join(*map(str, key)) if isinstance(key, tuple) else str(key)
+                items.append((name, value))
         return items
     if isinstance(grads, list | tuple):
         return [(str(i), value) for i, value in enumerate(grads)]

@@ -64,7 +64,7 @@ class Jitted:
             return run_directly(functools.partial(self._function, **kwargs), args)
         if _trace.top() is None and not self._static.applies(args, kwargs):
             program = self._programs.get(None)
-            if program is not None and not program.stale():
+            if program is not None and not (program.broken or program.stale()):
                 try:
                     return self._run(program, args, kwargs)
                 except Relearn as news:
@@ -83,6 +83,8 @@ class Jitted:
         if program is None or program.stale():
             lesson = hint or Lesson()
             program = Program(split[1], lesson, lesson.known, self._options)
+        elif program.broken:
+            program = program.renewed()
         while True:
             try:
                 out = run(program, *split[2:])
@@ -102,7 +104,7 @@ class Jitted:
         return out
 
     def _run(self, program: Program, args, kwargs) -> Any:
-        if _trace.top() is not None or not program.native or not is_eager():
+        if not (program.native and _trace.at_rest() and is_eager()):
             return program.inline(args, kwargs)
         if self._safe or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
             return program.keep(args, kwargs, wait=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import is_key_array
-from ..core import Variable, _slot, _trace
+from ..core import Variable, _mixed, _slot, _trace
 from ..core._trace import Frame, Lesson
 from ._lift import is_state, merge, pack, unpack
 
@@ -27,10 +27,6 @@ class Relearn(Exception):
 
 class DeepState(Exception):
     """A list or dict among the arguments holds a Node or a Variable."""
-
-
-class _Cold(Exception):
-    """There is no code for this call yet; it is compiled outside the lock."""
 
 
 class _Sealed(Frame):
@@ -63,13 +59,6 @@ def _stand_in(x: Any) -> Any:
     return jnp.zeros_like(x)
 
 
-class _Launching(threading.local):
-    armed = False
-
-
-_launching = _Launching()
-
-
 class Program:
     """One compiled form of a function: what it threads, and the code.
 
@@ -95,6 +84,8 @@ class Program:
         self.options = options
         self.revisions: dict[_trace.Revision, int] = {}
         self.trees: list[Any] = []
+        self.broken = False
+        self._compiled: set[Any] = set()
         self.donated = tuple(filter(_is_donatable, lesson.written))
         self.written = tuple(dict.fromkeys((*self.donated, *lesson.written)))
         self.kept = tuple(
@@ -103,7 +94,9 @@ class Program:
             if v not in set(self.donated)
         )
         self.taken = frozenset(self.donated)
-        self.native = all(v._native for v in (*self.donated, *self.kept))
+        everything = (*self.donated, *self.kept)
+        self.native = all(v._native or v.direct for v in everything)
+        self.storage: Any = _slot if all(v._native for v in everything) else _mixed
         aligned = _aligned(options, len(self.written))
         self.donating = jax.jit(self._pure, donate_argnums=0, **aligned)
         self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
@@ -113,6 +106,14 @@ class Program:
         lesson = merge(self.lesson, news.lesson)
         lesson.inner = news.lesson.inner
         return Program(self.function, lesson, [*self.kept, *news.known], self.options)
+
+    def renewed(self) -> Program:
+        """Return the same program without code.
+
+        A trace that failed inside `jax.jit` leaves the slow road behind for every
+        later call of this shape.
+        """
+        return Program(self.function, self.lesson, self.kept, self.options)
 
     def stale(self) -> bool:
         """Whether something baked into the code has changed since."""
@@ -135,8 +136,7 @@ class Program:
         return Lesson(self.written, self.lesson.inner, self.kept)
 
     def _pure(self, donated, kept, args, kwargs):
-        if _launching.armed:
-            raise _Cold
+        self.broken = True
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         known = self.donated + self.kept
@@ -148,6 +148,7 @@ class Program:
                 raise Relearn(lesson, [v for v in frame.missing if v not in frame.born])
             self.lesson.inner = lesson.inner
             self.revisions.update(frame.revisions)
+            self.broken = False
             return out, *(frame.values[v] for v in self.written)
 
     def _encoded(self, out: Any) -> Any:
@@ -170,49 +171,58 @@ class Program:
 
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
-        out = self._dispatch(args, kwargs, armed=True)
-        while out is _Cold:
-            # Reading names a Variable whose value ended with its trace.
-            self.donating.lower(*self._inputs(), args, kwargs).compile()
-            out = self._dispatch(args, kwargs, armed=False)
-        return self.decoded(out)
-
-    def _dispatch(self, args, kwargs, armed: bool) -> Any:
+        alone = threading.active_count() == 1
+        if not (self._compiled and alone):
+            self._compile(args, kwargs)
         with _slot.lock:
-            before = _slot.in_flight
-            _slot.in_flight = self.taken
-            _launching.armed = armed
+            before, cache = _slot.in_flight, _slot.cache
+            _slot.in_flight, _slot.cache = self.taken, None
             try:
-                arguments = (self._gifts(), tuple(map(_slot.get, self.kept)), args)
-                return _slot.run_and_commit(
-                    self.donating, (*arguments, kwargs), self.written
+                if cache is not None and cache[0] is self and alone:
+                    gifts = cache[1]
+                else:
+                    del cache
+                    gifts = self._gifts()
+                kept = tuple(map(self.storage.get, self.kept))
+                results = self.storage.run_and_commit(
+                    self.donating, (gifts, kept, args, kwargs), self.written
                 )
-            except _Cold as cold:
-                forget(cold)
-                return _Cold
             finally:
-                _launching.armed = False
                 _slot.in_flight = before
+            if alone:
+                _slot.cache = self, results[1 : len(self.donated) + 1]
+        return self.decoded(results[0])
+
+    def _compile(self, args, kwargs) -> None:
+        # Outside the lock, so that no other thread waits for the compiler. Where there
+        # is no other thread, `jax.jit` may look by itself whether there is code.
+        inputs = self._inputs()
+        leaves, tree = jax.tree.flatten((inputs[1], args, kwargs))
+        key = (tree, *map(jax.typeof, leaves))
+        if key not in self._compiled:
+            self.donating.lower(*inputs, args, kwargs).compile()
+            self._compiled.add(key)
 
     def _gifts(self) -> tuple:
-        if _slot.all_sole(self.donated):
-            return tuple(map(_slot.get, self.donated))
+        get, shared = self.storage.get, self.storage.shared
+        if self.storage.all_sole(self.donated):
+            return tuple(map(get, self.donated))
         return tuple(
-            jnp.copy(_slot.get(v)) if held else _slot.get(v)
-            for v, held in zip(self.donated, _slot.shared(self.donated), strict=True)
+            jnp.copy(get(v)) if held else get(v)
+            for v, held in zip(self.donated, shared(self.donated), strict=True)
         )
 
     def keep(self, args, kwargs, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
         inputs = self.donated + self.kept
         while True:
-            values = _slot.snapshot(inputs)
+            values = self.storage.snapshot(inputs)
             n = len(self.donated)
             out, *new = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
             # Another thread may have taken a step meanwhile; then this one starts over.
-            if _slot.commit_if_unchanged(inputs, values, self.written, new):
+            if self.storage.commit_if_unchanged(inputs, values, self.written, new):
                 return self.decoded(out)
 
     def inline(self, args, kwargs) -> Any:

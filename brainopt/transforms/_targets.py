@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable
+from ..core._host import wrap
 from ..core._trace import read
 from ..core._walk import train_vars_of
 from ..errors import GradientError, message
@@ -24,6 +25,9 @@ class Targets:
     """
 
     def __init__(self, source: Any):
+        source = wrap(source)
+        if isinstance(source, list | tuple):
+            source = type(source)(map(wrap, source))
         if isinstance(source, Variable):
             self.tree, self.variables = jax.tree.structure(0), [source]
         elif isinstance(source, list | tuple) and all(

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables whose value lives in an object of another framework."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import TraceContextError, message
+from . import _trace
+from ._variable import TrainVar, Variable
+
+
+class ForeignVariable(Variable):
+    """A Variable whose value lives in an object of another framework.
+
+    Args:
+        host: reads and writes it.
+        owner: the object.
+
+    Attributes:
+        aliases: further keys that gradients may come under.
+    """
+
+    __slots__ = ("aliases", "host", "owner")
+
+    _native = False
+
+    def __init__(self, host: Any, owner: Any):
+        self.host = host
+        self.owner = owner
+        self.aliases: set[str] = set()
+        self.batch_axis = getattr(owner, "batch_axis", None)
+        self.axis_names = getattr(owner, "axis_names", None)
+        self._name = self._birth = self._cell = None
+
+    @classmethod
+    def _from_static(cls, static: tuple[Any, ...], value: Any) -> Any:
+        # A copy does not live in the framework.
+        kind = TrainVar if issubclass(cls, TrainVar) else Variable
+        return kind._from_static(static, value)
+
+    def __reduce__(self):
+        raise TypeError(
+            message(f"{self.label} lives in {self.host.package} and is copied there.")
+        )
+
+    @property
+    def direct(self) -> bool:
+        """Whether a compiled step may take its value without asking the framework."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """How errors call this Variable."""
+        kind = f"{self.host.package} {type(self.owner).__name__}"
+        return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
+
+    def _committed(self) -> Any:
+        return self.host.read(self.owner)
+
+    def _store(self, value: Any) -> None:
+        self.host.write(self.owner, value)
+
+    def _getter(self) -> Callable[[], Any]:
+        return functools.partial(self.host.read, self.owner)
+
+    def _setter(self) -> Callable[[Any], None]:
+        return functools.partial(self.host.write, self.owner)
+
+    def _read(self) -> Any:
+        self._check_outside()
+        return self._committed()
+
+    def _write(self, value: Any) -> None:
+        self._check_outside()
+        self._store(value)
+
+    def _check_outside(self) -> None:
+        if _trace.top() is not None:
+            raise TraceContextError(
+                message(
+                    f"{self.label} is used inside a brainopt transform, which cannot "
+                    f"see what {self.host.package} reads.",
+                    help=self.host.mend,
+                )
+            )
+
+
+class ForeignTrainVar(ForeignVariable, TrainVar):
+    """A foreign parameter that optimizers train."""
+
+    __slots__ = ()

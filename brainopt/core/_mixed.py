@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions of `_slot` for Variables of which some live in another framework.
+
+The value of such a Variable is reached through two callables, `getter` and `setter`,
+that are C code wherever the framework keeps it in a plain attribute.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+from operator import call, is_
+from typing import Any
+
+from . import _slot
+from ._variable import Variable
+
+
+def getters(variables: Sequence[Variable]) -> list[Callable[[], Any]]:
+    """Return what reads the value of each Variable."""
+    return [
+        functools.partial(_slot.get, v) if v._native else v._getter() for v in variables
+    ]
+
+
+def setters(variables: Sequence[Variable]) -> list[Callable[[Any], None]]:
+    """Return what stores the value of each Variable."""
+    return [v._setter() for v in variables]
+
+
+def get(variable: Variable) -> Any:
+    """Return the value of one Variable."""
+    return variable._committed()
+
+
+def snapshot(variables: Sequence[Variable]) -> list[Any]:
+    """Return the values of all Variables as they are at one instant."""
+    reads = getters(variables)
+    with _slot.lock:
+        _slot.cache = None
+        return list(map(call, reads))
+
+
+def commit_if_unchanged(
+    inputs: Sequence[Variable],
+    values: Sequence[Any],
+    variables: Sequence[Variable],
+    new: Sequence[Any],
+) -> bool:
+    """Commit ``new`` if every input still holds the value it was read with."""
+    reads, writes = getters(inputs), setters(variables)
+    with _slot.lock:
+        _slot.cache = None
+        if not all(map(is_, map(call, reads), values)):
+            return False
+        deque(map(call, writes, new), 0)
+        return True
+
+
+def run_and_commit(
+    compiled: Callable[..., tuple],
+    arguments: Sequence[Any],
+    variables: Sequence[Variable],
+) -> tuple:
+    """Call ``compiled``, commit all but its first result, and return the results."""
+    held = _slot.Slot()
+    run = map(_slot.set_, (held,), map(compiled, *((a,) for a in arguments)))
+    values = islice(chain.from_iterable(map(_slot.get, (held,))), 1, None)
+    deque(chain(run, map(call, setters(variables), values)), 0)
+    return held._value
+
+
+def _calibrate() -> int:
+    if not hasattr(sys, "getrefcount"):
+        return 0
+    slot = _slot.Slot()
+    slot._value = object()
+    return max(map(sys.getrefcount, map(call, (functools.partial(_slot.get, slot),))))
+
+
+_SOLE = _calibrate()
+
+
+def shared(variables: Sequence[Variable]) -> list[bool]:
+    """For each Variable, whether its value is held elsewhere too."""
+    if _SOLE == 0:
+        return [True] * len(variables)
+    counts = map(sys.getrefcount, map(call, getters(variables)))
+    return [count > _SOLE for count in counts]
+
+
+def all_sole(variables: Sequence[Variable]) -> bool:
+    """Whether no value is held by anything but its Variable."""
+    return not any(shared(variables))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host of brainstate, brainpy (from 2.7 on), brainpy.state and braintools.
+
+A brainpy Variable is a brainstate State since 2.7, so one host covers all of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core import TrainVar, _trackers
+from ..core._foreign import ForeignVariable
+from ..core._host import Found, Host
+from ..core._trace import Dead
+from ..core._walk import join
+from ..errors import HostError
+from ._brainstate_names import structural, undashed
+from ._brainstate_tracker import BrainstateTracker, Raw
+
+
+class StateVariable(ForeignVariable):
+    """A brainstate State as a Variable."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, host: BrainstateHost, owner: Any):
+        super().__init__(host, owner)
+        self.raw = Raw(owner)
+        _settle(self.raw, host.trainable(owner))
+
+    @property
+    def direct(self) -> bool:
+        """Whether a compiled step may take its value without asking brainstate."""
+        return True
+
+    def _committed(self) -> Any:
+        value = self.raw.get()
+        ended = type(value).__name__ == "_InvalidatedTraceValue"
+        return Dead("a transformed function") if ended else value
+
+    def _store(self, value: Any) -> None:
+        self.raw.set(value)
+
+    def _getter(self) -> Callable[[], Any]:
+        return self.raw.get
+
+    def _setter(self) -> Callable[[Any], None]:
+        return self.raw.set
+
+    def _read(self) -> Any:
+        if type(self._committed()) is Dead:
+            return self._committed()
+        return self.owner.value
+
+    def _write(self, value: Any) -> None:
+        self.owner.value = value
+
+
+class StateTrainVar(StateVariable, TrainVar):
+    """A ParamState or brainpy TrainVar as a Variable."""
+
+    __slots__ = ()
+
+
+def _settle(raw: Raw, trained: bool) -> None:
+    """Give a lazy random key, or a parameter that is a number, its lasting form."""
+    leaves = jax.tree.leaves(raw.get())
+    loose = (np.ndarray, np.generic, *((float, int, complex) if trained else ()))
+    if not any(isinstance(leaf, loose) for leaf in leaves):
+        return
+    with jax.ensure_compile_time_eval():
+        if isinstance(raw.get(), np.ndarray) and hasattr(raw.state, "check_if_deleted"):
+            raw.state.check_if_deleted()
+        raw.set(
+            jax.tree.map(
+                lambda x: jnp.array(x) if isinstance(x, loose) else x, raw.get()
+            )
+        )
+
+
+class BrainstateHost(Host):
+    """Finds the states of brainstate modules and of brainpy objects."""
+
+    package = "brainstate"
+    families = ("brainstate", "brainpy", "brainpy_state", "braintools")
+    minimum = "0.1.8"
+    tracks = True
+
+    def wake(self) -> None:
+        """Put the tracker where every frame finds it."""
+        import brainstate
+
+        context = getattr(sys.modules["brainstate._state"], "TRACE_CONTEXT", None)
+        for name in ("state_stack", "new_state_catcher"):
+            if not hasattr(context, name):
+                raise HostError("it keeps its traces elsewhere than brainopt knows.")
+        self.State = brainstate.State
+        self._params = brainstate.ParamState
+        _trackers.awake.append(
+            BrainstateTracker(self, context, brainstate.LongTermState)
+        )
+
+    def trainable(self, owner: Any) -> bool:
+        """Whether it is a ParamState, or a TrainVar of brainpy."""
+        kinds = {kind.__name__ for kind in type(owner).__mro__}
+        return isinstance(owner, self._params) or "TrainVar" in kinds
+
+    def _make(self, owner: Any) -> ForeignVariable:
+        kind = StateTrainVar if self.trainable(owner) else StateVariable
+        return kind(self, owner)
+
+    def find(self, obj: Any) -> Found | None:
+        """Return the states of a module, of a collector, or of a single state."""
+        if isinstance(obj, self.State):
+            return Found({"": self.variable(obj)})
+        if isinstance(obj, Mapping):
+            return self._in_collector(obj)
+        seen = _collected(obj)
+        return None if seen is None else self._in_model(obj, seen)
+
+    def _in_collector(self, collector: Mapping[Any, Any]) -> Found | None:
+        if not all(isinstance(item, self.State) for item in collector.values()):
+            return None
+        found = Found()
+        paths = structural([_key(key) for key in collector])
+        for (key, state), path in zip(collector.items(), paths, strict=True):
+            variable = self.variable(state)
+            found.paths.setdefault(variable, path)
+            found[_key(key)] = variable
+        return found.name_after(collector)
+
+    def _in_model(self, model: Any, seen: dict[str, Any]) -> Found:
+        found = Found()
+        known = {id(state) for state in seen.values()}
+        paths: dict[int, str] = {}
+        for path, state in _walk(model, "", {}, self.State):
+            if id(state) in paths:
+                continue
+            paths[id(state)] = path
+            if id(state) in known:
+                found[path] = self.variable(state)
+            elif self.trainable(state):
+                found.unseen[path] = self.variable(state)
+        for key, state in seen.items():
+            if id(state) not in paths:
+                paths[id(state)] = undashed(key)
+                found[undashed(key)] = self.variable(state)
+            if key != paths[id(state)]:
+                found.aliases[key] = paths[id(state)]
+        return found.name_after(model)
+
+
+class OldBrainpyHost(Host):
+    """Says that a brainpy is too old, where its Variables are no states yet."""
+
+    package = "brainpy"
+    minimum = "2.7"
+
+    def find(self, obj: Any) -> None:
+        """Leave the object to the host of brainstate."""
+        return None
+
+
+def _key(key: Any) -> str:
+    return ".".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _collected(obj: Any) -> dict[str, Any] | None:
+    """Return what the framework itself collects, by its own keys; None if no model."""
+    if isinstance(obj, type):
+        return None
+    if callable(getattr(obj, "register_implicit_vars", None)):
+        return dict(obj.vars(method="absolute").items())
+    if callable(getattr(obj, "states", None)):
+        return {_key(key): state for key, state in obj.states().items()}
+    return None
+
+
+def _walk(
+    obj: Any, path: str, visited: dict[int, Any], kind: type
+) -> Iterator[tuple[str, Any]]:
+    """Yield the states below ``obj`` by path, each container once."""
+    if isinstance(obj, kind):
+        yield path, obj
+        return
+    if isinstance(obj, dict):
+        items = [(str(key), item) for key, item in obj.items()]
+    elif isinstance(obj, list | tuple):
+        items = [(str(i), item) for i, item in enumerate(obj)]
+    elif isinstance(obj, type) or not _is_module(obj):
+        return
+    else:
+        hidden = {"_implicit_vars", "_implicit_nodes"}
+        items = [(k, v) for k, v in vars(obj).items() if k not in hidden]
+        for registry in hidden & vars(obj).keys():
+            held = getattr(obj, registry) or {}
+            items += zip(structural(list(held)), held.values(), strict=True)
+    if id(obj) in visited:
+        return
+    visited[id(obj)] = obj
+    for key, item in items:
+        yield from _walk(item, join(path, key), visited, kind)
+
+
+def _is_module(obj: Any) -> bool:
+    return hasattr(obj, "__dict__") and (
+        callable(getattr(obj, "register_implicit_vars", None))
+        or callable(getattr(obj, "states", None))
+    )

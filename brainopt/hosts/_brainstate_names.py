@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From keys that count through the whole process to names that do not.
+
+brainpy calls the third Dense of a process ``Dense2``, whatever model it is in. In a
+collector only the order tells the layers apart, so they are counted again within it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_COUNTED = re.compile(r"(?P<kind>[A-Za-z_]\w*?)(?P<number>\d+)")
+_BY_ID = re.compile(r"var\d{6,}")
+
+
+def structural(keys: Sequence[str]) -> list[str]:
+    """Return a path for each key of a collector, with no process-wide count in it."""
+    numbers: dict[str, dict[str, int]] = {}
+    paths = []
+    for key in keys:
+        node, dot, rest = key.partition(".")
+        kind = _counted_kind(node)
+        if kind is not None:
+            counts = numbers.setdefault(kind, {})
+            node = f"{kind}{counts.setdefault(node, len(counts))}"
+        elif _BY_ID.fullmatch(node):
+            counts = numbers.setdefault("", {})
+            node = f"var{counts.setdefault(node, len(counts))}"
+        paths.append(undashed(f"{node}{dot}{rest}"))
+    return paths
+
+
+def undashed(key: str) -> str:
+    """Return a key with dots where brainpy puts dashes: ``weights-0``."""
+    return re.sub(r"(?<=\w)-(?=\w)", ".", key)
+
+
+def _counted_kind(name: str) -> str | None:
+    """Return the class that a name counts, if a living object was named by count."""
+    match = _COUNTED.fullmatch(name)
+    if match is None:
+        return None
+    owner = _named(name)
+    if owner is None:
+        return match["kind"] if match["kind"][0].isupper() else None
+    return match["kind"] if type(owner).__name__ == match["kind"] else None
+
+
+def _named(name: str) -> Any:
+    naming = sys.modules.get("brainpy.math.object_transform.naming")
+    held = getattr(naming, "_name2id", {}).get(name)
+    return held() if callable(held) else None

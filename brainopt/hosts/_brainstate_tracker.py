@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker of brainstate: bridges on its stack, cells for Variables of ours.
+
+brainstate keeps a stack of traces for each thread. A read or write of a state tells
+every trace on it, from the outermost to the innermost, and a trace may put a value of
+its own into the state when it meets it first. A bridge does the same for a frame.
+
+Source: the public `brainstate.StateTraceStack`, whose methods a bridge has.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+
+from .._compat import is_of_current_trace
+from ..core import Variable
+from ..core._host import Host
+from ..core._trace import Frame
+
+
+class Raw:
+    """The bare value of a state, without telling any trace."""
+
+    def __init__(self, state: Any):
+        self.state = state
+        held = getattr(type(state), "_value", None)
+        self.get: Callable[[], Any]
+        self.set: Callable[[Any], None]
+        if isinstance(held, types.MemberDescriptorType | property):
+            self.get = functools.partial(held.__get__, state)
+            self.set = functools.partial(held.__set__, state)
+        else:
+            self.get = functools.partial(operator.getitem, vars(state), "_value")
+            self.set = functools.partial(operator.setitem, vars(state), "_value")
+
+
+class Bridge:
+    """A frame on brainstate's stack.
+
+    Args:
+        tracker: whose stack.
+        frame: whose values the states get.
+    """
+
+    name = None  # brainstate joins the names of the stack
+
+    def __init__(self, tracker: BrainstateTracker, frame: Frame):
+        self.tracker = tracker
+        self.frame = frame
+        self.met: dict[int, tuple[Any, Raw, Variable, Any]] = {}
+        self.born: list[Any] = []
+
+    def open(self) -> None:
+        """Take the place on the stack, and watch for new states."""
+        context = self.tracker.context
+        context.new_state_catcher.append(self.born)
+        context.state_stack.append(self)
+
+    def read_its_value(self, state: Any) -> None:
+        """Give a state that is met first the value it has in the frame."""
+        if id(state) in self.met:
+            return
+        variable = self.tracker.variable_of(state)
+        raw = Raw(state)
+        outer = raw.get()
+        self.met[id(state)] = state, raw, variable, outer
+        if variable in self.frame.values:
+            raw.set(self.frame.values[variable])
+        else:
+            raw.set(self.frame.meet(variable, outer))
+
+    def write_its_value(self, state: Any) -> None:
+        """Note that a state is written; the value comes after this call."""
+        self.read_its_value(state)
+        variable = self.met[id(state)][2]
+        if variable not in self.frame.born:
+            self.frame.written[variable] = None
+
+    def sync(self) -> None:
+        """Bring the values that states have now into the frame."""
+        for _, raw, variable, _ in self.met.values():
+            self.frame.values[variable] = raw.get()
+
+    def close(self) -> None:
+        """Leave the stack; restore the states, and end those born in the frame."""
+        context = self.tracker.context
+        context.state_stack.remove(self)
+        for i, born in enumerate(context.new_state_catcher):
+            if born is self.born:
+                del context.new_state_catcher[i]
+                break
+        for state, raw, _, outer in reversed(self.met.values()):
+            if isinstance(state, Cell) and not context.state_stack:
+                state.surface()
+            else:
+                raw.set(outer)
+        for state in self.born:
+            self._end(state, len(context.state_stack))
+
+    def _end(self, state: Any, depth: int) -> None:
+        raw = Raw(state)
+        state._level = min(state._level, depth)
+        leaves = jax.tree.leaves(raw.get())
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            state._invalidate_trace_value()
+            # brainpy keeps the value elsewhere than where this call put its mark.
+            raw.set(vars(state)["_value"])
+
+
+class _Overlays(threading.local):
+    def __init__(self):
+        self.values: dict[int, Any] = {}
+
+
+_overlays = _Overlays()
+_NONE = object()
+
+
+class Cell:
+    """Abstract: a brainstate state that stands for a Variable of ours.
+
+    The value stays in the Variable. While brainstate traces, the value inside the
+    trace lies in an overlay of the thread, so that no other thread sees a tracer.
+    """
+
+    _level: int
+    _context: Any
+
+    def __init__(self, variable: Variable):
+        vars(self)["variable"] = variable
+        catchers, self._context.new_state_catcher = (
+            self._context.new_state_catcher,
+            [],
+        )
+        try:
+            super().__init__(None)  # type: ignore[call-arg]
+        finally:
+            self._context.new_state_catcher = catchers
+        vars(self).pop("_value", None)
+        vars(self)["_level"] = 0
+
+    def _get(self) -> Any:
+        values = _overlays.values
+        if values:
+            value = values.get(id(self), _NONE)
+            if value is not _NONE:
+                return value
+        return self.variable._committed()  # type: ignore[attr-defined]
+
+    def _set(self, value: Any) -> None:
+        if self._context.state_stack:
+            _overlays.values[id(self)] = value
+        else:
+            self.surface()
+            self.variable._store(value)  # type: ignore[attr-defined]
+
+    _value = property(_get, _set)
+
+    def surface(self) -> None:
+        """Forget the value inside a trace that has ended."""
+        _overlays.values.pop(id(self), None)
+
+    def _tracked_get(self) -> Any:
+        for trace in self._context.state_stack[self._level :]:
+            trace.read_its_value(self)
+        return self._get()
+
+    def _tracked_set(self, value: Any) -> None:
+        for trace in self._context.state_stack[self._level :]:
+            trace.write_its_value(self)
+        self._set(value)
+
+    value = property(_tracked_get, _tracked_set)
+
+    def _read_value(self) -> Any:
+        return self._get()
+
+    def restore_value(self, value: Any) -> None:
+        """Take a value back; brainstate counts that as a read."""
+        for trace in self._context.state_stack[self._level :]:
+            trace.read_its_value(self)
+        self._set(value)
+
+
+class BrainstateTracker:
+    """What brainopt needs of brainstate.
+
+    Args:
+        host: makes the Variables of states.
+        context: brainstate's stacks of this thread.
+        state: the class that cells derive from.
+    """
+
+    def __init__(self, host: Host, context: Any, state: type):
+        self.host = host
+        self.context = context
+        self._cell = type("Cell", (Cell, state), {"_context": context})
+
+    def inside(self) -> bool:
+        """Whether a brainstate transform is running in this thread."""
+        return any(type(trace) is not Bridge for trace in self.context.state_stack)
+
+    def innermost(self) -> bool:
+        """Whether such a transform is nearer than every frame."""
+        stack = self.context.state_stack
+        return bool(stack) and type(stack[-1]) is not Bridge
+
+    def bridge(self, frame: Frame) -> Bridge:
+        """Return the bridge of a frame."""
+        return Bridge(self, frame)
+
+    def cell(self, variable: Variable) -> Any:
+        """Return a state that stands for a Variable of ours."""
+        return self._cell(variable)
+
+    def variable_of(self, state: Any) -> Variable:
+        """Return the Variable of a state."""
+        return state.variable if isinstance(state, Cell) else self.host.variable(state)
+
+    def admits(self, value: Any) -> bool:
+        """Whether what now holds ``value`` belongs to the trace that is running."""
+        return all(
+            is_of_current_trace(leaf)
+            for leaf in jax.tree.leaves(value)
+            if isinstance(leaf, jax.core.Tracer)
+        )
