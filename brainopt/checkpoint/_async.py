@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ._native import save_snapshot
+from ._doors import write
 from ._snapshot import Snapshot
 
 _failed: dict[int, tuple[str, BaseException]] = {}
@@ -50,7 +50,7 @@ class AsyncSaver:
         """Take a snapshot of ``tree`` and write it to a file on another thread.
 
         Args:
-            path: the file, in brainopt's own format.
+            path: the file; its suffix chooses the format, as in `save`.
             tree: as for `brainopt.checkpoint.save`.
             verify: read the new file back before it takes the place of the old one.
 
@@ -60,7 +60,7 @@ class AsyncSaver:
         self.wait()
         snapshot = Snapshot(tree, own=True)
         name = os.path.abspath(os.fspath(path))
-        self.start(name, lambda: save_snapshot(name, snapshot, verify, helper=False))
+        self.start(name, lambda: write(name, snapshot, verify, helper=False))
 
     def start(self, name: str, work: Callable[[], None]) -> None:
         """Run any other piece of saving on the thread, one at a time."""

@@ -50,8 +50,7 @@ def save(path: Path, tree: Any, *, verify: bool = False) -> None:
         >>> checkpoint.load(path)
         {'w': array([1., 1., 1.], dtype=float32), 'epoch': 3}
     """
-    save_flat, _ = _FLAT.get(_suffix(path), (save_snapshot, None))
-    save_flat(path, Snapshot(tree), verify)
+    write(path, Snapshot(tree), verify)
 
 
 def load(
@@ -178,6 +177,24 @@ def inspect(path: Path) -> Inspection:
     if suffix not in _FLAT:
         return inspect_file(path)
     return inspect_flat(path, suffix, _FLAT[suffix][1](path))
+
+
+def write(
+    path: Path, snapshot: Snapshot, verify: bool = False, helper: bool = True
+) -> None:
+    """Write a snapshot in the format that the suffix of the name chooses.
+
+    Args:
+        path: the file.
+        snapshot: what to write.
+        verify: read the new file back before it takes the name.
+        helper: whether a second thread may take checksums.
+    """
+    save_flat, _ = _FLAT.get(_suffix(path), (None, None))
+    if save_flat is None:
+        save_snapshot(path, snapshot, verify, helper=helper)
+    else:
+        save_flat(path, snapshot, verify)
 
 
 def _suffix(path: Path) -> str:

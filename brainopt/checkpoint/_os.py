@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections.abc import Sequence
 
 try:
@@ -22,6 +23,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 class FileSystem:
     """The file calls of this wing, each of them one system call."""
+
+    renames_open_files = os.name != "nt"
+    """Whether a file may take another name while it is open and locked."""
 
     def open_new(self, path: str) -> int:
         """Create a file that nobody else can have, and open it for writing."""
@@ -99,6 +103,11 @@ class FileSystem:
 
     def replace(self, source: str, target: str) -> None:
         """Put a file in the place of another in one step."""
+        for wait in (0.01, 0.1, 0.5) if os.name == "nt" else ():
+            try:
+                return os.replace(source, target)
+            except PermissionError:  # on Windows, where a reader has the target open
+                time.sleep(wait)
         os.replace(source, target)
 
     def unlink(self, path: str) -> None:

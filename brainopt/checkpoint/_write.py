@@ -47,23 +47,23 @@ def replace_file(
     try:
         mode = _replaceable(target, path)
         sweep(folder)
-        temporary, fd = _new_temporary(folder)
+        temporary = _Temporary(folder)
         try:
-            try:
-                if mode is not None:
-                    fs.set_mode(fd, mode)
-                fill(fd)
-                fs.fsync(fd)
-                if check is not None:
-                    check(temporary)
-                fs.replace(temporary, target)
-                renamed = True
-            finally:
-                fs.close(fd)
+            if mode is not None:
+                fs.set_mode(temporary.fd, mode)
+            fill(temporary.fd)
+            fs.fsync(temporary.fd)
+            if check is not None:
+                check(temporary.path)
+            if not fs.renames_open_files:
+                temporary.close()
+            fs.replace(temporary.path, target)
+            renamed = True
         except BaseException:
-            if not renamed:
-                _remove(temporary)
+            temporary.discard()
             raise
+        finally:
+            temporary.close()
         fs.sync_folder(folder)
     except CheckpointError:
         raise
@@ -117,27 +117,39 @@ def _replaceable(target: str, path: str | os.PathLike[str]) -> int | None:
     )
 
 
-def _new_temporary(folder: str) -> tuple[str, int]:
-    while True:
-        path = os.path.join(folder, f".bopt-{secrets.token_hex(6)}.tmp")
-        try:
-            fd = fs.open_new(path)
-        except FileExistsError:
-            continue
-        try:
-            # Between its creation and its lock, a sweep may have taken it for dead.
-            if fs.lock(fd) and fs.fstat(fd).st_nlink:
-                return path, fd
-        except BaseException:
-            fs.close(fd)
-            _remove(path)
-            raise
-        fs.close(fd)
+class _Temporary:
+    """A new file in a folder, which no sweep removes while it is open."""
 
+    def __init__(self, folder: str) -> None:
+        while True:
+            self.path = os.path.join(folder, f".bopt-{secrets.token_hex(6)}.tmp")
+            try:
+                self.fd = fs.open_new(self.path)
+            except FileExistsError:
+                continue
+            self._open = True
+            try:
+                # Between creation and lock a sweep may have taken it for dead.
+                if fs.lock(self.fd) and fs.fstat(self.fd).st_nlink:
+                    return
+            except BaseException:
+                self.discard()
+                self.close()
+                raise
+            self.close()
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        fs.unlink(path)
+    def close(self) -> None:
+        """Close the file, once."""
+        if self._open:
+            self._open = False
+            fs.close(self.fd)
+
+    def discard(self) -> None:
+        """Remove the file, if it still has its own name."""
+        if not fs.renames_open_files:
+            self.close()
+        with contextlib.suppress(OSError):
+            fs.unlink(self.path)
 
 
 def _refusal(

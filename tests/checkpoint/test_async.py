@@ -21,13 +21,13 @@ from tests.checkpoint.trees import same
 @pytest.fixture
 def slow_disk(monkeypatch):
     """Hold every save until the event is set."""
-    gate, real = threading.Event(), _async.save_snapshot
+    gate, real = threading.Event(), _async.write
 
     def held(*args, **kwargs):
         assert gate.wait(30)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(_async, "save_snapshot", held)
+    monkeypatch.setattr(_async, "write", held)
     return gate
 
 
@@ -80,6 +80,15 @@ def test_every_save_beside_donating_training_is_from_one_step(tmp_path, saves):
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("suffix", ["", ".npz", ".safetensors"])
+def test_the_suffix_chooses_the_format(tmp_path, suffix):
+    path = tmp_path / f"f{suffix}"
+    with checkpoint.AsyncSaver() as saver:
+        saver.save(path, {"a": np.arange(3.0)})
+    assert same(checkpoint.load(path), {"a": np.arange(3.0)})
+    assert (path.read_bytes()[:2] == b"\xd9\x0c") == (suffix == "")
 
 
 def test_one_save_is_in_flight(tmp_path, slow_disk):

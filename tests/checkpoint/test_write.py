@@ -226,6 +226,43 @@ def test_verify_reads_the_file_back_before_it_takes_the_name(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["f"]
 
 
+class Windows(FullDisk):
+    """A system that neither renames nor removes a file while it is open."""
+
+    renames_open_files = False
+
+    def __init__(self, room):
+        super().__init__(room)
+        self.open = {}
+
+    def open_new(self, path):
+        fd = super().open_new(path)
+        self.open[path] = fd
+        return fd
+
+    def close(self, fd):
+        super().close(fd)
+        self.open = {path: other for path, other in self.open.items() if other != fd}
+
+    def replace(self, source, target):
+        assert source not in self.open
+        super().replace(source, target)
+
+    def unlink(self, path):
+        assert path not in self.open
+        super().unlink(path)
+
+
+def test_where_open_files_cannot_be_renamed_they_are_closed(tmp_path, monkeypatch):
+    use(monkeypatch, Windows(1 << 20))
+    checkpoint.save(tmp_path / "f", OLD)
+    use(monkeypatch, Windows(4_000))
+    with pytest.raises(CheckpointIOError, match="No space left"):
+        checkpoint.save(tmp_path / "f", NEW)
+    assert same(OLD, checkpoint.load(tmp_path / "f"))
+    assert os.listdir(tmp_path) == ["f"]
+
+
 def test_temporaries_of_dead_writers_are_removed(tmp_path):
     (tmp_path / ".bopt-0123456789ab.tmp").write_bytes(b"half a file")
     (tmp_path / ".bopt-notmine.tmp").write_bytes(b"somebody's")
