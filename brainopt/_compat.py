@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every touch of a jax API that stands outside jax's documented public names."""
 
+import contextlib
+import importlib
+from typing import TYPE_CHECKING
+
 import jax
 from jax.extend.core import get_opaque_trace_state
 
@@ -16,6 +20,23 @@ EAGER = current_trace()
 def is_eager() -> bool:
     """Whether no JAX transformation is tracing in this thread."""
     return get_opaque_trace_state(convention="nnx") == EAGER
+
+
+def _quick_is_eager():
+    # Every compiled step asks, so a look at the trace itself is worth its fragility.
+    core = importlib.import_module("jax._src.core")
+    context = core.trace_ctx
+    eager = context.trace
+
+    def quick() -> bool:
+        return context.trace is eager
+
+    return quick
+
+
+if not TYPE_CHECKING:
+    with contextlib.suppress(ImportError, AttributeError):
+        is_eager = _quick_is_eager()
 
 
 def is_key_array(value) -> bool:

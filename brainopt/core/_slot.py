@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import chain, islice, repeat
+from itertools import chain, islice, repeat, starmap
 from operator import call, is_
 from typing import Any
 
@@ -95,7 +95,7 @@ def snapshot(slots: Iterable[Slot]) -> list[Any]:
 
 
 def run_and_commit(
-    compiled: Callable[..., tuple], arguments: Sequence[Any], slots: Iterable[Slot]
+    compiled: Callable[..., tuple], arguments: tuple, slots: Iterable[Slot]
 ) -> tuple:
     """Call ``compiled``, commit all but its first result, and return the results.
 
@@ -110,7 +110,7 @@ def run_and_commit(
     """
     held = Slot()
     # Each stage asks the one before it only when it is itself asked for an item.
-    call = map(set_, (held,), map(compiled, *((a,) for a in arguments)))
+    call = map(set_, (held,), starmap(compiled, (arguments,)))
     values = islice(chain.from_iterable(map(get, (held,))), 1, None)
     # `setattr` is the faster of the two ways to set a slot in a chain of maps.
     deque(chain(call, map(setattr, slots, repeat("_value"), values)), 0)

@@ -15,7 +15,7 @@ from .._compat import is_eager
 from ..core import _trace
 from ..core._trace import Lesson
 from ..errors import StateLostError, message
-from ._lift import run_directly
+from ._lift import is_view, run_directly
 from ._program import DeepState, Program, Relearn, forget
 from ._static import Static
 
@@ -34,6 +34,7 @@ class Jitted:
         self._function = function
         self._static = static
         self._donate = donate
+        self._quick = donate and not safe and not static.splits
         self._safe = safe
         self._options = options
         self._programs: dict[Any, Program] = {}
@@ -62,16 +63,16 @@ class Jitted:
     def __call__(self, *args, **kwargs):
         if jax.config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
-        if _trace.top() is None and not self._static.applies(args, kwargs):
+        if self._quick and _trace.at_rest() and is_eager() and not _checks_numbers():
             program = self._programs.get(None)
             if program is not None and not (program.broken or program.stale()):
                 try:
-                    return self._run(program, args, kwargs)
+                    return self._launch(program, args, kwargs)
                 except Relearn as news:
                     forget(news)
                     self._programs[None] = program.relearned(news)
-                except DeepState as found:
-                    forget(found)
+                except (DeepState, TypeError) as error:
+                    self._look(error, args, kwargs)
         return self._settle(self._run, args, kwargs)
 
     def _settle(self, run: Callable, args, kwargs) -> Any:
@@ -92,9 +93,8 @@ class Jitted:
             except Relearn as news:
                 forget(news)
                 program = program.relearned(news)
-            except DeepState as found:
-                forget(found)
-                self._static.deep = True
+            except (DeepState, TypeError) as error:
+                self._look(error, args, kwargs)
                 split = self._static.split(self._function, args, kwargs)
                 program = Program(split[1], Lesson(), (), self._options)
         if program.lasting():
@@ -103,13 +103,27 @@ class Jitted:
             frame.inner.append(program.learned())
         return out
 
+    def _look(self, error: Exception, args, kwargs) -> None:
+        """See whether arguments that JAX cannot take are Nodes or Variables."""
+        before = self._static.splits, self._static.deep
+        if type(error) is DeepState or any(map(is_view, (*args, *kwargs.values()))):
+            self._static.look(args, kwargs)
+            self._quick = False
+        if before == (self._static.splits, self._static.deep):
+            raise error
+        forget(error)
+
     def _run(self, program: Program, args, kwargs) -> Any:
         if not (program.native and _trace.at_rest() and is_eager()):
             return program.inline(args, kwargs)
-        if self._safe or jax.config.jax_debug_nans or jax.config.jax_debug_infs:
-            return program.keep(args, kwargs, wait=True)
-        if not self._donate:
-            return program.keep(args, kwargs, wait=False)
+        safe = self._safe or _checks_numbers()
+        if safe or not self._donate:
+            return program.keep(args, kwargs, wait=safe)
+        return self._launch(program, args, kwargs)
+
+    def _launch(self, program: Program, args, kwargs) -> Any:
+        if not program.native:
+            return program.inline(args, kwargs)
         try:
             return program.launch(args, kwargs)
         except (Relearn, DeepState):
@@ -137,6 +151,10 @@ class Jitted:
         self._programs.clear()
         for bound in self._bound.values():
             bound.clear_cache()
+
+
+def _checks_numbers() -> bool:
+    return jax.config.jax_debug_nans or jax.config.jax_debug_infs
 
 
 def _method(function: Callable, ref: weakref.ref) -> Callable:

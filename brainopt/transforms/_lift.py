@@ -48,6 +48,11 @@ def is_state(x: Any) -> bool:
     return isinstance(x, ArrayLike | Node)
 
 
+def is_view(x: Any) -> bool:
+    """Whether ``x`` is like an array, but unknown to JAX."""
+    return isinstance(x, ArrayLike) and not isinstance(x, Variable)
+
+
 def pack(tree: Any) -> Any:
     """Return ``tree`` with values in the place of Variables, and Nodes packed."""
 
@@ -161,6 +166,7 @@ __all__ = [
     "as_operands",
     "commit",
     "is_state",
+    "is_view",
     "merge",
     "pack",
     "read",

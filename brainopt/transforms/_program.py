@@ -85,6 +85,7 @@ class Program:
         self.revisions: dict[_trace.Revision, int] = {}
         self.trees: list[Any] = []
         self.broken = False
+        self._decodes = "out_shardings" in options
         self._compiled: set[Any] = set()
         self.donated = tuple(filter(_is_donatable, lesson.written))
         self.written = tuple(dict.fromkeys((*self.donated, *lesson.written)))
@@ -136,9 +137,9 @@ class Program:
         return Lesson(self.written, self.lesson.inner, self.kept)
 
     def _pure(self, donated, kept, args, kwargs):
-        self.broken = True
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
+        self.broken = True
         known = self.donated + self.kept
         values = (*donated, *kept)
         with _Sealed(zip(known, values, strict=True), self.lesson) as frame:
@@ -157,6 +158,7 @@ class Program:
         if "out_shardings" in self.options or _is_plain(out):
             return out
         leaves, tree = jax.tree.flatten(out)
+        self._decodes = True
         if tree not in self.trees:
             self.trees.append(tree)
         return {_Place(self.trees.index(tree)): leaves}
@@ -191,7 +193,7 @@ class Program:
                 _slot.in_flight = before
             if alone:
                 _slot.cache = self, results[1 : len(self.donated) + 1]
-        return self.decoded(results[0])
+        return self.decoded(results[0]) if self._decodes else results[0]
 
     def _compile(self, args, kwargs) -> None:
         # Outside the lock, so that no other thread waits for the compiler. Where there

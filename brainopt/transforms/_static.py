@@ -54,7 +54,7 @@ class Static:
             names += tuple(positional[n] for n in nums if 0 <= n < len(positional))
         self.nums = frozenset(nums)
         self.names = frozenset(names)
-        self.declared = bool(nums or names)
+        self.splits = bool(nums or names)
         self.deep = False
 
     def shifted(self) -> Static:
@@ -62,20 +62,19 @@ class Static:
         new = Static.__new__(Static)
         new.nums = frozenset(n - 1 for n in self.nums if n != 0)
         new.names = self.names
-        new.declared = self.declared
+        new.splits = self.splits
         new.deep = self.deep
         return new
 
-    def applies(self, args: tuple, kwargs: dict) -> bool:
-        """Whether this call has anything to split or to unwrap."""
-        if self.declared or self.deep:
-            return True
-        for arg in args:
-            if isinstance(arg, Node | ArrayLike):
-                return True
-        if kwargs:
-            return any(isinstance(arg, Node | ArrayLike) for arg in kwargs.values())
-        return False
+    def look(self, args: tuple, kwargs: dict) -> None:
+        """Note that calls are to be split: a Node or Variable has been seen.
+
+        The first time only those among the arguments themselves are looked for, then
+        those in lists and dicts too.
+        """
+        found = any(isinstance(a, Node | ArrayLike) for a in (*args, *kwargs.values()))
+        self.deep = self.deep or self.splits or not found
+        self.splits = True
 
     def split(self, function: Callable, args: tuple, kwargs: dict):
         """Return ``(key, function of the rest, rest of args, rest of kwargs)``."""
