@@ -142,3 +142,24 @@ def test_a_save_in_flight_at_exit_is_finished(tmp_path):
         check=True,
     )
     assert checkpoint.load(tmp_path / "f").sum() == 1 << 20
+
+
+def test_saves_beside_compiled_training_of_a_node_are_from_one_step(tmp_path):
+    from brainopt import Node, TrainVar, Variable, jit
+
+    node = Node()
+    node.W, node.step = TrainVar(jnp.zeros(50_000)), Variable(jnp.zeros((), "int32"))
+
+    @jit
+    def train():
+        node.W.value = node.W.value + 1
+        node.step.value = node.step.value + 1
+
+    with checkpoint.AsyncSaver() as saver:
+        for number in range(20):
+            saver.save(tmp_path / str(number), {"net": node})
+            for _ in range(3):
+                train()
+    for number in range(20):
+        state = checkpoint.load(tmp_path / str(number))["net"]
+        assert state["step"] == 3 * number and (state["W"] == 3 * number).all()

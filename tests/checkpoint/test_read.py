@@ -34,7 +34,7 @@ def files(tmp_path_factory):
     """Two good files, of about 5 KB and 50 KB."""
     folder = tmp_path_factory.mktemp("good")
     rng = np.random.default_rng(SEED)
-    checkpoint.save(folder / "small", {"W": rng.normal(size=(30, 10)), "n": [1, "a"]})
+    checkpoint.save(folder / "small", {"W": rng.normal(size=(60, 10)), "n": [1, "a"]})
     checkpoint.save(folder / "large", mixed_tree(rng, 10_000))
     return {name: (folder / name).read_bytes() for name in ("small", "large")}
 
