@@ -17,6 +17,7 @@ from .core import VarDict as VarDict
 from .core import VarList as VarList
 from .core import register_host as register_host
 from .core import summary as summary
+from .hosts import attach as attach
 from .transforms import cond as cond
 from .transforms import eval_shape as eval_shape
 from .transforms import for_loop as for_loop

@@ -70,15 +70,18 @@ class ForeignVariable(Variable):
         return functools.partial(self.host.write, self.owner)
 
     def _read(self) -> Any:
-        self._check_outside()
+        if _trace.top() is not None:
+            self.check_threaded()
         return self._committed()
 
     def _write(self, value: Any) -> None:
-        self._check_outside()
+        if _trace.top() is not None:
+            self.check_threaded()
         self._store(value)
 
-    def _check_outside(self) -> None:
-        if _trace.top() is not None:
+    def check_threaded(self) -> None:
+        """Raise TraceContextError inside a transform that cannot see its reads."""
+        if not self.direct:
             raise TraceContextError(
                 message(
                     f"{self.label} is used inside a brainopt transform, which cannot "

@@ -95,8 +95,8 @@ class Host(abc.ABC):
         """Change the value of a parameter."""
         owner.value = value
 
-    def refuse(self, function: Callable) -> str:
-        """Return why ``bo.jit`` cannot take this function, or nothing."""
+    def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
+        """Return why ``bo.jit`` cannot compile this call, or nothing."""
         return ""
 
     def variable(self, owner: Any) -> ForeignVariable:
@@ -277,11 +277,11 @@ def unseen(found: Any, model: Any) -> str:
     )
 
 
-def refusal(function: Callable) -> str:
-    """Return why ``bo.jit`` cannot take this function, or nothing."""
+def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
+    """Return why ``bo.jit`` cannot compile this call, or nothing."""
     for registration in list(_registered):
         if registration.awake() and not registration.failure:
-            reason = registration.host.refuse(function)
+            reason = registration.host.refuse(function, args, kwargs)
             if reason:
                 return reason
     return ""

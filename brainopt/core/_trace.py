@@ -37,7 +37,7 @@ def top() -> Frame | None:
 
 def at_rest() -> bool:
     """Whether neither brainopt nor a framework with a tracker runs a transform."""
-    return _local.top is None and not _trackers.inside()
+    return _local.top is None and not (_trackers.awake and _trackers.inside())
 
 
 class Revision:
@@ -130,6 +130,9 @@ class Frame:
 
     def __enter__(self) -> Frame:
         _trackers.wake()
+        for variable in self.values:
+            if not variable._native:
+                variable.check_threaded()
         self.parent = _local.top
         self.trace = current_trace()
         self.bridges = [tracker.bridge(self) for tracker in _trackers.awake]

@@ -3,31 +3,42 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..core import TrainVar, VarCollector, _state
-from ..core._host import Found, find, load_entry_points
+from ..core import TrainVar, VarCollector, Variable, _state
+from ..core._host import Found, find, load_entry_points, unseen
+from ._brainstate import random_state
+from ._trees import Tree
 
 
 class Attached(VarCollector):
     """The Variables of a foreign model by path; what `attach` returns.
 
-    It is a collector like ``node.vars()``, an optimizer trains its `TrainVar`s, and a
-    checkpoint saves and restores it like a Node.
+    It is a collector like ``node.vars()``. An optimizer and ``bo.grad`` take its
+    `TrainVar`s; a checkpoint saves and restores all of it, like a Node.
 
     Attributes:
-        model: the model it was made from.
         unseen: trainable values that the framework itself does not collect, by path.
     """
 
-    def __init__(self, model: Any, found: Found):
-        super().__init__(found, found.paths)
-        self.model = model
-        self.unseen = VarCollector(found.unseen)
+    def __init__(self, model: Any, found: Any, tree: Tree | None = None):
+        super().__init__(found, getattr(found, "paths", None))
+        self._model = model
+        self._tree = tree
+        self.unseen = VarCollector(getattr(found, "unseen", ()))
 
     def _like(self, items: Any) -> Any:
         return VarCollector(items, self.paths)
+
+    @property
+    def model(self) -> Any:
+        """The model; of a pytree, a new one with the current values.
+
+        Inside ``bo.jit`` and ``bo.grad`` a pytree is read like any Variable.
+        """
+        return self._model if self._tree is None else self._tree.build()
 
     def to_train(self) -> VarCollector:
         """Return the Variables that an optimizer trains."""
@@ -49,7 +60,7 @@ class Attached(VarCollector):
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return the class of the model."""
-        return {"class": type(self.model).__name__}
+        return {"class": type(self._model).__name__}
 
     def stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
@@ -58,17 +69,62 @@ class Attached(VarCollector):
         return _state.stage(dict(self), state, cast=cast)
 
     def __repr__(self) -> str:
-        kind, trained = type(self.model).__name__, len(self.to_train())
-        lines = [f"{kind}: {len(self)} Variables, {trained} of them trained"]
-        lines += [f"  {path}: {kind}" for path, kind in self.kinds.items()]
+        name, trained = type(self._model).__name__, len(self.to_train())
+        width = max(map(len, self), default=0)
+        lines = [f"{name}: {len(self)} Variables, {trained} of them to train"]
+        for path, kind in self.kinds.items():
+            mark = "  trained" if isinstance(self[path], TrainVar) else ""
+            lines.append(f"  {path:{width}}  {kind}{mark}")
         lines += [f"  {path}: not collected by the framework" for path in self.unseen]
         return "\n".join(lines)
 
+    def __reduce__(self):
+        return VarCollector, (list(self.items()), self.paths)
+
 
 def attach(model: Any) -> Attached:
-    """Return the Variables of a model that another framework made."""
+    """Return the Variables of a model that another framework made, by path.
+
+    Every ``train_vars=`` takes the model itself as well; `attach` is for looking at
+    it, for checkpoints, and for models that are pytrees.
+
+    ============================== ==================================================
+    model                          Variables
+    ============================== ==================================================
+    brainpy, brainstate            its states; the random state they all share is at
+                                   ``"random"``
+    flax.nnx                       its variables, outside of transforms
+    equinox, jaxley, haiku, dicts  new ones, with the arrays of the tree; read
+                                   ``attached.model`` for the model with their values
+    ============================== ==================================================
+
+    Args:
+        model: a model, a collector of parameters, a single parameter, or any pytree
+            of arrays.
+
+    Raises:
+        HostError: the framework is too old or broken, or nothing is there to attach.
+
+    Example:
+        >>> import brainopt as bo
+        >>> net = bo.attach({"w": jnp.array([1.0, 2.0])})
+        >>> opt = bo.optim.SGD(0.5, net)
+        >>> opt.update(bo.grad(lambda: (net.model["w"] ** 2).sum(), net)())
+        >>> net.model["w"].tolist()
+        [0.0, 0.0]
+    """
     found = find(model)
     if found is None:
         load_entry_points()
         found = find(model)
+    if found is None:
+        tree = Tree(model)
+        return Attached(model, tree.found, tree)
+    if "" in found:
+        found = Found({"param": found[""]})
+    if getattr(found, "unseen", None):
+        warnings.warn(unseen(found, model), stacklevel=2)
+    shared: Variable | None = random_state(model, found)
+    if shared is not None:
+        found["random"] = shared  # type: ignore[index]
     return Attached(model, found)

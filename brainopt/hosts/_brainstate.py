@@ -213,3 +213,17 @@ def _is_module(obj: Any) -> bool:
         callable(getattr(obj, "register_implicit_vars", None))
         or callable(getattr(obj, "states", None))
     )
+
+
+def random_state(model: Any, found: Any) -> StateVariable | None:
+    """Return the random state that all models of the framework share.
+
+    None if ``model`` is of another framework, is no module, or owns it.
+    """
+    random = getattr(sys.modules.get("brainstate"), "random", None)
+    shared = getattr(random, "DEFAULT", None)
+    first = next(iter(found.values()), None)
+    if shared is None or not isinstance(first, StateVariable) or not _is_module(model):
+        return None
+    variable = first.host.variable(shared)
+    return None if variable in found.values() else variable

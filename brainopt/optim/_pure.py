@@ -175,6 +175,7 @@ class Core(Stepped, Numbered, abc.ABC):
         grads = {
             path: self._incoming(path, grad, params[path])
             for path, grad in named(grads, none=True)
+            if grad is not None or path in params
         }
         gate, sums = None, {}
         if self.guard is not None:

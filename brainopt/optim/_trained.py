@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .._compat import is_eager
 from ..core import Node, VarCollector, Variable
@@ -160,6 +161,8 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
         return [(str(i), value) for i, value in enumerate(grads)]
     if len(trained.variables) == 1:
         return [(next(iter(trained.variables)), grads)]
+    if not jax.tree_util.all_leaves([grads]):
+        return _by_path(grads)
     raise GradientError(
         message(
             f"Gradients for {len(trained.variables)} variables came as one "
@@ -167,6 +170,15 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
             help="give a dict {path: gradient}, as `bo.grad` returns it.",
         )
     )
+
+
+def _by_path(tree: Any) -> list[tuple[str, Any]]:
+    items = []
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if getattr(keys[-1], "name", "") == "value":  # the box of an nnx variable
+            keys = keys[:-1]
+        items.append((jax.tree_util.keystr(keys, simple=True, separator="."), leaf))
+    return items
 
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
@@ -213,7 +225,7 @@ def _fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, li
 def _misfit(part: Any, leaf: Any) -> str:
     if not isinstance(part, jax.Array | np.ndarray | np.generic | float):
         return f"a {type(part).__name__} is no gradient"
-    if isinstance(part, jax.core.Tracer) and is_eager():
+    if isinstance(part, Tracer) and is_eager():
         return "a tracer of a transform that has ended"
     if np.shape(part) != leaf.shape:
         return (

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host of flax.nnx.
+
+nnx tells nobody what a model reads, so its variables are Variables outside transforms
+only. Inside ``nnx.jit`` the functional core of an optimizer does the work.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..core._host import Found, Host
+from ..errors import message
+
+_MEND = (
+    "split the model and use the functional core inside nnx.jit: `params = "
+    "nnx.state(model, nnx.Param)`, `params, state = opt.apply(params, state, grads)`, "
+    "`nnx.update(model, params)`, with `state = opt.init(params)` once."
+)
+
+
+class NnxHost(Host):
+    """Finds the variables of nnx modules."""
+
+    package = "flax"
+    families = ("flax",)
+    minimum = "0.10"
+    mend = _MEND
+
+    def wake(self) -> None:
+        """Learn the classes."""
+        from flax import nnx
+
+        self._nnx = nnx
+
+    def find(self, obj: Any) -> Found | None:
+        """Return the variables of a module, or of a single one."""
+        nnx = self._nnx
+        if isinstance(obj, nnx.Variable):
+            return Found({"": self.variable(obj)})
+        if not isinstance(obj, nnx.Module):
+            return None
+        found = Found()
+        for path, variable in nnx.iter_graph(obj):
+            if isinstance(variable, nnx.Variable):
+                found[".".join(map(str, path))] = self.variable(variable)
+        return found.name_after(obj)
+
+    def trainable(self, owner: Any) -> bool:
+        """Whether it is a Param."""
+        return isinstance(owner, self._nnx.Param)
+
+    def read(self, owner: Any) -> Any:
+        """Return the value."""
+        return owner.get_value()
+
+    def write(self, owner: Any, value: Any) -> None:
+        """Change the value."""
+        owner.set_value(value)
+
+    def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
+        """Return why ``bo.jit`` cannot compile a function that uses a module."""
+        kinds = (self._nnx.Module, self._nnx.Variable)
+        for name, value in (*within(function), *_items(args), *kwargs.items()):
+            if isinstance(value, kinds):
+                return message(
+                    f"bo.jit cannot compile what uses the nnx {type(value).__name__} "
+                    f"{name!r}: it would not see its weights change, nor change them.",
+                    help=_MEND,
+                )
+        return ""
+
+
+def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """Yield ``(name, object)`` of what a function closes over or is bound to."""
+    if isinstance(function, functools.partial):
+        parts = [("", function.func), *_items((function.args, function.keywords))]
+    elif hasattr(function, "__wrapped__"):
+        parts = [("", function.__wrapped__)]
+    elif hasattr(function, "__func__"):
+        parts = [("", function.__func__), ("self", function.__self__)]
+        parts += vars(function.__self__).items() if _has_dict(function) else []
+    elif hasattr(function, "__code__"):
+        code, cells = function.__code__, function.__closure__ or ()
+        parts = [
+            (name, cell.cell_contents)
+            for name, cell in zip(code.co_freevars, cells, strict=True)
+            if not _is_empty(cell)
+        ]
+        parts += [
+            (n, function.__globals__[n])
+            for n in _names(code)
+            if n in function.__globals__
+        ]
+    else:
+        return
+    for name, value in parts:
+        for key, item in (
+            _items(value) if isinstance(value, dict | list | tuple) else ()
+        ):
+            yield f"{name}[{key}]", item
+        yield name, value
+        if depth and callable(value) and not isinstance(value, type):
+            yield from within(value, depth - 1)
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return [(str(key), item) for key, item in pairs]
+
+
+def _has_dict(method: Any) -> bool:
+    return hasattr(method.__self__, "__dict__")
+
+
+def _is_empty(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return True
+    return False
+
+
+def _names(code: Any) -> set[str]:
+    inner = [const for const in code.co_consts if hasattr(const, "co_names")]
+    return set(code.co_names).union(*map(_names, inner))

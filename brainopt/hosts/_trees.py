@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that are pytrees: equinox modules, the parameters of haiku and jaxley, dicts.
+
+Such a model never changes, so its arrays become Variables of our own, and the model
+with their values is built whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._compat import is_key_array
+from ..core import TrainVar, Variable
+from ..core._host import Found
+from ..errors import HostError, message
+
+
+class Tree:
+    """A pytree whose arrays are Variables.
+
+    Args:
+        model: the pytree.
+
+    Attributes:
+        found: the Variables by path.
+    """
+
+    def __init__(self, model: Any):
+        leaves, self._structure = jax.tree_util.tree_flatten_with_path(model)
+        self._leaves: list[Any] = []
+        self.found = Found()
+        for keys, leaf in leaves:
+            if keys and getattr(keys[-1], "name", "") == "value":
+                keys = keys[:-1]  # the box of an nnx variable
+            path = jax.tree_util.keystr(keys, simple=True, separator=".") or "param"
+            if isinstance(leaf, jax.Array | np.ndarray):
+                leaf = self.found[path] = _variable(leaf, path)
+            self._leaves.append(leaf)
+        if not self.found:
+            raise HostError(
+                message(
+                    f"There is no array in this {type(model).__name__} to attach to.",
+                    help="import its framework first if it is a model of one; write "
+                    "numbers as arrays: jnp.asarray(1.0).",
+                )
+            )
+
+    def build(self) -> Any:
+        """Return the model with the current values."""
+        values = [
+            leaf.value if isinstance(leaf, Variable) else leaf for leaf in self._leaves
+        ]
+        return jax.tree.unflatten(self._structure, values)
+
+
+def _variable(leaf: Any, path: str) -> Variable:
+    trained = not is_key_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return (TrainVar if trained else Variable)(leaf, name=path)
