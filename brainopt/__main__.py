@@ -171,6 +171,8 @@ def _convert(chosen: argparse.Namespace) -> int:
     tree = checkpoint.load_foreign(chosen.source)
     if chosen.adam is not None:
         tree = {chosen.adam: checkpoint.adam_state(tree)}
+    elif isinstance(tree, dict):
+        tree = checkpoint.from_brainpy(tree)
     if chosen.map:
         names = dict(_pair(text) for text in chosen.map)
         tree = checkpoint.renamed(checkpoint.flat_paths(tree), names)

@@ -9,6 +9,7 @@ from ._doors import restore as restore
 from ._doors import save as save
 from ._doors import verify as verify
 from ._foreign import adam_state as adam_state
+from ._foreign import from_brainpy as from_brainpy
 from ._foreign import load_foreign as load_foreign
 from ._inspect import Entry as Entry
 from ._inspect import Inspection as Inspection

@@ -90,11 +90,18 @@ def adam_state(tree: Mapping[Any, Any]) -> dict[str, Any]:
     return {"step": np.asarray(steps.pop(), np.int32), **state}
 
 
-def state_dict_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+def from_brainpy(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten a BrainPy state dict of version 2 to one of version 1.
 
-    Version 2 has one dict for each node, whose keys repeat the name of the node:
-    ``{"Dense0": {"Dense0.W": …}}``.
+    Version 2 has one dict for each node, whose keys repeat the name of the node.
+    Everything else is left as it is.
+
+    Args:
+        tree: a state dict, as `load_foreign` gives it.
+
+    Example:
+        >>> from_brainpy({"Dense0": {"Dense0.W": 1, "Dense0.b": 2}})
+        {'Dense0.W': 1, 'Dense0.b': 2}
     """
     flat: dict[str, Any] = {}
     for node, state in tree.items():

@@ -94,6 +94,21 @@ def test_convert_chooses_the_format_by_suffix(tmp_path):
     assert same(node.state_dict(), {"W": W})
 
 
+def test_convert_flattens_what_brainpy_nests(tmp_path):
+    checkpoint.save(tmp_path / "a", {"Dense0": {"Dense0.W": W, "Dense0.b": W[0]}})
+    paths = str(tmp_path / "a"), str(tmp_path / "b")
+    assert main(["convert", *paths, "--map", "Dense0=net.layers.0"]) == 0
+    expected = {"net.layers.0.W": W, "net.layers.0.b": W[0]}
+    assert same(checkpoint.load(tmp_path / "b"), expected)
+
+
+def test_convert_refuses_two_values_of_one_name(tmp_path, capsys):
+    checkpoint.save(tmp_path / "a", {"x": {"W": W}, "y": {"W": W}})
+    paths = str(tmp_path / "a"), str(tmp_path / "b")
+    assert main(["convert", *paths, "--map", "x=y"]) == 2
+    assert "Two values would be called y.W" in capsys.readouterr().err
+
+
 def test_convert_gives_an_optimizer_its_state(tmp_path):
     state = {"W.exp_avg": W, "W.exp_avg_sq": W * 2, "W.step": np.float32(5)}
     checkpoint.save(tmp_path / "a", state)
