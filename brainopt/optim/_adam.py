@@ -21,7 +21,8 @@ class Moments(Optimizer):
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         slots = {"m": zeros(param), "v": zeros(param, is_real=True)}
-        return slots | {"v_max": slots["v"]} if hyper.amsgrad else slots
+        more = {"v_max": zeros(param, is_real=True)} if hyper.amsgrad else {}
+        return slots | more
 
     def direction(
         self, grad: Any, slots: dict[str, Any], hyper: View, step: Any

@@ -111,9 +111,9 @@ class AdamW(Optimizer):
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
-        v = zeros(param, hyper.nu_dtype, is_real=True)
-        slots = {"m": zeros(param, hyper.mu_dtype), "v": v}
-        return slots | {"v_max": v} if hyper.amsgrad else slots
+        names = ("v", "v_max") if hyper.amsgrad else ("v",)
+        squares = {name: zeros(param, hyper.nu_dtype, is_real=True) for name in names}
+        return {"m": zeros(param, hyper.mu_dtype), **squares}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""

@@ -39,7 +39,7 @@ class Loss:
         if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise GradientError(
                 message(
-                    f"The closure returned {loss.dtype} of shape {loss.shape}, no loss.",
+                    f"The closure returned {loss.dtype} {loss.shape}, no loss.",
                     help="return one real number, or a tuple that starts with it.",
                 )
             )

@@ -54,6 +54,6 @@ class Stepped:
     @step.setter
     def step(self, value: Any) -> None:
         if isinstance(value, Variable):
-            self.__dict__["step"] = value
+            vars(self)["step"] = value
         else:
             self.__dict__["step"].value = value

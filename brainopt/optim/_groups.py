@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..errors import HyperparameterError, message
 from ._match import Chosen, matcher
-from ._numbers import ANY, Numbered, Numbers, View, check, scalar, show
+from ._numbers import Numbered, Numbers, View, check, scalar, show
 from ._schedule import Schedule, as_schedule, is_number
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
@@ -258,9 +258,4 @@ def _bounds(bounds: Any) -> dict[str, Any]:
 
 def _as_number(value: Any) -> Any:
     # Through its shortest text, so that a rate set to 0.01 reads 0.01 again.
-    return (
-        value if isinstance(value, jax.core.Tracer) else float(f"{np.asarray(value)}")
-    )
-
-
-__all__ = ["ANY", "Group", "GroupView", "split"]
+    return value if isinstance(value, Tracer) else float(f"{np.asarray(value)}")

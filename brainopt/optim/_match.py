@@ -39,17 +39,17 @@ def matcher(choice: Any) -> Chosen:
         return _by_tree(choice)
     if callable(choice):
         return lambda path, value: bool(choice(path, value))
-    if isinstance(choice, list | tuple | set | frozenset):
-        if not all(isinstance(part, bool) for part in choice):
-            parts = [matcher(part) for part in choice]
-            return lambda path, value: any(part(path, value) for part in parts)
+    several = isinstance(choice, list | tuple | set | frozenset)
+    if several and not all(isinstance(part, bool) for part in choice):
+        parts = [matcher(part) for part in choice]
+        return lambda path, value: any(part(path, value) for part in parts)
     if all(isinstance(leaf, bool) for leaf in jax.tree.leaves(choice)):
         return _by_tree(choice)
     raise HyperparameterError(
         message(
             f"{choice!r} chooses no variables.",
-            help="give a path, a glob, 're:…', 'matrices', a callable (path, value), or "
-            "a tree of bools.",
+            help="give a path, a glob, 're:…', 'matrices', a callable (path, value), "
+            "or a tree of bools.",
         )
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..core import Node, Variable
 from ..core._operators import unwrap
@@ -68,7 +69,7 @@ class Numbers(Setting):
         flat = [values[name] for name in self.names]
         for name in self.decays:
             flat += _derived(values[name])
-        if any(isinstance(x, jax.core.Tracer) for x in flat):
+        if any(isinstance(x, Tracer) for x in flat):
             return jnp.stack([jnp.asarray(x, float) for x in flat])
         return jnp.array(np.asarray(flat, np.float64), float)
 
@@ -89,7 +90,7 @@ class Numbers(Setting):
             i = len(self.names) + 2 * self.decays.index(name)
             places, entries = [*places, i, i + 1], [*entries, *_derived(new)]
         old = self.value
-        if isinstance(new, jax.core.Tracer) or isinstance(old, jax.core.Tracer):
+        if isinstance(new, Tracer) or isinstance(old, Tracer):
             for place, entry in zip(places, entries, strict=True):
                 old = old.at[place].set(entry)
             self.value = old
@@ -215,7 +216,7 @@ class Numbered(Node):
     @property
     def revision(self) -> Revision:
         """Counts the changes that compiled functions must see."""
-        return self.__dict__.setdefault("_revision", Revision())
+        return vars(self).setdefault("_revision", Revision())
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in super()._pytree_attributes() if k != "_revision")
@@ -240,7 +241,7 @@ def check(
     """Raise `HyperparameterError` listing every concrete number out of its range."""
     problems = []
     for name, value in values.items():
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             continue
         range_ = ranges.get(name, _DECAY if name in decays else _USUAL)
         if not _lies_in(float(value), range_):
@@ -258,7 +259,7 @@ def scalar(value: Any, name: str) -> Any:
         HyperparameterError: ``value`` is not one number.
     """
     value = unwrap(value)
-    if isinstance(value, jax.core.Tracer) and value.ndim == 0:
+    if isinstance(value, Tracer) and value.ndim == 0:
         return value
     try:
         return float(value)
@@ -270,7 +271,7 @@ def scalar(value: Any, name: str) -> Any:
 
 def show(value: Any) -> str:
     """Return a number in few digits; a traced one as it prints."""
-    return str(value) if isinstance(value, jax.core.Tracer) else f"{float(value):g}"
+    return str(value) if isinstance(value, Tracer) else f"{float(value):g}"
 
 
 def _lies_in(number: float, range_: str) -> bool:
@@ -281,7 +282,7 @@ def _lies_in(number: float, range_: str) -> bool:
 
 
 def _derived(beta: Any) -> list[Any]:
-    if isinstance(beta, jax.core.Tracer):
+    if isinstance(beta, Tracer):
         return _derived_traced(beta)
     return [1 - beta, math.log(beta) if beta > 0 else -math.inf]
 

@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from .._compat import is_eager
 from ..core import VarCollector, Variable, _trace
@@ -20,9 +21,9 @@ from ._options import Common
 from ._pure import Views, named
 from ._report import Report, report
 from ._rollback import Snapshot, Trial
-from ._rows import Rows
 from ._settings import Settings
 from ._trained import Trained
+from ._transformation import as_optax
 
 _UNSAVED = ("_revision", "_cache", "_name")
 
@@ -117,7 +118,7 @@ class Optimizer(Settings):
         # Scalars that sit elsewhere than the parameters would come back from the first
         # step on the parameters' device, and the second step would compile again.
         leaf = jax.tree.leaves(value)[0]
-        if isinstance(leaf, jax.core.Tracer) or not leaf.committed:
+        if isinstance(leaf, Tracer) or not leaf.committed:
             return
         own = self._own().values()
         if any(getattr(v.value, "committed", True) is False for v in own):
@@ -195,7 +196,7 @@ class Optimizer(Settings):
             nodes = [n for n in self.nodes().values() if isinstance(n, Numbered)]
             counts = [node.revision.count for node in nodes]
             cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
-            self.__dict__["_cache"] = cache
+            vars(self)["_cache"] = cache
         plain = _trace.top() is not None or not is_eager()
         if plain or jax.config.jax_disable_jit:
             return cache[2], self._advance
@@ -268,6 +269,13 @@ class Optimizer(Settings):
         """
         return Trial(self._everything())
 
+    def as_optax(self) -> Any:
+        """Return it as an optax ``GradientTransformation``.
+
+        The state is that of `init`; the updates are for ``optax.apply_updates``.
+        """
+        return as_optax(self)
+
     def summary(self) -> Report:
         """Return a table of its variables, groups, settings and bytes."""
         return report(self)
@@ -284,11 +292,11 @@ class Optimizer(Settings):
         Raises:
             DeviceError: this process has no such device; nothing has moved.
         """
-        self.__dict__["_move_params"] = params
+        vars(self)["_move_params"] = params
         try:
             return super().to(device)
         finally:
-            del self.__dict__["_move_params"]
+            del vars(self)["_move_params"]
 
     def _movable(self) -> list[Variable]:
         own = super()._movable()
@@ -327,6 +335,3 @@ def _fresh(function: Callable) -> Callable:
 def _plain(value: Any) -> Any:
     known = bool | int | float | str | None
     return value if isinstance(value, known) else str(value)
-
-
-__all__ = ["Optimizer", "Rows"]

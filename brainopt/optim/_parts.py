@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ..core import Variable
 from ..errors import GradientError, HyperparameterError, message
@@ -64,23 +65,23 @@ class Guard(Numbered):
         if self.limit is None:
             return
         row = self.in_a_row.value
-        if isinstance(row, jax.core.Tracer):
+        if isinstance(row, Tracer):
             jax.debug.callback(self._trip, row)
         elif int(row) >= self.limit:
             self.complain(int(row))
 
     def _trip(self, row: Any) -> None:
         # A compiled step runs no Python. Declaring it out of date makes its next call
-        # trace, and `before` raises there, with the state as the last good step left it.
+        # trace, and `before` raises there; the state is that of the last good step.
         if row.max() >= self.limit:
-            self.__dict__["tripped"] = True
+            vars(self)["tripped"] = True
             self.revision.changed()
 
     def before(self) -> None:
         """Raise if a compiled step has reached the limit since."""
         self.revision.seen()
         if self.tripped:
-            self.__dict__["tripped"] = False
+            vars(self)["tripped"] = False
             self.complain(self.limit)
 
     def complain(self, row: Any) -> None:
@@ -132,8 +133,8 @@ class Accumulator(Numbered):
         due = fine & (seen >= self.every)
         safe = jnp.where(total > 0, total, jnp.ones_like(total))
         means, sums = {}, {}
-        for path, held in slots.items():
-            held, grad = held["acc"], grads[path]
+        for path, grad in grads.items():
+            held = slots[path]["acc"]
             if grad is not None:
                 grad = jnp.where(fine, grad, jnp.zeros_like(grad))
                 held = held + weight.astype(held.dtype) * grad

@@ -105,7 +105,7 @@ class Schedule(Numbered, abc.ABC):
     def count_by(self, counter: Variable) -> None:
         """Read the updates done from ``counter`` when called without an argument."""
         if "_counter" not in self.__dict__:
-            self.__dict__["_counter"] = counter
+            vars(self)["_counter"] = counter
 
 
 class Constant(Schedule):

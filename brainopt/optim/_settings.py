@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ..core import Variable, _trace
 from ..errors import HyperparameterError, PathError, TraceContextError, message
@@ -234,14 +234,15 @@ class Settings(Core):
         Raises:
             PathError: no variable has this path.
         """
-        leaf = dict(self._leaves()).get(path)
-        if leaf is None:
+        known = dict(self._leaves())
+        if path not in known:
             raise PathError(
                 message(
                     f"{path!r} is no variable of this optimizer.",
-                    help=f"its variables are {', '.join(p for p, _ in self._leaves())}.",
+                    help=f"its variables are {', '.join(known)}.",
                 )
             )
+        leaf = known[path]
         index = self.group_of(path, leaf)
         group = self.groups[index]
         why = f"rule {group.label!r}" if group.chosen else "its parameter group"
@@ -291,6 +292,6 @@ def _sharing(groups: list[Group], name: str) -> list[Group]:
             return id(group.schedules[name])
         return scalar(group.numbers.number(name), name)
 
-    if isinstance(first.numbers.value, jax.core.Tracer):
+    if isinstance(first.numbers.value, Tracer):
         return groups
     return [group for group in groups if state(group) == state(first)]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rprop: steps that grow while the gradient keeps its sign."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Unpack
+
+import jax.numpy as jnp
+
+from ._numbers import View
+from ._optimizer import Optimizer
+from ._options import Common
+from ._pure import zeros
+
+
+class Rprop(Optimizer):
+    r"""A step size for each element, from the signs of its gradients alone.
+
+    While the sign stays the size grows by :math:`\eta_+`; where it turns the size
+    shrinks by :math:`\eta_-` and the element rests for one step. For whole batches.
+
+    Args:
+        lr: the first step size; a later change of ``lr`` is without effect.
+        train_vars: what to train; see `Optimizer`.
+        etas: :math:`\eta_-` in (0, 1) and :math:`\eta_+` in (1, inf).
+        step_sizes: the smallest and the largest size.
+        name: a display name.
+        common: see `Common`.
+
+    Source: Riedmiller & Braun 1993; the variant iRprop- of Igel & Hüsken 2000, as torch
+    and optax have it.
+    """
+
+    ranges: ClassVar = {"eta_minus": "(0, 1)", "eta_plus": "(1, inf)"}
+
+    def __init__(
+        self,
+        lr: Any = 1e-2,
+        train_vars: Any = None,
+        etas: tuple[Any, Any] = (0.5, 1.2),
+        step_sizes: tuple[Any, Any] = (1e-6, 50.0),
+        name: str | None = None,
+        **common: Unpack[Common],
+    ):
+        numbers = dict(zip(("eta_minus", "eta_plus"), etas, strict=True))
+        numbers |= dict(zip(("smallest", "largest"), step_sizes, strict=True))
+        super().__init__(lr, train_vars, name, numbers, **common)
+
+    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+        """Return the first sizes, and a gradient before of zero."""
+        return {"size": zeros(param) + hyper.lr, "prev": zeros(param)}
+
+    def rule(self, grad, param, slots, hyper, step):
+        """Return the parameter and its slots after one step."""
+        agree = grad * slots["prev"]
+        grown = slots["size"] * hyper.eta_plus
+        shrunk = slots["size"] * hyper.eta_minus
+        size = jnp.where(agree > 0, grown, jnp.where(agree < 0, shrunk, slots["size"]))
+        size = jnp.clip(size, hyper.smallest, hyper.largest)
+        grad = jnp.where(agree < 0, jnp.zeros_like(grad), grad)
+        return param - jnp.sign(grad) * size, {"size": size, "prev": grad}
