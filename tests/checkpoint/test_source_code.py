@@ -48,8 +48,10 @@ def offences(source):
     return [
         (line, name)
         for line, name in names_in(tree)
-        if (name != "import_module" or line not in fine)
-        and FORBIDDEN & set(name.split("."))
+        if (
+            (name != "import_module" or line not in fine)
+            and FORBIDDEN & set(name.split("."))
+        )
         or name in {f"np.{reader}" for reader in READERS}
     ]
 
