@@ -11,7 +11,7 @@ import functools
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain, islice, starmap
+from itertools import chain, starmap
 from operator import call, is_
 from typing import Any
 
@@ -65,10 +65,10 @@ def run_and_commit(
     arguments: Sequence[Any],
     variables: Sequence[Variable],
 ) -> tuple:
-    """Call ``compiled``, commit all but its first result, and return the results."""
+    """Call ``compiled``, commit all but its last result, and return the results."""
     held = _slot.Slot()
     run = map(_slot.set_, (held,), starmap(compiled, (arguments,)))
-    values = islice(chain.from_iterable(map(_slot.get, (held,))), 1, None)
+    values = chain.from_iterable(map(_slot.get, (held,)))
     deque(chain(run, map(call, setters(variables), values)), 0)
     return held._value
 

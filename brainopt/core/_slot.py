@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import chain, islice, repeat, starmap
+from itertools import chain, repeat, starmap
 from operator import call, is_
 from typing import Any
 
@@ -23,6 +23,8 @@ class Slot:
 
 get: Callable[[Slot], Any] = Slot._value.__get__  # type: ignore[attr-defined]
 set_: Callable[[Slot, Any], None] = Slot._value.__set__  # type: ignore[attr-defined]
+
+_NAME = repeat("_value")
 
 lock = threading.RLock()
 """Held from reading the inputs of a step until its results are committed.
@@ -97,23 +99,23 @@ def snapshot(slots: Iterable[Slot]) -> list[Any]:
 def run_and_commit(
     compiled: Callable[..., tuple], arguments: tuple, slots: Iterable[Slot]
 ) -> tuple:
-    """Call ``compiled``, commit all but its first result, and return the results.
+    """Call ``compiled``, commit all but its last result, and return the results.
 
     Between a donating computation and the commit of its results no signal handler
     may run: the inputs are gone and the results would be lost. So this is one call
     into C.
 
     Args:
-        compiled: returns ``(out, *values)``.
+        compiled: returns ``(*values, out)``.
         arguments: its positional arguments.
         slots: where the values go, in their order.
     """
     held = Slot()
     # Each stage asks the one before it only when it is itself asked for an item.
     call = map(set_, (held,), starmap(compiled, (arguments,)))
-    values = islice(chain.from_iterable(map(get, (held,))), 1, None)
+    values = chain.from_iterable(map(get, (held,)))
     # `setattr` is the faster of the two ways to set a slot in a chain of maps.
-    deque(chain(call, map(setattr, slots, repeat("_value"), values)), 0)
+    deque(chain(call, map(setattr, slots, _NAME, values)), 0)
     return held._value
 
 

@@ -7,14 +7,15 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 from .._compat import is_eager
 from ..core import _trace
+from ..core._host import refusal
 from ..core._trace import Lesson
-from ..errors import StateLostError, message
+from ..errors import HostError, StateLostError, message
 from ._lift import is_view, run_directly
 from ._program import DeepState, Program, Relearn, forget
 from ._static import Static
@@ -61,18 +62,23 @@ class Jitted:
         return bound
 
     def __call__(self, *args, **kwargs):
-        if jax.config.jax_disable_jit:
+        config = jax.config
+        if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
-        if self._quick and _trace.at_rest() and is_eager() and not _checks_numbers():
+        if self._quick and _trace.at_rest() and is_eager():
             program = self._programs.get(None)
-            if program is not None and not (program.broken or program.stale()):
+            careful = config.jax_debug_nans or config.jax_debug_infs
+            if program is not None and program.native and not careful:
                 try:
-                    return self._launch(program, args, kwargs)
+                    if not program.stale():
+                        return program.launch(args, kwargs)
                 except Relearn as news:
                     forget(news)
                     self._programs[None] = program.relearned(news)
                 except (DeepState, TypeError) as error:
-                    self._look(error, args, kwargs)
+                    self._look(error, program, args, kwargs)
+                except BaseException as error:
+                    _explain(error, program)
         return self._settle(self._run, args, kwargs)
 
     def _settle(self, run: Callable, args, kwargs) -> Any:
@@ -82,6 +88,8 @@ class Jitted:
         split = self._static.split(self._function, args, kwargs)
         program = self._programs.get(split[0])
         if program is None or program.stale():
+            if reason := refusal(self._function, args, kwargs):
+                raise HostError(reason)
             lesson = hint or Lesson()
             program = Program(split[1], lesson, lesson.known, self._options)
         elif program.broken:
@@ -94,7 +102,7 @@ class Jitted:
                 forget(news)
                 program = program.relearned(news)
             except (DeepState, TypeError) as error:
-                self._look(error, args, kwargs)
+                self._look(error, program, args, kwargs)
                 split = self._static.split(self._function, args, kwargs)
                 program = Program(split[1], Lesson(), (), self._options)
         if program.lasting():
@@ -103,36 +111,28 @@ class Jitted:
             frame.inner.append(program.learned())
         return out
 
-    def _look(self, error: Exception, args, kwargs) -> None:
+    def _look(self, error: Exception, program: Program, args, kwargs) -> None:
         """See whether arguments that JAX cannot take are Nodes or Variables."""
         before = self._static.splits, self._static.deep
         if type(error) is DeepState or any(map(is_view, (*args, *kwargs.values()))):
             self._static.look(args, kwargs)
             self._quick = False
         if before == (self._static.splits, self._static.deep):
-            raise error
+            _explain(error, program)
         forget(error)
 
     def _run(self, program: Program, args, kwargs) -> Any:
         if not (program.native and _trace.at_rest() and is_eager()):
             return program.inline(args, kwargs)
-        safe = self._safe or _checks_numbers()
-        if safe or not self._donate:
-            return program.keep(args, kwargs, wait=safe)
-        return self._launch(program, args, kwargs)
-
-    def _launch(self, program: Program, args, kwargs) -> Any:
-        if not program.native:
-            return program.inline(args, kwargs)
+        careful = jax.config.jax_debug_nans or jax.config.jax_debug_infs
+        if self._safe or careful or not self._donate:
+            return program.keep(args, kwargs, wait=self._safe or careful)
         try:
             return program.launch(args, kwargs)
         except (Relearn, DeepState):
             raise
         except BaseException as error:
-            lost = program.lost()
-            if not lost:
-                raise
-            raise StateLostError(_lost(lost)) from error
+            _explain(error, program)
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:
         """Return the traced function, as ``jax.jit(…).trace`` does."""
@@ -153,8 +153,12 @@ class Jitted:
             bound.clear_cache()
 
 
-def _checks_numbers() -> bool:
-    return jax.config.jax_debug_nans or jax.config.jax_debug_infs
+def _explain(error: BaseException, program: Program) -> NoReturn:
+    """Raise the error of a step, or `StateLostError` where it took values with it."""
+    lost = program.lost()
+    if not lost:
+        raise error
+    raise StateLostError(_lost(lost)) from error
 
 
 def _method(function: Callable, ref: weakref.ref) -> Callable:

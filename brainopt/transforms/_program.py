@@ -117,7 +117,9 @@ class Program:
         return Program(self.function, self.lesson, self.kept, self.options)
 
     def stale(self) -> bool:
-        """Whether something baked into the code has changed since."""
+        """Whether the code is broken, or something baked into it has changed since."""
+        if self.broken:
+            return True
         for revision, count in self.revisions.items():
             if revision.count != count:
                 return True
@@ -150,7 +152,7 @@ class Program:
             self.lesson.inner = lesson.inner
             self.revisions.update(frame.revisions)
             self.broken = False
-            return out, *(frame.values[v] for v in self.written)
+            return *(frame.values[v] for v in self.written), out
 
     def _encoded(self, out: Any) -> Any:
         # Python code that rebuilds a result would run between a donating computation
@@ -192,8 +194,8 @@ class Program:
             finally:
                 _slot.in_flight = before
             if alone:
-                _slot.cache = self, results[1 : len(self.donated) + 1]
-        return self.decoded(results[0]) if self._decodes else results[0]
+                _slot.cache = self, results[: len(self.donated)]
+        return self.decoded(results[-1]) if self._decodes else results[-1]
 
     def _compile(self, args, kwargs) -> None:
         # Outside the lock, so that no other thread waits for the compiler. Where there
@@ -220,7 +222,7 @@ class Program:
         while True:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
-            out, *new = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
+            *new, out = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
             # Another thread may have taken a step meanwhile; then this one starts over.
@@ -229,7 +231,7 @@ class Program:
 
     def inline(self, args, kwargs) -> Any:
         """Run inside another trace; write when it succeeded."""
-        out, *values = self.plain(*self._inputs(), args, kwargs)
+        *values, out = self.plain(*self._inputs(), args, kwargs)
         frame = _trace.top()
         while frame is not None:
             frame.revisions.extend(self.revisions.items())
@@ -243,7 +245,7 @@ class Program:
 
     def shapes(self, args, kwargs) -> Any:
         """Return the shapes and dtypes of the result."""
-        out, *_ = self.plain.eval_shape(*self._inputs(), args, kwargs)
+        *_, out = self.plain.eval_shape(*self._inputs(), args, kwargs)
         return self.decoded(out)
 
     def _inputs(self) -> tuple[tuple, tuple]:
@@ -280,7 +282,7 @@ def _aligned(options: dict[str, Any], written: int) -> dict[str, Any]:
     if "in_shardings" in options:
         options["in_shardings"] = (None, None, options["in_shardings"], None)
     if "out_shardings" in options:
-        options["out_shardings"] = (options["out_shardings"], *[None] * written)
+        options["out_shardings"] = (*[None] * written, options["out_shardings"])
     return options
 
 

@@ -181,7 +181,11 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+QUICK = {"jit", "grad", "for_loop", "vmap"}
+SLOW = [pytest.param(n, marks=pytest.mark.long) for n in TRANSFORMS if n not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*sorted(QUICK), *SLOW])
 @pytest.mark.parametrize("case", CASES, ids=lambda f: f.__name__)
 def test_a_failed_trace_changes_nothing(case, name):
     model, reference = Failing(), Failing()

@@ -74,6 +74,10 @@ def nested(names, function):
     return function
 
 
+def _name(names):
+    return " > ".join(names)
+
+
 def writer(variable):
     def write(*_):
         variable.value = variable.value + 1.0
@@ -95,7 +99,16 @@ TRIPLES = [
 ]
 
 
-@pytest.mark.parametrize("names", PAIRS + TRIPLES, ids=" > ".join)
+OUTER = {"bo.jit", "bo.for_loop"}
+INNER = {"bo.jit", "bo.grad", "bo.vmap", "bo.while_loop", "bo.cond", "bo.remat"}
+
+
+def _quick(names):
+    quick = len(names) < 2 or (names[0] in OUTER and names[-1] in INNER)
+    return pytest.param(names, marks=[] if quick else pytest.mark.long)
+
+
+@pytest.mark.parametrize("names", [*map(_quick, PAIRS), *TRIPLES], ids=_name)
 def test_every_nesting_of_ours_counts_right(names):
     v = bo.Variable(jnp.zeros(2))
     times = 1
@@ -112,9 +125,15 @@ MIXED = [
     *itertools.product(FOREIGN, ["bo.jit", "bo.grad", "bo.for_loop", "bo.cond"]),
     *itertools.product(["bo.jit", "bo.grad", "bo.for_loop", "bo.vmap"], FOREIGN),
 ]
+MIXED = [
+    pytest.param(
+        names, marks=pytest.mark.long if {"bo.grad", "bo.cond"} & set(names) else []
+    )
+    for names in MIXED
+]
 
 
-@pytest.mark.parametrize("names", MIXED, ids=" > ".join)
+@pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     v = bo.Variable(jnp.zeros(2), name="mine")
 
@@ -124,7 +143,7 @@ def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     assert v.value.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("names", MIXED, ids=" > ".join)
+@pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_read_in_any_nesting_is_right(names):
     v = bo.Variable([1.0, 2.0])
     seen = bo.Variable(jnp.array(0.0))
