@@ -36,7 +36,9 @@ class Stateful(Protocol):
         """Return ``{attribute path: array}``, all values from one instant.
 
         The arrays must be the ones the object holds, not copies: a checkpoint
-        reads the state until two readings hold the same arrays.
+        reads the state until two readings hold the same arrays. Objects that also
+        have ``state_dict_with(*others) -> [state dict of each]``, as Nodes do, give
+        all their states in one reading.
         """
         ...
 

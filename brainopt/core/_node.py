@@ -204,7 +204,11 @@ class Node:
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``{path: array}`` of every Variable, each once, at one instant."""
-        return _state.state_dict(self)
+        return _state.state_dicts([self])[0]
+
+    def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
+        """Return the state dicts of this node and of others, all at one instant."""
+        return _state.state_dicts([self, *others])
 
     def load_state_dict(
         self,
@@ -261,7 +265,7 @@ class Node:
                 all.
             setting: options of `brainopt.checkpoint.save`.
         """
-        state = self if variables is None else _state.state_dict(variables)
+        state = self if variables is None else _state.state_dicts([variables])[0]
         checkpoint.save(filename, state, **setting)
 
     def load_states(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,16 +67,21 @@ class Staged(LoadResult):
         return LoadResult(self.missing, self.unexpected, self.mismatched)
 
 
-def state_dict(root: Any) -> dict[str, Any]:
-    """Return ``{path: array}`` of the Variables below ``root``, each once.
+def state_dicts(roots: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return ``{path: array}`` of the Variables below each root, at one instant.
 
     A Variable that holds a pytree gives one entry for each leaf.
     """
-    variables = _walk.collect_vars(root).unique()
+    found = [_walk.collect_vars(root).unique() for root in roots]
+    variables = list(dict.fromkeys(v for part in found for v in part.values()))
+    values = dict(zip(variables, _trace.snapshot(variables), strict=True))
+    return [_entries(part, values) for part in found]
+
+
+def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
     state: dict[str, Any] = {}
-    values = _trace.snapshot(list(variables.values()))
-    for path, value in zip(variables, values, strict=True):
-        for tail, leaf in entries(value):
+    for path, variable in found.items():
+        for tail, leaf in entries(values[variable]):
             key = _walk.join(path, tail)
             if key in state:
                 raise PathError(message("Two different objects under one path:", [key]))

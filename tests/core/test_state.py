@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """State dicts: out by path, in as one act, whoever wrote them."""
 
+import threading
 import warnings
 
 import jax
@@ -321,3 +322,29 @@ def test_staging_changes_nothing_and_commits_several_at_once():
 
     assert _lists(a.state_dict()) == {"W": [5.0, 5.0], "V": [5.0, 5.0]}
     assert _lists(b.state_dict()) == {"W": [6.0, 6.0], "V": [6.0, 6.0]}
+
+
+def test_the_states_of_several_nodes_are_from_one_instant():
+    a, b = bo.Node(), bo.Node()
+    a.x, b.x = bo.Variable(jnp.zeros(())), bo.Variable(jnp.zeros(()))
+
+    @bo.jit
+    def both():
+        a.x.value += 1
+        b.x.value += 1
+
+    both()
+    stop = threading.Event()
+
+    def train():
+        while not stop.is_set():
+            both()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    states = [a.state_dict_with(b) for _ in range(300)]
+    stop.set()
+    thread.join()
+
+    torn = [one for one, two in states if int(one["x"]) != int(two["x"])]
+    assert torn == []
