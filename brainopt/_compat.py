@@ -6,7 +6,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 import jax
-from jax.extend.core import get_opaque_trace_state
+
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # jax 0.8 has it elsewhere
+    from jax.core import get_opaque_trace_state
 
 
 def current_trace():
@@ -60,3 +64,10 @@ def is_of_current_trace(value) -> bool:
     trace = getattr(value, "_trace", None)
     current = getattr(current_trace(), "_trace_ref", None)
     return trace is not None and current is not None and current() is trace
+
+
+def varying_axes(value) -> frozenset:
+    """Return the mesh axes along which ``value`` differs inside ``shard_map``."""
+    kind = jax.typeof(value)
+    kind = getattr(kind, "manual_axis_type", kind)
+    return getattr(kind, "varying", None) or getattr(kind, "vma", None) or frozenset()
