@@ -18,6 +18,24 @@ class Moments(Optimizer):
 
     decays = ("beta1", "beta2")
 
+    def __init__(
+        self,
+        lr: Any,
+        train_vars: Any,
+        name: str | None,
+        betas: tuple[Any, Any],
+        eps: Any,
+        weight_decay: Any,
+        eps_root: Any = 0.0,
+        amsgrad: bool = False,
+        **common: Unpack[Common],
+    ):
+        numbers = dict(zip(("beta1", "beta2"), betas, strict=True))
+        numbers |= {"eps": eps, "eps_root": eps_root}
+        numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
+        options = {"amsgrad": bool(amsgrad)}
+        super().__init__(lr, train_vars, name, numbers, options, **common)
+
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         slots = {"m": zeros(param), "v": zeros(param, is_real=True)}
@@ -85,11 +103,10 @@ class Adam(Moments):
         eps_root: Any = 0.0,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_root": eps_root}
-        numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
-        options = {"amsgrad": bool(amsgrad)}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+        betas = (beta1, beta2) if betas is None else betas
+        super().__init__(
+            lr, train_vars, name, betas, eps, weight_decay, eps_root, amsgrad, **common
+        )
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""

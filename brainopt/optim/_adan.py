@@ -41,7 +41,8 @@ class Adan(Optimizer):
         common: see `Common`.
 
     Source: Xie et al. 2022, Adan, algorithm 1.
-    Differs: bias correction, as in the authors' program.
+    Differs: bias correction, as in the authors' program; optax multiplies the
+    differences by :math:`\beta_2`, not by :math:`1 - \beta_2`.
     """
 
     ranges: ClassVar = dict.fromkeys(("beta1", "beta2", "beta3"), "(0, 1]")

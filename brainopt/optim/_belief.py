@@ -50,17 +50,9 @@ class AdaBelief(Moments):
         eps_root: Any = 1e-16,
         **common: Unpack[Common],
     ):
+        betas = (beta1, beta2) if betas is None else betas
         super().__init__(
-            lr,
-            train_vars,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            name,
-            betas=betas,
-            eps_root=eps_root,
-            **common,
+            lr, train_vars, name, betas, eps, weight_decay, eps_root, **common
         )
 
     def rule(self, grad, param, slots, hyper, step):
@@ -114,9 +106,8 @@ class Yogi(Moments):
         **common: Unpack[Common],
     ):
         self._start = float(initial_accumulator_value)
-        super().__init__(
-            lr, train_vars, beta1, beta2, eps, weight_decay, name, betas=betas, **common
-        )
+        betas = (beta1, beta2) if betas is None else betas
+        super().__init__(lr, train_vars, name, betas, eps, weight_decay, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return the first moments."""

@@ -108,9 +108,8 @@ class Lamb(Moments):
         betas: tuple[Any, Any] | None = None,
         **common: Unpack[Common],
     ):
-        super().__init__(
-            lr, train_vars, beta1, beta2, eps, weight_decay, name, betas=betas, **common
-        )
+        betas = (beta1, beta2) if betas is None else betas
+        super().__init__(lr, train_vars, name, betas, eps, weight_decay, **common)
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""

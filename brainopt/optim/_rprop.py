@@ -28,7 +28,7 @@ class Rprop(Optimizer):
         common: see `Common`.
 
     Source: Riedmiller & Braun 1993; the variant iRprop- of Igel & Hüsken 2000, as torch
-    and optax have it.
+    has it.
     """
 
     ranges: ClassVar = {"eta_minus": "(0, 1)", "eta_plus": "(1, inf)"}

@@ -36,10 +36,6 @@ class Settings(Core):
         assert schedule is not None
         return schedule
 
-    @lr.setter
-    def lr(self, lr: Any) -> None:
-        self.set_rate(0, lr)
-
     def set_rate(self, index: int, lr: Any) -> None:
         """Set the learning rate of one group; see `lr`."""
         group = self.groups[index]
@@ -78,7 +74,9 @@ class Settings(Core):
 
     def __setattr__(self, name: str, value: Any) -> None:
         groups = self.__dict__.get("groups")
-        if groups and name in groups[0].numbers.names:
+        if name == "lr":
+            self.set_rate(0, value)
+        elif groups and name in groups[0].numbers.names:
             for group in _sharing(groups, name):
                 group.change(name, value)
         elif groups and (name in groups[0].options or name in _FIXED):

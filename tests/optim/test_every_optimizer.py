@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every optimizer keeps every promise: the list of members times the list of promises."""
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import brainopt as bo
+from tests.optim.members import each, problem
+
+
+def _vars(params):
+    return {k: bo.TrainVar(jnp.asarray(v)) for k, v in params.items()}
+
+
+def _arrays(grads):
+    return jax.tree.map(jnp.asarray, grads)
+
+
+def _state(opt, variables):
+    state = {k: np.asarray(v) for k, v in opt.state_dict().items()}
+    return state | {f"var {k}": np.asarray(v.value) for k, v in variables.items()}
+
+
+def _same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def _run(member, steps=3, dtype=np.float32, through=None, **more):
+    params, grads = problem(steps, dtype=dtype)
+    variables = _vars(params)
+    opt = member.make(variables, **more)
+    step = opt.update if through is None else through(opt)
+    for g in grads:
+        step(_arrays(g))
+    return opt, variables
+
+
+@each(reference=True)
+def test_equals_its_float64_reference(member, x64):
+    params, grads = problem(12)
+    whole = member.whole
+    variables = _vars({"W": params["W"]} if whole else params)
+    opt = member.make(variables)
+
+    for g in grads:
+        opt.update(_arrays({k: g[k] for k in variables}))
+
+    for key, variable in variables.items():
+        settings = {k: v for k, v in member.settings.items() if k != "lr"}
+        expected = member.reference(
+            params[key], [g[key] for g in grads], member.settings["lr"], **settings
+        )
+        np.testing.assert_allclose(variable.value, expected, rtol=1e-12, atol=1e-12)
+
+
+@each(optax=True)
+def test_equals_optax(member, x64):
+    params, grads = problem(12)
+    variables, tx = _vars(params), member.optax()
+    opt, expected, state = member.make(variables), _arrays(params), None
+    state = tx.init(expected)
+
+    for g in map(_arrays, grads):
+        opt.update(g)
+        updates, state = tx.update(g, state, expected)
+        expected = optax.apply_updates(expected, updates)
+
+    for key, variable in variables.items():
+        np.testing.assert_allclose(variable.value, expected[key], rtol=1e-9, atol=1e-9)
+
+
+@each()
+def test_jit_eager_and_loop_agree(member):
+    params, grads = problem(3, dtype=np.float32)
+    eager, held = _run(member)
+    jitted, _ = _run(member, through=lambda opt: bo.jit(opt.update))
+    variables = _vars(params)
+    looped = member.make(variables)
+
+    stacked = jax.tree.map(lambda *g: jnp.stack(g), *map(_arrays, grads))
+    bo.for_loop(looped.update, stacked)
+
+    for key, value in eager.state_dict().items():
+        other = jitted.state_dict()[key], looped.state_dict()[key]
+        np.testing.assert_allclose(other[0], value, rtol=1e-5, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(other[1], value, rtol=1e-5, atol=1e-6, err_msg=key)
+    for key, variable in variables.items():
+        np.testing.assert_allclose(variable.value, held[key].value, rtol=1e-6)
+
+
+@each()
+def test_the_functional_core_equals_the_object(member):
+    params, grads = problem(3, dtype=np.float32)
+    opt, variables = _run(member)
+    pure = member.make()
+    params = _arrays(params)
+    state = pure.init(params)
+    apply = jax.jit(pure.apply)
+
+    for g in grads:
+        params, state = apply(params, state, _arrays(g))
+
+    for key, variable in variables.items():
+        np.testing.assert_array_equal(params[key], variable.value)
+    assert int(state["step"]) == int(opt.step) == 3
+
+
+@each()
+def test_no_two_slots_share_a_buffer(member):
+    params = _arrays(problem(dtype=np.float32)[0])
+
+    state = member.make().init(params)
+
+    leaves = [x for x in jax.tree.leaves((params, state)) if x.size > 1]
+    assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
+
+
+@each()
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_dtypes_stay(member, dtype):
+    variables = _vars({k: jnp.ones(s, dtype) for k, s in {"W": (4, 3)}.items()})
+    opt = member.make(variables)
+    before = {k: v.dtype for k, v in opt.state_dict().items()}
+
+    opt.update({"W": jnp.ones((4, 3), dtype)})
+
+    assert variables["W"].value.dtype == dtype
+    assert not variables["W"].value.weak_type
+    assert {k: v.dtype for k, v in opt.state_dict().items()} == before
+    assert all(np.isfinite(np.asarray(v, np.float32)).all() for v in _finite(opt))
+
+
+def _finite(opt):
+    return [v for k, v in opt.state_dict().items() if "numbers" not in k]
+
+
+@each()
+def test_a_run_resumes_bit_for_bit(member):
+    _, grads = problem(4, dtype=np.float32)
+    opt, variables = _run(member, 2)
+    other, others = _run(member, 1)
+
+    other.load_state_dict(opt.state_dict())
+    for key, variable in variables.items():
+        others[key].value = variable.value
+    for g in map(_arrays, grads[2:]):
+        opt.update(g)
+        other.update(g)
+
+    _same(_state(opt, variables), _state(other, others))
+
+
+@each()
+def test_a_shared_variable_is_stepped_once(member):
+    params, grads = problem(2, dtype=np.float32)
+    once = _vars({"W": params["W"]})
+    shared = bo.TrainVar(params["W"])
+    twice = member.make({"W": shared, "tied": shared})
+    opt = member.make(once)
+
+    for g in grads:
+        opt.update({"W": jnp.asarray(g["W"])})
+        twice.update({"W": jnp.asarray(g["W"])})
+
+    np.testing.assert_array_equal(shared.value, once["W"].value)
+
+
+@each()
+def test_compiles_once_whatever_number_changes(member, counted):
+    params, grads = problem(1, dtype=np.float32)
+    opt = member.make(_vars(params))
+    body = counted(opt.update)
+    step = bo.jit(body)
+    g = _arrays(grads[0])
+    step(g)
+    opt.update(g)
+    once = body.traces
+
+    for _ in range(3):
+        step(g)
+    opt.lr = 0.5
+    for name in opt.groups[0].numbers.names:
+        setattr(opt, name, float(getattr(opt, name)) * 0.99)
+        step(g)
+    with jax.no_tracing():
+        opt.update(g)
+
+    assert body.traces == once
+
+
+@each()
+def test_a_changed_rate_takes_effect_at_the_next_step(member):
+    params, grads = problem(2, dtype=np.float32)
+    variables = _vars(params)
+    opt = member.make(variables)
+    step = bo.jit(opt.update)
+    step(_arrays(grads[0]))
+
+    opt.lr = 0.0
+    before = np.asarray(variables["b"].value)
+    step(_arrays(grads[1]))
+
+    goes_on = "Momentum MomentumNesterov LARS Rprop ScheduleFreeAdamW".split()
+    if member.cls.__name__ not in goes_on:
+        np.testing.assert_array_equal(variables["b"].value, before)
+
+
+_G = jnp.ones((4, 3))
+_B = jnp.ones(3)
+BAD = {
+    "missing": {"W": _G},
+    "extra": {"W": _G, "b": _B, "c": _B},
+    "renamed": {"W": _G, "bias": _B},
+    "wrong shape": {"W": jnp.ones((3, 4)), "b": _B},
+    "broadcastable": {"W": _G, "b": jnp.ones(1)},
+    "a number": {"W": _G, "b": 1.0},
+    "larger": {"W": jnp.ones((1, 4, 3)), "b": _B},
+    "integer": {"W": _G, "b": jnp.ones(3, jnp.int32)},
+    "complex": {"W": _G, "b": jnp.ones(3, jnp.complex64)},
+    "text": {"W": _G, "b": "1"},
+}
+
+
+@each()
+def test_bad_gradients_change_nothing(member):
+    opt, variables = _run(member, 1)
+    before = _state(opt, variables)
+
+    for kind, grads in BAD.items():
+        for call in (opt.update, bo.jit(opt.update), opt.check_grads):
+            if kind == "text" and call is not opt.update:
+                continue
+            with pytest.raises(bo.errors.GradientError):
+                call(grads)
+            assert _same(before, _state(opt, variables)) is None, kind
+
+
+@each()
+def test_a_gradient_of_none_leaves_the_variable_alone(member):
+    opt, variables = _run(member, 1)
+    before = _state(opt, variables)
+
+    opt.update({"W": None, "b": _B})
+
+    after = _state(opt, variables)
+    same = [k for k in before if ".W." in k or k == "var W"]
+    for key in same:
+        np.testing.assert_array_equal(after[key], before[key], err_msg=key)
+    assert not np.array_equal(after["var b"], before["var b"])
+
+
+@each(whole=False)
+def test_each_variable_counts_its_own_steps(member):
+    params, grads = problem(2, dtype=np.float32)
+    alone, together = _vars({"b": params["b"]}), _vars(params)
+    first, second = member.make(alone), member.make(together)
+    b = [jnp.asarray(g["b"]) for g in grads]
+
+    second.update({"W": jnp.asarray(grads[0]["W"]), "b": None})
+    for g in b:
+        first.update({"b": g})
+        second.update({"W": None, "b": g})
+
+    if member.cls is bo.optim.ScheduleFreeAdamW:
+        return
+    np.testing.assert_allclose(together["b"].value, alone["b"].value, rtol=1e-6)
+
+
+@each(whole=False)
+def test_works_in_groups(member):
+    params, grads = problem(3, dtype=np.float32)
+    variables, single = _vars(params), _vars({"b": params["b"]})
+    opt = member.make(variables, groups=[{"match": "b", "lr": 0.003}])
+    alone = member.make(single, lr=0.003)
+
+    for g in map(_arrays, grads):
+        opt.update(g)
+        alone.update({"b": g["b"]})
+
+    np.testing.assert_allclose(variables["b"].value, single["b"].value, rtol=1e-6)
+
+
+@each()
+def test_runs_on_device_1(member):
+    opt, variables = _run(member, 1)
+    step = bo.jit(opt.update)
+    there = jax.devices()[1]
+
+    opt.to(there)
+    g = jax.device_put(_arrays(problem(1, dtype=np.float32)[1][0]), there)
+    step(g)
+
+    everything = [*opt.vars().unique().values(), *variables.values()]
+    assert all(v.value.devices() == {there} for v in everything)
+
+
+@each()
+def test_runs_under_vmap(member):
+    params, grads = problem(1, dtype=np.float32)
+    other = jax.tree.map(lambda x: x[::-1] * 2, params)
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, other)
+    opt = member.make()
+    g = _arrays(grads[0])
+
+    def one(p):
+        return opt.apply(p, opt.init(p), g)[0]
+
+    many = jax.vmap(one)(both)
+
+    for i, single in enumerate((params, other)):
+        for key, value in one(_arrays(single)).items():
+            np.testing.assert_allclose(many[key][i], value, rtol=1e-5, atol=1e-6)
+
+
+@each()
+def test_goes_downhill(member):
+    target = jnp.asarray([[1.0, -2.0], [0.5, 3.0]])
+    w = bo.TrainVar(jnp.zeros((2, 2)))
+    opt = member.make(w)
+    loss_of = lambda: ((w.value - target) ** 2).sum()  # noqa: E731
+    first = float(loss_of())
+
+    def body(_):
+        opt.update(2 * (w.value - target))
+
+    bo.for_loop(body, jnp.arange(60))
+
+    assert float(loss_of()) < first
+
+
+@each()
+def test_copies_are_whole_and_independent(member):
+    opt, _ = _run(member, 1)
+    g = _arrays(problem(1, dtype=np.float32)[1][0])
+    if member.cls is bo.optim.Optax:
+        copies = [copy.deepcopy(opt)]
+    else:
+        copies = [copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))]
+    leaves, tree = jax.tree.flatten(opt)
+    copies.append(jax.tree.unflatten(tree, leaves))
+
+    for other in copies:
+        other.update(g)
+        assert (int(opt.step), int(other.step)) == (1, 2)
+
+
+@each()
+def test_says_what_it_is(member):
+    opt, _ = _run(member, 1)
+
+    assert repr(opt).startswith(f"{member.cls.__name__}(lr=")
+    assert "W" in str(opt.summary())
+    assert "group 0" in opt.explain("W")
+    assert float(opt.metrics()["lr"]) == pytest.approx(member.settings.get("lr", 1.0))
