@@ -25,12 +25,16 @@ class Progress:
         self.total = total
         self.interval = max(1, -(-total // _SHOWN))
         self._started = time.monotonic()
+        self._drawn = 0
 
     def show(self, done: Any) -> None:
         """Draw the bar at ``done`` iterations."""
         done = int(done)
-        if done == self.interval:
-            self._started = time.monotonic()
+        if done == min(self.interval, self.total):
+            self._started, self._drawn = time.monotonic(), 0
+        if done <= self._drawn:
+            return  # a device may call back out of order
+        self._drawn = done
         filled = _WIDTH * done // max(1, self.total)
         seconds = time.monotonic() - self._started
         bar = "#" * filled + "." * (_WIDTH - filled)

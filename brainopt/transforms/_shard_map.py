@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import varying_axes
 from ..core._trace import Lesson
 from ._lift import commit, pack, read, settle, unpack
 from ._rules import MappedRun, Rules, fork, refuse
@@ -153,6 +154,4 @@ class _Devices:
 
 
 def _differs(value: Any) -> bool:
-    return any(
-        getattr(jax.typeof(leaf), "vma", frozenset()) for leaf in jax.tree.leaves(value)
-    )
+    return any(map(varying_axes, jax.tree.leaves(value)))
