@@ -49,14 +49,13 @@ class _Sealed(Frame):
     def meet(self, variable: Variable, value: Any) -> Any:
         """Return a stand-in for the value of an unknown Variable."""
         self.missing[variable] = None
-        self.values[variable] = jax.tree.map(_stand_in, value)
-        return self.values[variable]
+        # Made in the trace that asks, so it may not be kept for another.
+        return jax.tree.map(_stand_in, value)
 
 
 def _stand_in(x: Any) -> Any:
-    if isinstance(x, jax.core.Tracer) or is_key_array(x):
-        return x
-    return jnp.zeros_like(x)
+    # A tracer that is closed over keeps a given-up trace alive for ever.
+    return x if is_key_array(x) else jnp.zeros_like(x)
 
 
 class Program:

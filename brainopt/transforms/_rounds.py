@@ -65,12 +65,18 @@ def _in_rounds(
         rounds, rest = divmod(count, size)
         whole = rounds * size
 
+        def finished(results, done):
+            if progress is not None:
+                # Without the barrier the count runs ahead of what is counted.
+                results, done = jax.lax.optimization_barrier((results, done))
+                jax.debug.callback(progress.show, done)
+            carry, ys = results
+            return (carry, done), ys
+
         def one_round(state, xs):
             carry, done = state
-            carry, ys = wrap(functools.partial(loop, length=size))(carry, xs)
-            if progress is not None:
-                jax.debug.callback(progress.show, done + size)
-            return (carry, done + size), ys
+            results = wrap(functools.partial(loop, length=size))(carry, xs)
+            return finished(results, done + size)
 
         def main(state):
             xs = jax.tree.map(
@@ -82,14 +88,12 @@ def _in_rounds(
         def tail(state):
             carry, done = state
             xs = jax.tree.map(lambda x: x[whole:], operands)
-            carry, ys = wrap(functools.partial(loop, length=rest))(carry, xs)
-            if progress is not None:
-                jax.debug.callback(progress.show, done + rest)
-            return (carry, done + rest), ys
+            results = wrap(functools.partial(loop, length=rest))(carry, xs)
+            return finished(results, done + rest)
 
         parts = ([main] if rounds else []) + ([tail] if rest or not rounds else [])
         results = []
-        state = carry, 0
+        state = carry, jnp.zeros((), int)
         for part in reversed(parts) if reverse else parts:
             state, ys = part(state)
             results.append(ys)

@@ -107,8 +107,8 @@ class MappedFrame(Frame):
             self.missing[variable] = None
             if not self.rules.splits(variable):
                 rule = self.rules.of(variable)
+                # Made in the trace that asks, so it may not be kept for another.
                 value = jax.tree.map(lambda x: self.lane(x, rule), value)
-            self.values[variable] = value
         return value
 
     def write(self, variable: Variable, value: Any) -> None:

@@ -1,44 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random programs: what transforms compute is what plain Python computes."""
 
+import random
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import brainopt as bo
 
 COUNT = 3
 
-variables = st.integers(0, COUNT - 1)
-numbers = st.sampled_from([-1.5, -0.5, 0.25, 2.0])
-expressions = st.recursive(
-    st.one_of(
-        st.tuples(st.just("read"), variables),
-        st.tuples(st.just("number"), numbers),
-        st.tuples(st.just("x")),
-    ),
-    lambda inner: st.one_of(
-        st.tuples(st.sampled_from(["+", "-", "*"]), inner, inner),
-        st.tuples(st.sampled_from(["sin", "tanh"]), inner),
-    ),
-    max_leaves=4,
-)
-statements = st.deferred(
-    lambda: st.one_of(
-        st.tuples(st.just("write"), variables, expressions),
-        st.tuples(st.just("jit"), blocks),
-        st.tuples(st.just("grad"), st.lists(variables, max_size=2), blocks),
-        st.tuples(st.just("loop"), st.integers(0, 3), blocks),
-        st.tuples(st.just("cond"), expressions, blocks, blocks),
-        st.tuples(st.just("while"), st.integers(0, 3), blocks),
-        st.tuples(st.just("remat"), blocks),
-        st.tuples(st.just("lanes"), blocks),
-    )
-)
-blocks = st.lists(statements, min_size=1, max_size=3)
+CONSTRUCTS = ["jit", "grad", "loop", "cond", "while", "remat", "lanes"]
+
+
+def expression(rng, depth=2):
+    """Return a random expression over the Variables, numbers and the argument."""
+    kind = rng.choice(["read", "read", "number", "x", "+", "-", "*", "sin", "tanh"])
+    if depth == 0 or kind in ("read", "number", "x"):
+        if kind == "number":
+            return "number", rng.choice([-1.5, -0.5, 0.25, 2.0])
+        return ("x",) if kind == "x" else ("read", rng.randrange(COUNT))
+    parts = 1 if kind in ("sin", "tanh") else 2
+    return kind, *(expression(rng, depth - 1) for _ in range(parts))
+
+
+def block(rng, depth=3, smooth=False):
+    """Return one to three random statements; ``smooth`` ones have a gradient."""
+    return [statement(rng, depth, smooth) for _ in range(rng.randint(1, 3))]
+
+
+def statement(rng, depth, smooth):
+    if depth == 0 or rng.random() < 0.4:
+        return "write", rng.randrange(COUNT), expression(rng)
+    # JAX has no reverse mode for a while loop.
+    kind = rng.choice([c for c in CONSTRUCTS if not (smooth and c == "while")])
+    if kind == "grad":
+        by = rng.sample(range(COUNT), rng.randint(0, 2))
+        return kind, by, block(rng, depth - 1, True)
+
+    def inner():
+        return block(rng, depth - 1, smooth)
+
+    if kind in ("loop", "while"):
+        return kind, rng.randint(0, 3), inner()
+    if kind == "cond":
+        return kind, expression(rng), inner(), inner()
+    return kind, inner()
 
 
 def value(expression, state, x):
@@ -174,34 +183,29 @@ class Box:
         self.value = value
 
 
-def agree(block, x):
-    state = [bo.Variable(jnp.array(float(i + 1))) for i in range(COUNT)]
+def agree(seed):
+    rng = random.Random(seed)
+    program, x = block(rng), jnp.array(rng.choice([-1.0, 0.5, 2.0]))
+    eager = [bo.Variable(jnp.array(float(i + 1))) for i in range(COUNT)]
     jitted = [bo.Variable(jnp.array(float(i + 1))) for i in range(COUNT)]
     boxes = [Box(jnp.array(float(i + 1))) for i in range(COUNT)]
-    program = bo.jit(lambda x: Ours().run(block, jitted, x))
+    step = bo.jit(lambda x: Ours().run(program, jitted, x))
     for shift in (0.0, 1.0):
-        Ours().run(block, state, x + shift)
-        program(x + shift)
-        ByHand().run(block, boxes, x + shift)
+        Ours().run(program, eager, x + shift)
+        step(x + shift)
+        ByHand().run(program, boxes, x + shift)
 
     expected = [float(b.value) for b in boxes]
-    np.testing.assert_allclose([float(v) for v in state], expected, 2e-4, 2e-5)
-    np.testing.assert_allclose([float(v) for v in jitted], expected, 2e-4, 2e-5)
+    np.testing.assert_allclose([float(v) for v in eager], expected, 1e-3, 1e-4)
+    np.testing.assert_allclose([float(v) for v in jitted], expected, 1e-3, 1e-4)
 
 
-COMMON = dict(
-    deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
-
-
-@settings(max_examples=12, **COMMON)
-@given(blocks, numbers)
-def test_random_programs_agree_with_python(block, x):
-    agree(block, jnp.array(x))
+@pytest.mark.parametrize("seed", range(10))
+def test_random_programs_agree_with_python(seed):
+    agree(seed)
 
 
 @pytest.mark.long
-@settings(max_examples=400, **COMMON)
-@given(blocks, numbers)
-def test_many_random_programs_agree_with_python(block, x):
-    agree(block, jnp.array(x))
+@pytest.mark.parametrize("seed", range(10, 300))
+def test_many_random_programs_agree_with_python(seed):
+    agree(seed)
