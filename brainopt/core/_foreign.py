@@ -18,19 +18,15 @@ class ForeignVariable(Variable):
     Args:
         host: reads and writes it.
         owner: the object.
-
-    Attributes:
-        aliases: further keys that gradients may come under.
     """
 
-    __slots__ = ("aliases", "host", "owner")
+    __slots__ = ("host", "owner")
 
     _native = False
 
     def __init__(self, host: Any, owner: Any):
         self.host = host
         self.owner = owner
-        self.aliases: set[str] = set()
         self.batch_axis = getattr(owner, "batch_axis", None)
         self.axis_names = getattr(owner, "axis_names", None)
         self._name = self._birth = self._cell = None

@@ -27,22 +27,18 @@ class Found(VarCollector):
     """What a host found in a model.
 
     Attributes:
-        aliases: path by other names, such as the keys of the framework's collectors.
         unseen: trainable values that the framework itself does not collect.
     """
 
     def __init__(self, items: Any = (), paths: Any = None):
         super().__init__(items, paths)
-        self.aliases: dict[str, str] = {}
         self.unseen: dict[str, Variable] = {}
 
     def name_after(self, model: Any) -> Self:
-        """Give each foreign Variable a display name and its aliases; return self."""
+        """Give each foreign Variable a display name; return self."""
         for path, variable in (*self.items(), *self.unseen.items()):
             if isinstance(variable, ForeignVariable) and variable._name is None:
                 variable._name = _display_name(model, path)
-        for alias, path in self.aliases.items():
-            self[path].aliases.add(alias)  # type: ignore[union-attr]
         return self
 
 
@@ -98,6 +94,10 @@ class Host(abc.ABC):
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
         """Return why ``bo.jit`` cannot compile this call, or nothing."""
         return ""
+
+    def resolve(self, key: str) -> Any:
+        """Return the parameter that the framework itself calls ``key``, or None."""
+        return None
 
     def variable(self, owner: Any) -> ForeignVariable:
         """Return the Variable of a parameter: always the same one while it lives."""

@@ -142,8 +142,8 @@ class Frame:
         return self
 
     def __exit__(self, *_) -> None:
-        for bridge in reversed(self.bridges):
-            bridge.close()
+        while self.bridges:
+            self.bridges.pop().close()
         _local.top = self.parent
         for variable, dead in self.born.items():
             variable._store(dead)

@@ -20,7 +20,7 @@ from ..core._host import Found, Host
 from ..core._trace import Dead
 from ..core._walk import join
 from ..errors import HostError
-from ._brainstate_names import structural, undashed
+from ._brainstate_names import named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
 
 
@@ -124,6 +124,11 @@ class BrainstateHost(Host):
         seen = _collected(obj)
         return None if seen is None else self._in_model(obj, seen)
 
+    def resolve(self, key: str) -> Any:
+        """Return the Variable of a living brainpy object that ``key`` names."""
+        owner = named(key.partition(".")[0])
+        return None if owner is None else owner.vars(level=0).get(key)
+
     def _in_collector(self, collector: Mapping[Any, Any]) -> Found | None:
         if not all(isinstance(item, self.State) for item in collector.values()):
             return None
@@ -151,8 +156,6 @@ class BrainstateHost(Host):
             if id(state) not in paths:
                 paths[id(state)] = undashed(key)
                 found[undashed(key)] = self.variable(state)
-            if key != paths[id(state)]:
-                found.aliases[key] = paths[id(state)]
         return found.name_after(model)
 
 
@@ -226,4 +229,4 @@ def random_state(model: Any, found: Any) -> StateVariable | None:
     if shared is None or not isinstance(first, StateVariable) or not _is_module(model):
         return None
     variable = first.host.variable(shared)
-    return None if variable in found.values() else variable
+    return None if any(v is variable for v in found.values()) else variable

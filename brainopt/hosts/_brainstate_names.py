@@ -43,13 +43,14 @@ def _counted_kind(name: str) -> str | None:
     match = _COUNTED.fullmatch(name)
     if match is None:
         return None
-    owner = _named(name)
+    owner = named(name)
     if owner is None:
         return match["kind"] if match["kind"][0].isupper() else None
     return match["kind"] if type(owner).__name__ == match["kind"] else None
 
 
-def _named(name: str) -> Any:
+def named(name: str) -> Any:
+    """Return the living brainpy object of this unique name, or None."""
     naming = sys.modules.get("brainpy.math.object_transform.naming")
     held = getattr(naming, "_name2id", {}).get(name)
     return held() if callable(held) else None

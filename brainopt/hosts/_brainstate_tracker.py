@@ -104,6 +104,8 @@ class Bridge:
                 raw.set(outer)
         for state in self.born:
             self._end(state, len(context.state_stack))
+        self.met.clear()
+        self.born.clear()
 
     def _end(self, state: Any, depth: int) -> None:
         raw = Raw(state)

@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from .._compat import is_eager
 from ..core import Node, VarCollector, Variable
+from ..core._foreign import ForeignVariable
 from ..core._trace import read
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
@@ -121,15 +122,20 @@ class Trained(Node):
         """Return gradients with paths in the place of names a framework gave them."""
         if self.paths.keys() >= grads.keys():
             return grads
-        aliases = {
-            alias: path
+        foreign = {
+            variable: path
             for path, variable in self.variables.items()
-            for alias in getattr(variable, "aliases", ())
+            if isinstance(variable, ForeignVariable)
         }
-        return {
-            key if key in self.paths else aliases.get(key, key): gradient
-            for key, gradient in grads.items()
-        }
+        hosts = {variable.host for variable in foreign}
+        named = {}
+        for key, gradient in grads.items():
+            if key not in self.paths:
+                owners = tuple(host.resolve(key) for host in hosts)
+                found = [v for v in foreign if any(v.owner is o for o in owners)]
+                key = foreign[found[0]] if found else key
+            named[key] = gradient
+        return named
 
 
 def _check_dtypes(variables: dict[str, Variable]) -> None:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small brainpy model and its loss, made the same each time."""
+
+import jax.numpy as jnp
+import numpy as np
+
+_draw = np.random.RandomState(0)
+X = jnp.asarray(_draw.randn(16, 3), jnp.float32)
+Y = jnp.sin(X.sum(1, keepdims=True))
+
+
+def make(seed=1):
+    """Return a two-layer net in training mode and its loss."""
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__(mode=bm.training_mode)
+            self.l1 = bp.dnn.Dense(3, 8, mode=bm.training_mode)
+            self.l2 = bp.dnn.Dense(8, 1, mode=bm.training_mode)
+
+        def update(self, x):
+            return self.l2(bm.tanh(self.l1(x)))
+
+    bm.random.seed(seed)
+    net = Net()
+    return net, lambda: ((net(X) - Y) ** 2).mean()
+
+
+def junk(count=3):
+    """Raise brainpy's process-wide counters."""
+    import brainpy as bp
+
+    return [bp.dnn.Dense(1, 1) for _ in range(count)]

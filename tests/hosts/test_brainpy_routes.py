@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to train a brainpy model with our AdamW gives the numbers of brainpy's.
+
+The decay rates are exact in float32: brainpy computes ``1 - β**t`` in float32, which
+for β = 0.999 is wrong in the fifth digit, and no two programs would agree to 1e-6.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainopt as bo
+from tests.hosts.brainpy_nets import X, Y, make
+
+pytestmark = pytest.mark.hosts("brainpy")
+
+STEPS = 24
+BETAS = {"beta1": 0.875, "beta2": 0.96875}
+
+
+def adamw(train_vars):
+    return bo.optim.AdamW(1e-2, train_vars, dialect="brainpy", **BETAS)
+
+
+def by_brainpy(loss, net):
+    import brainpy.math as bm
+
+    return bm.grad(loss, net.train_vars().unique(), return_value=True)
+
+
+def by_us(loss, net):
+    return bo.grad(loss, net, return_value=True)
+
+
+def step_of(gradient, opt):
+    def step(*_):
+        grads, value = gradient()
+        opt.update(grads)
+        return value
+
+    return step
+
+
+def in_bm_jit(step):
+    import brainpy.math as bm
+
+    step = bm.jit(step)
+    return [step() for _ in range(STEPS)]
+
+
+def in_bm_for_loop(step):
+    import brainpy.math as bm
+
+    return bm.for_loop(step, jnp.arange(STEPS))
+
+
+def eagerly(step):
+    return [step() for _ in range(STEPS)]
+
+
+def in_bo_jit(step):
+    step = bo.jit(step)
+    return [step() for _ in range(STEPS)]
+
+
+def in_bo_jit_in_bm_jit(step):
+    import brainpy.math as bm
+
+    step = bm.jit(bo.jit(step))
+    return [step() for _ in range(STEPS)]
+
+
+def in_bo_for_loop(step):
+    return bo.for_loop(step, jnp.arange(STEPS))
+
+
+def in_bm_for_loop_in_bo_jit(step):
+    import brainpy.math as bm
+
+    rounds = bo.jit(lambda: bm.for_loop(step, jnp.arange(6)))
+    return jnp.concatenate([rounds() for _ in range(STEPS // 6)])
+
+
+def in_bo_for_loop_in_bm_jit(step):
+    import brainpy.math as bm
+
+    rounds = bm.jit(lambda: bo.for_loop(step, jnp.arange(6)))
+    return jnp.concatenate([rounds() for _ in range(STEPS // 6)])
+
+
+ROUTES = [value for name, value in list(globals().items()) if name.startswith("in_")]
+
+
+@functools.cache
+def losses_of_brainpy():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    net, loss = make()
+    opt = bp.optim.AdamW(1e-2, net.train_vars().unique(), **BETAS)
+    step = bm.jit(step_of(by_brainpy(loss, net), opt))
+    return [float(step()) for _ in range(STEPS)]
+
+
+@pytest.fixture
+def expected():
+    return losses_of_brainpy()
+
+
+def agrees(losses, expected):
+    np.testing.assert_allclose(np.asarray(losses), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", [by_brainpy, by_us], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("route", [eagerly, *ROUTES], ids=lambda f: f.__name__)
+def test_the_losses_and_the_step_are_those_of_brainpy(route, gradient, expected):
+    net, loss = make()
+    opt = adamw(net)
+
+    losses = route(step_of(gradient(loss, net), opt))
+
+    agrees(losses, expected)
+    assert int(opt.step) == STEPS
+
+
+@pytest.mark.parametrize("gradient", [by_brainpy, by_us], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("kind", ["bm.jit", "bo.jit", "bo.jit in bm.jit"])
+def test_nothing_leaks_a_tracer(kind, gradient):
+    import brainpy.math as bm
+
+    wrap = {
+        "bm.jit": bm.jit,
+        "bo.jit": bo.jit,
+        "bo.jit in bm.jit": lambda step: bm.jit(bo.jit(step)),
+    }[kind]
+    net, loss = make()
+    opt = adamw(net)
+    step = wrap(step_of(gradient(loss, net), opt))
+
+    with jax.checking_leaks():
+        step()
+
+    values = [v.value for v in (*bo.attach(net).values(), *opt.vars().values())]
+    assert not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
+
+
+def collector(net):
+    return net.train_vars().unique()
+
+
+def relative_collector(net):
+    return net.train_vars(method="relative").unique()
+
+
+def plain_dict(net):
+    return dict(net.train_vars().unique())
+
+
+def list_of_layers(net):
+    return [net.l1, net.l2]
+
+
+def attached(net):
+    return bo.attach(net)
+
+
+SOURCES = [collector, relative_collector, plain_dict, attached]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda f: f.__name__)
+def test_train_vars_takes_what_brainpy_hands_out(source, expected):
+    net, loss = make()
+    opt = adamw(source(net))
+    gradient = by_brainpy(loss, net)
+
+    agrees(in_bm_jit(step_of(gradient, opt)), expected)
+
+
+@pytest.mark.parametrize("source", [*SOURCES, list_of_layers], ids=lambda f: f.__name__)
+def test_grad_vars_takes_what_brainpy_hands_out(source, expected):
+    net, loss = make()
+    opt = adamw(source(net))
+    gradient = bo.grad(loss, source(net), return_value=True)
+
+    agrees(in_bo_jit(step_of(gradient, opt)), expected)
+
+
+def test_single_variables_are_taken_too():
+    net, loss = make()
+    w = net.l1.W
+    before = w.value
+
+    gradient = bo.jit(bo.grad(loss, w))()
+    bo.optim.SGD(0.5, w).update(gradient)
+
+    np.testing.assert_allclose(w.value, before - 0.5 * gradient, rtol=1e-6)
+
+
+def test_bptt_fit_trains_with_it(expected):
+    import brainpy as bp
+    import brainpy.math as bm
+
+    def losses(make_optimizer):
+        net, _ = make()
+        trainer = bp.BPTT(
+            net,
+            lambda predicts, targets: ((predicts - targets) ** 2).mean(),
+            make_optimizer(),
+            progress_bar=False,
+        )
+        data = [(X[:, None], Y[:, None])] * STEPS
+        trainer.fit(lambda: iter(data), num_epoch=1, num_report=1)
+        return np.asarray(trainer.get_hist_metric(which="detailed")), trainer
+
+    bm.random.seed(0)
+    ours, trainer = losses(lambda: adamw(None))
+    theirs, _ = losses(lambda: bp.optim.AdamW(1e-2, **BETAS))
+    assert int(trainer.optimizer.step) == STEPS
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_rate_changes_without_compiling_in_bm_jit(counted):
+    import brainpy.math as bm
+
+    net, loss = make()
+    opt = adamw(net)
+    body = counted(step_of(by_brainpy(loss, net), opt))
+    step = bm.jit(lambda: body())
+    step()
+    traces = body.traces
+
+    opt.lr = 0.0
+    opt.weight_decay = 0.0
+    before = np.asarray(net.l1.W.value)
+    step()
+
+    np.testing.assert_array_equal(net.l1.W.value, before)
+    assert body.traces == traces
+
+
+@pytest.mark.long  # jax collects all garbage for each trace it checks
+@pytest.mark.parametrize("kind", ["bm.jit", "bo.jit", "bo.jit in bm.jit"])
+def test_nothing_leaks_a_tracer(kind):
+    import brainpy.math as bm
+
+    wrap = {
+        "bm.jit": bm.jit,
+        "bo.jit": bo.jit,
+        "bo.jit in bm.jit": lambda step: bm.jit(bo.jit(step)),
+    }[kind]
+    net, _ = make()
+    opt = adamw(net)
+
+    def step(x, y):
+        loss = bo.grad(lambda: ((net(x) - y) ** 2).mean(), net, return_value=True)
+        grads, value = loss()
+        opt.update(grads)
+        return value
+
+    with jax.checking_leaks():
+        wrap(step)(X, Y)
+
+
+@pytest.mark.parametrize("route", [eagerly, *ROUTES], ids=lambda f: f.__name__)
+def test_no_route_leaves_a_tracer_in_the_model(route):
+    net, loss = make()
+    opt = adamw(net)
+
+    route(step_of(by_us(loss, net), opt))
+
+    values = [v.value for v in (*bo.attach(net).values(), *opt.vars().values())]
+    assert not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
