@@ -93,7 +93,7 @@ class Group(Numbered):
         }
         replace["lr"] = lr
         if by is not None:
-            replace["eta"] = jnp.asarray(by.factor(step)).astype(dtype)
+            replace["eta"] = jnp.asarray(by.multiplier(step)).astype(dtype)
         return View(self.numbers, vector, replace, self.options)
 
     def constrain(self, param: Any, hyper: View) -> Any:
@@ -258,4 +258,4 @@ def _bounds(bounds: Any) -> dict[str, Any]:
 
 def _as_number(value: Any) -> Any:
     # Through its shortest text, so that a rate set to 0.01 reads 0.01 again.
-    return value if isinstance(value, Tracer) else float(f"{np.asarray(value)}")
+    return value if isinstance(value, Tracer) else float(str(np.asarray(value)[()]))

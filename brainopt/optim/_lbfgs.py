@@ -96,32 +96,30 @@ class LBFGS(Whole):
     def _step_by(self, closure: Callable[[], Any]) -> Any:
         loss = Loss(closure, self._trained)
         params = self._trained.values()
-        names = [path for path, _ in named(params)]
         leaves = dict(named(params))
-        free = {k: leaf for k, leaf in leaves.items() if k not in self.frozen}
 
-        def at(x):
-            moved = {**leaves, **_unflat(x, free)}
-            cast = [moved[k].astype(leaves[k].dtype) for k in names]
-            tree = jax.tree.structure(params)
-            return loss(jax.tree.unflatten(tree, cast))[0]
+        def put(x):
+            moved = _unflat(x, leaves)
+            kept = [
+                leaf if path in self.frozen else moved[path].astype(leaf.dtype)
+                for path, leaf in leaves.items()
+            ]
+            return jax.tree.unflatten(jax.tree.structure(params), kept)
 
-        first, (out, _) = loss(params)
-        x = _flat(free)
-        held = {k: v.value for k, v in self.slots[""].items()}
-        held, x = self._iterate(jax.value_and_grad(at), x, held, first.dtype)
-        moved = {**leaves, **_unflat(x, free)}
-        cast = [moved[k].astype(leaves[k].dtype) for k in names]
-        final = jax.tree.unflatten(jax.tree.structure(params), cast)
+        out = loss(params)[1][0]
+        held = {name: v.value for name, v in self.slots[""].items()}
+        search = jax.value_and_grad(lambda x: loss(put(x))[0])
+        held, x = self._iterate(search, _flat(leaves), held)
+        final = put(x)
         _, (_, written) = loss(final)
         targets = [self._trained.variables[path] for path in final]
-        targets += [self.slots[""][name] for name in held]
-        values = [*final.values(), *held.values()]
-        _trace.commit([*targets, self.step], [*values, self.step.value + 1])
+        targets += [*(self.slots[""][name] for name in held), self.step]
+        step = jnp.minimum(self.step.value, jnp.iinfo(jnp.int32).max - 1) + 1
+        _trace.commit(targets, [*final.values(), *held.values(), step])
         loss.keep(written)
         return out
 
-    def _iterate(self, value_and_grad, x, held, dtype) -> tuple[dict, Any]:
+    def _iterate(self, value_and_grad, x, held) -> tuple[dict, Any]:
         lr = jnp.asarray(Views(self, self.step.value).rate(0)).astype(x.dtype)
         least_slope = jnp.asarray(self.tolerance_grad, x.dtype)
         least_move = jnp.asarray(self.tolerance_change, x.dtype)

@@ -61,14 +61,14 @@ class RMSProp(Optimizer):
         numbers["momentum"] = momentum
         plain = isinstance(momentum, int | float) and momentum == 0
         options = {"centered": bool(centered), "eps_in_root": bool(eps_in_root)}
-        options["plain"] = plain
+        options["no_momentum"] = plain
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros: v, with ``centered`` mean, with momentum b."""
         slots = {"v": zeros(param, is_real=True)}
         slots |= {"mean": zeros(param)} if hyper.centered else {}
-        return slots | ({} if hyper.plain else {"b": zeros(param)})
+        return slots | ({} if hyper.no_momentum else {"b": zeros(param)})
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
@@ -83,6 +83,6 @@ class RMSProp(Optimizer):
             b = grad / jnp.sqrt(spread + hyper.epsilon)
         else:
             b = grad / (jnp.sqrt(spread) + hyper.epsilon)
-        if not hyper.plain:
+        if not hyper.no_momentum:
             b = new["b"] = hyper.momentum * slots["b"] + b
         return param - hyper.lr * b, new

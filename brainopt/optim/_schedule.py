@@ -64,7 +64,7 @@ class Schedule(Numbered, abc.ABC):
 
     @property
     def base(self) -> Any:
-        """The rate that the schedule scales; `factor` is relative to it."""
+        """The rate that the schedule scales; `multiplier` is relative to it."""
         return self.lr
 
     def at(self, step: Any) -> Any:
@@ -72,7 +72,7 @@ class Schedule(Numbered, abc.ABC):
         self.revision.seen()
         return self.rate(self._time(step))
 
-    def factor(self, step: Any) -> Any:
+    def multiplier(self, step: Any) -> Any:
         """Return η, the rate of that update divided by `base`."""
         return self.at(step) / self.base
 
@@ -104,8 +104,7 @@ class Schedule(Numbered, abc.ABC):
 
     def count_by(self, counter: Variable) -> None:
         """Read the updates done from ``counter`` when called without an argument."""
-        if "_counter" not in self.__dict__:
-            vars(self)["_counter"] = counter
+        vars(self)["_counter"] = counter
 
 
 class Constant(Schedule):
@@ -132,7 +131,7 @@ class Constant(Schedule):
         """The rate itself."""
         return self.rate(0)
 
-    def factor(self, step: Any) -> Any:
+    def multiplier(self, step: Any) -> Any:
         """Return 1."""
         return jnp.ones((), self.numbers.value.dtype)
 

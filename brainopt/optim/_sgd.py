@@ -67,17 +67,17 @@ class SGD(Optimizer):
             "momentum": momentum,
             "dampening": dampening,
         }
-        options = {"nesterov": bool(nesterov), "plain": plain}
+        options = {"nesterov": bool(nesterov), "no_momentum": plain}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros for the momentum, if there is any."""
-        return {} if hyper.plain else {"b": zeros(param)}
+        return {} if hyper.no_momentum else {"b": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        if hyper.plain:
+        if hyper.no_momentum:
             return param - hyper.lr * grad, slots
         first = (step == 1).astype(hyper.lr.dtype)
         b = hyper.momentum * slots["b"] + (1 - hyper.dampening * (1 - first)) * grad

@@ -54,7 +54,9 @@ class SM3(Optimizer):
         numbers = {"beta": beta, "momentum": momentum, "eps": eps}
         numbers["weight_decay"] = weight_decay or 0.0
         plain = isinstance(momentum, int | float) and momentum == 0
-        super().__init__(lr, train_vars, name, numbers, {"plain": plain}, **common)
+        super().__init__(
+            lr, train_vars, name, numbers, {"no_momentum": plain}, **common
+        )
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return zeros: a vector for each axis, and with momentum m."""
@@ -63,7 +65,7 @@ class SM3(Optimizer):
             f"axis{a}": jnp.zeros(n, whole.dtype) for a, n in enumerate(param.shape)
         }
         slots = slots or {"axis0": whole}
-        return slots if hyper.plain else slots | {"m": zeros(param)}
+        return slots if hyper.no_momentum else slots | {"m": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
@@ -84,6 +86,6 @@ class SM3(Optimizer):
             f"axis{a}": nu.max(axis=tuple(i for i in range(ndim) if i != a))
             for a in range(max(ndim, 1))
         }
-        if not hyper.plain:
+        if not hyper.no_momentum:
             u = new["m"] = hyper.momentum * slots["m"] + hyper.rest("momentum") * u
         return param - hyper.lr * u, new

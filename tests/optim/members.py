@@ -46,9 +46,7 @@ def _member(cls, reference=None, optax=None, also="", whole=False, **settings):
 _R = references
 MEMBERS = [
     _member(optim.SGD, _R.sgd, lambda: optax.sgd(0.01)),
-    _member(
-        optim.SGD, _R.sgd, lambda: optax.sgd(0.01, 0.9), "-momentum", momentum=0.9
-    ),
+    _member(optim.SGD, _R.sgd, lambda: optax.sgd(0.01, 0.9), "-momentum", momentum=0.9),
     _member(
         optim.SGD,
         _R.sgd,
@@ -124,14 +122,26 @@ WHOLE = Member(
 ALL = [*MEMBERS, WHOLE]
 
 
-def each(members=ALL, **conditions):
-    """Parametrize a test over the members that meet some conditions."""
+FEW = ("SGD-momentum", "AdamW", "NAdam", "Muon", "ScheduleFreeAdamW", "Optax")
+
+
+def each(few=False, **conditions):
+    """Parametrize a test over the members that meet some conditions.
+
+    With ``few`` the quick suite takes some of every kind, the long one the others.
+    """
     chosen = [
         m
-        for m in members
+        for m in ALL
         if all(bool(getattr(m, k)) == wanted for k, wanted in conditions.items())
     ]
-    return pytest.mark.parametrize("member", chosen, ids=lambda m: m.name)
+    params = [
+        pytest.param(
+            m, id=m.name, marks=[pytest.mark.long] * (few and m.name not in FEW)
+        )
+        for m in chosen
+    ]
+    return pytest.mark.parametrize("member", params)
 
 
 SHAPES = {"W": (4, 3), "b": (3,)}

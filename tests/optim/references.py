@@ -163,7 +163,14 @@ def adamax(x, grads, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
 
 
 def nadam(
-    x, grads, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, momentum_decay=4e-3
+    x,
+    grads,
+    lr,
+    beta1=0.9,
+    beta2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum_decay=4e-3,
 ):
     m, v, product = np.zeros_like(x), np.zeros_like(x), 1.0
     for t, g in enumerate(grads, 1):

@@ -77,7 +77,7 @@ def test_equals_optax(member, x64):
         np.testing.assert_allclose(variable.value, expected[key], rtol=1e-9, atol=1e-9)
 
 
-@each()
+@each(few=True)
 def test_jit_eager_and_loop_agree(member):
     params, grads = problem(3, dtype=np.float32)
     eager, held = _run(member)
@@ -113,7 +113,7 @@ def test_the_functional_core_equals_the_object(member):
     assert int(state["step"]) == int(opt.step) == 3
 
 
-@each()
+@each(few=True)
 def test_no_two_slots_share_a_buffer(member):
     params = _arrays(problem(dtype=np.float32)[0])
 
@@ -124,7 +124,14 @@ def test_no_two_slots_share_a_buffer(member):
 
 
 @each()
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(jnp.float32, marks=pytest.mark.long),
+        jnp.bfloat16,
+        pytest.param(jnp.float16, marks=pytest.mark.long),
+    ],
+)
 def test_dtypes_stay(member, dtype):
     variables = _vars({k: jnp.ones(s, dtype) for k, s in {"W": (4, 3)}.items()})
     opt = member.make(variables)
@@ -158,7 +165,7 @@ def test_a_run_resumes_bit_for_bit(member):
     _same(_state(opt, variables), _state(other, others))
 
 
-@each()
+@each(few=True)
 def test_a_shared_variable_is_stepped_once(member):
     params, grads = problem(2, dtype=np.float32)
     once = _vars({"W": params["W"]})
@@ -196,7 +203,7 @@ def test_compiles_once_whatever_number_changes(member, counted):
     assert body.traces == once
 
 
-@each()
+@each(few=True)
 def test_a_changed_rate_takes_effect_at_the_next_step(member):
     params, grads = problem(2, dtype=np.float32)
     variables = _vars(params)
@@ -257,7 +264,7 @@ def test_a_gradient_of_none_leaves_the_variable_alone(member):
     assert not np.array_equal(after["var b"], before["var b"])
 
 
-@each(whole=False)
+@each(few=True, whole=False)
 def test_each_variable_counts_its_own_steps(member):
     params, grads = problem(2, dtype=np.float32)
     alone, together = _vars({"b": params["b"]}), _vars(params)
@@ -274,7 +281,7 @@ def test_each_variable_counts_its_own_steps(member):
     np.testing.assert_allclose(together["b"].value, alone["b"].value, rtol=1e-6)
 
 
-@each(whole=False)
+@each(few=True, whole=False)
 def test_works_in_groups(member):
     params, grads = problem(3, dtype=np.float32)
     variables, single = _vars(params), _vars({"b": params["b"]})
@@ -288,7 +295,7 @@ def test_works_in_groups(member):
     np.testing.assert_allclose(variables["b"].value, single["b"].value, rtol=1e-6)
 
 
-@each()
+@each(few=True)
 def test_runs_on_device_1(member):
     opt, variables = _run(member, 1)
     step = bo.jit(opt.update)
@@ -302,7 +309,7 @@ def test_runs_on_device_1(member):
     assert all(v.value.devices() == {there} for v in everything)
 
 
-@each()
+@each(few=True)
 def test_runs_under_vmap(member):
     params, grads = problem(1, dtype=np.float32)
     other = jax.tree.map(lambda x: x[::-1] * 2, params)
@@ -313,14 +320,14 @@ def test_runs_under_vmap(member):
     def one(p):
         return opt.apply(p, opt.init(p), g)[0]
 
-    many = jax.vmap(one)(both)
+    many = jax.jit(jax.vmap(one))(both)
 
     for i, single in enumerate((params, other)):
-        for key, value in one(_arrays(single)).items():
+        for key, value in jax.jit(one)(_arrays(single)).items():
             np.testing.assert_allclose(many[key][i], value, rtol=1e-5, atol=1e-6)
 
 
-@each()
+@each(few=True)
 def test_goes_downhill(member):
     target = jnp.asarray([[1.0, -2.0], [0.5, 3.0]])
     w = bo.TrainVar(jnp.zeros((2, 2)))
@@ -336,7 +343,7 @@ def test_goes_downhill(member):
     assert float(loss_of()) < first
 
 
-@each()
+@each(few=True)
 def test_copies_are_whole_and_independent(member):
     opt, _ = _run(member, 1)
     g = _arrays(problem(1, dtype=np.float32)[1][0])
@@ -352,7 +359,7 @@ def test_copies_are_whole_and_independent(member):
         assert (int(opt.step), int(other.step)) == (1, 2)
 
 
-@each()
+@each(few=True)
 def test_says_what_it_is(member):
     opt, _ = _run(member, 1)
 

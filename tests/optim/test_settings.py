@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rates of every kind, groups of every kind, masks, freezing, and what is said of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import brainopt as bo
+
+optim = bo.optim
+Bad = bo.errors.HyperparameterError
+
+
+def _net():
+    net = bo.Node()
+    net.enc, net.out = bo.Node(), bo.Node()
+    net.enc.W, net.enc.b = bo.TrainVar(jnp.ones((2, 3))), bo.TrainVar(jnp.ones(3))
+    net.out.W = bo.TrainVar(jnp.ones((3, 1)))
+    return net
+
+
+def _ones(opt):
+    return {k: jnp.ones_like(v.value) for k, v in opt.vars_to_train.items()}
+
+
+RATES = {
+    "int": 1,
+    "float": 0.5,
+    "numpy scalar": np.float32(0.5),
+    "numpy array": np.asarray(0.5),
+    "jax array": jnp.asarray(0.5),
+    "Variable": bo.Variable(jnp.asarray(0.5)),
+    "schedule": optim.Constant(0.5),
+    "callable": lambda step: 0.5,
+    "optax schedule": optax.constant_schedule(0.5),
+}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_a_rate_may_be_anything_that_gives_a_number(kind):
+    w = bo.TrainVar(jnp.ones(2))
+    opt = optim.SGD(RATES[kind], w)
+
+    bo.jit(opt.update)(jnp.full(2, 0.1))
+
+    rate = 1.0 if kind == "int" else 0.5
+    np.testing.assert_allclose(w.value, 1 - 0.1 * rate, rtol=1e-6)
+    assert float(opt.current_lr) == pytest.approx(rate)
+
+
+def test_a_variable_rate_is_read_and_never_written():
+    rate, w = bo.Variable(jnp.asarray(0.5)), bo.TrainVar(jnp.ones(2))
+    opt = optim.SGD(rate, w)
+    step = bo.jit(opt.update)
+    held = rate.value
+
+    step(jnp.ones(2))
+    opt.update(jnp.ones(2))
+    assert rate.value is held
+    rate.value = 0.25
+    step(jnp.ones(2))
+
+    np.testing.assert_allclose(w.value, 1 - 0.5 - 0.5 - 0.25)
+
+
+def test_a_rate_may_be_replaced_by_another_kind():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = optim.SGD(0.5, w)
+    step = bo.jit(opt.update)
+    step(jnp.ones(2))
+
+    for rate in (0.25, lambda t: 0.125 * t, bo.Variable(1.0), optim.Constant(2.0), 0.5):
+        opt.lr = rate
+        step(jnp.ones(2))
+
+    np.testing.assert_allclose(w.value, 1 - 0.5 - 0.25 - 0.125 * 2 - 1.0 - 2.0 - 0.5)
+
+
+def test_an_optax_schedule_counts_from_zero():
+    w = bo.TrainVar(jnp.zeros(1))
+    opt = optim.SGD(optax.linear_schedule(1.0, 0.0, 4), w)
+
+    for _ in range(3):
+        opt.update(jnp.ones(1))
+
+    np.testing.assert_allclose(w.value, -(1.0 + 0.75 + 0.5))
+
+
+def test_any_number_may_be_a_schedule():
+    a, b = bo.TrainVar(jnp.ones(2)), bo.TrainVar(jnp.ones(2))
+    opt = optim.AdamW(0.1, a, beta1=lambda t: 0.9 - 0.5 * (t > 0))
+    by_hand = optim.AdamW(0.1, b)
+
+    for step in range(2):
+        by_hand.beta1 = 0.9 - 0.5 * (step > 0)
+        opt.update(jnp.ones(2))
+        by_hand.update(jnp.ones(2))
+
+    np.testing.assert_allclose(a.value, b.value, rtol=1e-6)
+
+
+def test_a_number_may_become_a_schedule_and_a_number_again():
+    w = bo.TrainVar(jnp.ones(1))
+    opt = optim.SGD(1.0, w)
+    step = bo.jit(opt.update)
+    step(jnp.zeros(1))
+
+    opt.weight_decay = lambda t: 0.5
+    step(jnp.zeros(1))
+    assert float(w[0]) == 0.5
+    opt.weight_decay = 0.0
+    step(jnp.zeros(1))
+
+    assert float(w[0]) == 0.5
+
+
+# --- groups as torch has them
+
+
+def test_a_list_of_group_dicts():
+    net = _net()
+    opt = optim.AdamW(
+        0.1,
+        [
+            {
+                "params": {"enc": net.enc},
+                "lr": 0.01,
+                "betas": (0.5, 0.6),
+                "amsgrad": True,
+            },
+            {"params": {"out": net.out}, "weight_decay": 0.5},
+        ],
+        weight_decay=0.0,
+    )
+
+    opt.update(_ones(opt))
+
+    first, second = opt.param_groups[1:]
+    assert (first["lr"], first["betas"], first["amsgrad"]) == (0.01, (0.5, 0.6), True)
+    assert (second["lr"], second["weight_decay"]) == (0.1, 0.5)
+    assert second["params"] == [net.out.W]
+    assert "v_max" in opt.slots["enc.W"] and "v_max" not in opt.slots["out.W"]
+    np.testing.assert_allclose(net.out.W.value, 1 - 0.1 * (1 + 0.5), rtol=1e-5)
+    np.testing.assert_allclose(net.enc.b.value, 1 - 0.01, rtol=1e-5)
+
+
+def test_groups_of_lists_get_paths_of_their_own():
+    a, b, c = (bo.TrainVar(jnp.ones(1)) for _ in range(3))
+
+    opt = optim.SGD(0.1, [{"params": [a, b]}, {"params": c, "lr": 0.5}])
+    opt.update(_ones(opt))
+
+    assert list(opt.vars_to_train) == ["0.0", "0.1", "1.0"]
+    np.testing.assert_allclose([a[0], b[0], c[0]], [0.9, 0.9, 0.5], rtol=1e-6)
+
+
+def test_a_group_may_be_added_later():
+    net = _net()
+    opt = optim.AdamW(0.1, {"enc": net.enc}, weight_decay=0.0)
+    step = bo.jit(opt.update)
+    step(_ones(opt))
+
+    opt.add_param_group({"params": {"out": net.out}, "lr": 0.01})
+    step(_ones(opt))
+
+    np.testing.assert_allclose(net.out.W.value, 0.99, rtol=1e-6)
+    np.testing.assert_allclose(net.enc.b.value, 0.8, rtol=1e-5)
+
+
+def test_settings_of_a_group_are_read_and_set(counted):
+    net = _net()
+    opt = optim.AdamW(0.1, [{"params": net, "lr": 0.01}], weight_decay=0.0)
+    body = counted(opt.update)
+    step = bo.jit(body)
+    step(_ones(opt))
+    traces = body.traces
+
+    opt.param_groups[1]["lr"] = 0.5
+    opt.param_groups[1]["betas"] = (0.0, 0.0)
+    opt.param_groups[1]["eps"] = 0.0
+    step(_ones(opt))
+
+    assert body.traces == traces
+    assert opt.param_groups[1]["lr"] == 0.5
+    np.testing.assert_allclose(net.enc.b.value, 1 - 0.01 - 0.5, rtol=1e-5)
+
+
+def test_defaults_are_those_of_the_first_group():
+    opt = optim.AdamW(0.1, eps=1e-3)
+
+    assert opt.defaults["lr"] == 0.1
+    assert opt.defaults["eps"] == 1e-3
+    assert opt.defaults["betas"] == (0.9, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ({"lr": 0.1}, "params"),
+        ({"params": bo.TrainVar((2,)), "momentun": 0.9}, "momentun"),
+        ({"params": bo.TrainVar((2,)), "lr": -1.0}, "lr=-1"),
+        ({"params": bo.TrainVar((2,)), "betas": (0.9, 1.0)}, "beta2=1"),
+    ],
+)
+def test_a_bad_group_changes_nothing(group, says):
+    opt = optim.AdamW(0.1, bo.TrainVar((2,)))
+    paths = list(opt.vars_to_train)
+
+    with pytest.raises(Bad, match=says):
+        opt.add_param_group(group)
+
+    assert (len(opt.groups), list(opt.vars_to_train)) == (1, paths)
+
+
+def test_a_variable_in_two_groups_is_refused():
+    w = bo.TrainVar((2,))
+
+    with pytest.raises(Bad, match="two groups"):
+        optim.AdamW(0.1, [{"params": w}, {"params": [w], "lr": 0.5}])
+
+
+# --- rules by name
+
+
+def test_the_first_rule_that_matches_wins():
+    net = _net()
+    rules = [
+        {"match": "enc.b", "lr": 0.5},
+        {"match": "enc", "lr_mult": 0.1},
+        {"match": "*", "lr_mult": 2.0},
+    ]
+    opt = optim.SGD(0.1, net, groups=rules)
+
+    opt.update(_ones(opt))
+
+    np.testing.assert_allclose(net.enc.b.value, 0.5)
+    np.testing.assert_allclose(net.enc.W.value, 0.99, rtol=1e-6)
+    np.testing.assert_allclose(net.out.W.value, 0.8, rtol=1e-6)
+    assert "rule 'enc.b'" in opt.explain("enc.b")
+    assert "lr_mult = 0.1" in opt.explain("enc.W")
+
+
+def test_a_multiplier_follows_the_schedule_and_changes_without_compiling(counted):
+    w = bo.TrainVar(jnp.ones(1))
+    opt = optim.SGD(0.1, w, groups=[{"match": "*", "lr_mult": 0.5}])
+    body = counted(opt.update)
+    step = bo.jit(body)
+    step(jnp.ones(1))
+    traces = body.traces
+
+    opt.lr = 0.2
+    opt.groups[1].lr_mult = 2.0
+    step(jnp.ones(1))
+
+    assert body.traces == traces
+    np.testing.assert_allclose(w.value, 1 - 0.05 - 0.4, rtol=1e-6)
+
+
+def test_signs_and_bounds_hold_after_each_step():
+    ex, g, free = (
+        bo.TrainVar(jnp.full(3, 0.05)),
+        bo.TrainVar([0.5, 0.9]),
+        bo.TrainVar([0.0]),
+    )
+    dale = jnp.asarray([1.0, -1.0, 0.0])
+    opt = optim.SGD(
+        1.0,
+        {"ex": ex, "g": g, "free": free},
+        groups=[{"match": "ex", "sign": dale}, {"match": "g", "bounds": (0.1, 1.0)}],
+    )
+
+    grads = {"ex": jnp.full(3, 0.1), "g": jnp.asarray([9.0, -9.0])}
+    opt.update({**grads, "free": jnp.ones(1)})
+
+    np.testing.assert_allclose(ex.value, [0.0, -0.05, -0.05], atol=1e-7)
+    np.testing.assert_allclose(g.value, [0.1, 1.0])
+    np.testing.assert_allclose(free.value, [-1.0])
+
+
+def test_any_function_may_constrain():
+    w = bo.TrainVar(jnp.ones(2))
+    unit = lambda x: x / jnp.linalg.norm(x)  # noqa: E731
+    opt = optim.SGD(0.1, w, groups=[{"match": "*", "constraint": unit}])
+
+    opt.update(jnp.asarray([1.0, 0.0]))
+
+    assert float(jnp.linalg.norm(w.value)) == pytest.approx(1.0)
+
+
+MASKS = {
+    "path": "enc.W",
+    "glob": "enc.*W",
+    "regex": "re:enc\\.W",
+    "callable": lambda path, value: path == "enc.W",
+    "dict": {"enc.W": True, "enc.b": False, "out.W": False},
+    "tree": {"enc": {"W": True, "b": False}, "out": False},
+    "list": ["enc.W", "nothing"],
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_mask_says_what_decays(kind):
+    net = _net()
+    opt = optim.AdamW(0.1, net, weight_decay=1.0, mask=MASKS[kind])
+
+    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+
+    found = {k: float(v.value.mean()) for k, v in opt.vars_to_train.items()}
+    assert found == pytest.approx({"enc.W": 0.9, "enc.b": 1.0, "out.W": 1.0})
+
+
+def test_matrices_have_two_axes_or_more():
+    net = _net()
+    opt = optim.AdamW(0.1, net, weight_decay=1.0, mask="matrices")
+
+    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+
+    assert "masked" in opt.explain("enc.b")
+    assert float(net.enc.b[0]) == 1.0
+    assert float(net.out.W[0, 0]) == pytest.approx(0.9)
+
+
+def test_a_mask_needs_a_decay():
+    with pytest.raises(Bad, match="no weight decay"):
+        optim.SparseAdam(0.1, mask="*")
+
+
+# --- freezing
+
+
+def test_frozen_variables_do_not_move():
+    net = _net()
+    opt = optim.AdamW(0.1, net)
+    step = bo.jit(opt.update)
+    step(_ones(opt))
+    before = np.asarray(net.enc.W.value), np.asarray(opt.slots["enc.W"]["m"].value)
+
+    assert opt.freeze("enc") == ["enc.W", "enc.b"]
+    step(_ones(opt))
+    step({"out.W": jnp.ones((3, 1))})
+
+    np.testing.assert_array_equal(net.enc.W.value, before[0])
+    np.testing.assert_array_equal(opt.slots["enc.W"]["m"].value, before[1])
+    assert "frozen" in opt.explain("enc.W") and "frozen" in str(opt.summary())
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_thawed_variables_go_on(drop):
+    net, alone = _net(), bo.TrainVar(jnp.ones(3))
+    opt, other = optim.AdamW(0.1, net), optim.AdamW(0.1, alone)
+    opt.update(_ones(opt))
+    other.update(jnp.ones(3))
+
+    opt.freeze("enc.b", drop_slots=drop)
+    opt.update(_ones(opt))
+    assert opt.unfreeze("enc.b") == []
+    if drop:
+        fresh = bo.TrainVar(alone.value)
+        other, alone = optim.AdamW(0.1, fresh), fresh
+    opt.update(_ones(opt))
+    other.update(jnp.ones(3))
+
+    np.testing.assert_allclose(net.enc.b.value, alone.value, rtol=1e-6)
+
+
+def test_a_choice_that_fits_nothing_is_an_error():
+    opt = optim.AdamW(0.1, _net())
+
+    with pytest.raises(bo.errors.PathError, match=r"encoder"):
+        opt.freeze("encoder")
+    with pytest.raises(bo.errors.PathError, match=r"enc\.W"):
+        opt.explain("encoder")
+
+
+# --- hooks and going back
+
+
+def test_hooks_see_each_update_and_may_change_gradients():
+    w, seen = bo.TrainVar(jnp.ones(2)), []
+    opt = optim.SGD(1.0, w)
+    halve = opt.before_update(lambda opt, g: jax.tree.map(lambda x: x / 2, g))
+    opt.after_update(lambda opt: seen.append(int(opt.step)))
+
+    opt.update(jnp.ones(2))
+    halve()
+    opt.update(jnp.ones(2))
+
+    np.testing.assert_allclose(w.value, 1 - 0.5 - 1.0)
+    assert seen == [1, 2]
+
+
+def test_a_snapshot_survives_donated_steps():
+    w = bo.TrainVar(jnp.ones(1000))
+    opt = optim.AdamW(0.1, w)
+    step = bo.jit(opt.update)
+    step(jnp.ones(1000))
+    before = {k: np.asarray(v) for k, v in opt.state_dict().items()}
+    kept, value = opt.snapshot(), np.asarray(w.value)
+
+    step(jnp.ones(1000))
+    opt.lr = 0.7
+    opt.restore(kept)
+
+    np.testing.assert_array_equal(w.value, value)
+    for key, array in opt.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+def test_a_trial_is_undone_unless_committed():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = optim.SGD(0.1, w)
+
+    with opt.trial():
+        opt.update(jnp.ones(2))
+    assert (int(opt.step), float(w[0])) == (0, 1.0)
+    with pytest.raises(ZeroDivisionError), opt.trial() as trial:
+        opt.update(jnp.ones(2))
+        trial.commit()
+        1 / 0
+    assert int(opt.step) == 0
+    with opt.trial() as trial:
+        opt.update(jnp.ones(2))
+        trial.commit()
+
+    assert (int(opt.step), float(w[0])) == (1, pytest.approx(0.9))

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained: how it is registered, matched with gradients, saved and moved."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import sparse
+
+import brainopt as bo
+
+AdamW = bo.optim.AdamW
+
+
+def _net():
+    net = bo.Node()
+    net.a, net.inner = bo.TrainVar(jnp.ones(2)), bo.Node()
+    net.inner.b = bo.TrainVar(jnp.ones(3))
+    net.state = bo.Variable(jnp.ones(4))
+    return net
+
+
+SOURCES = {
+    "node": (lambda n: n, ["a", "inner.b"]),
+    "collector": (lambda n: n.train_vars(), ["a", "inner.b"]),
+    "absolute collector": (lambda n: n.train_vars("absolute"), ["a", "inner.b"]),
+    "dict": (lambda n: {"x": n.a, "y": n.inner.b}, ["x", "y"]),
+    "list": (lambda n: [n.a, n.inner.b], ["0", "1"]),
+    "single": (lambda n: n.a, ["param"]),
+    "nested": (
+        lambda n: {"p": {"q": n}, "r": [n.state]},
+        ["p.q.a", "p.q.inner.b", "r.0"],
+    ),
+    "plain variable": (lambda n: {"s": n.state}, ["s"]),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_anything_that_offers_variables_can_be_registered(kind):
+    make, paths = SOURCES[kind]
+    source = make(_net())
+    opt = AdamW(0.1, source)
+
+    opt.register_train_vars(source)
+    opt.register_vars(source)
+
+    assert list(opt.vars_to_train) == paths
+    assert [k for k in opt.state_dict() if k.endswith(".m")] == [
+        f"slots.{path}.m" for path in paths
+    ]
+
+
+def test_registering_again_keeps_the_moments():
+    net = _net()
+    opt = AdamW(0.1, {"a": net.a})
+    opt.update({"a": jnp.ones(2)})
+    held = opt.slots["a"]["m"].value
+
+    opt.register_train_vars({"a": net.a, "b": net.inner.b})
+
+    assert opt.slots["a"]["m"].value is held
+    assert int(opt.slots["b"]["late"]) == 1
+
+
+def test_a_late_variable_starts_its_own_bias_correction():
+    a, b, twin = (bo.TrainVar(jnp.ones(2)) for _ in range(3))
+    opt, other = AdamW(0.1, {"a": a}), AdamW(0.1, twin)
+    for _ in range(3):
+        opt.update({"a": jnp.ones(2)})
+    opt.register_train_vars({"b": b})
+
+    for g in (1.0, -3.0):
+        opt.update({"a": jnp.ones(2), "b": jnp.full(2, g)})
+        other.update(jnp.full(2, g))
+
+    np.testing.assert_allclose(b.value, twin.value, rtol=1e-6)
+
+
+def test_two_variables_under_one_path_are_refused():
+    with pytest.raises(bo.errors.PathError, match="W"):
+        opt = AdamW(0.1, {"W": bo.TrainVar((2,))})
+        opt.register_train_vars({"W": bo.TrainVar((2,))})
+
+
+def test_integers_cannot_be_trained():
+    with pytest.raises(bo.errors.VariableError, match="count: int32"):
+        AdamW(0.1, {"count": bo.Variable(jnp.ones(2, jnp.int32))})
+
+
+def test_nothing_to_train_is_an_error_of_type():
+    with pytest.raises(TypeError, match="no Variables"):
+        AdamW(0.1, {"W": np.ones(3)})
+
+
+def test_gradients_may_be_named_in_any_way_they_were_registered():
+    net = _net()
+    opt = AdamW(0.1, net.train_vars("absolute"))
+    absolute = list(net.train_vars("absolute"))
+
+    opt.check_grads(dict(zip(absolute, (jnp.ones(2), jnp.ones(3)), strict=True)))
+    opt.check_grads({"a": jnp.ones(2), "inner.b": jnp.ones(3)})
+    opt.check_grads({"a": jnp.ones(2), "inner": {"b": jnp.ones(3)}})
+
+
+def test_check_grads_names_everything_at_once():
+    opt = AdamW(0.1, _net())
+
+    with pytest.raises(bo.errors.GradientError) as caught:
+        opt.check_grads({"inner.b": jnp.ones((3, 1)), "c": jnp.ones(1)})
+
+    assert str(caught.value) == (
+        "The gradients do not fit the variables of this AdamW:\n"
+        "  unexpected: c\n"
+        "  missing: a\n"
+        "  inner.b: gradient of shape (3, 1) for a variable of shape (3,)\n"
+        "help: pass the same `train_vars` to the optimizer and to `bo.grad`."
+    )
+
+
+def _leak():
+    leaked = []
+    jax.jit(lambda x: leaked.append(x) or x)(jnp.ones(2))
+    return leaked[0]
+
+
+STRANGE = {
+    "tracer": (_leak, "tracer"),
+    "sparse": (lambda: sparse.BCOO.fromdense(jnp.ones(2)), "sparse"),
+    "rows": (lambda: bo.optim.Rows(jnp.asarray([0]), jnp.ones(1)), "sparse"),
+    "list": (lambda: [1.0, 1.0], "structure"),
+    "variable": (lambda: "x", "str is no gradient"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_strange_gradients_are_refused_unchanged(kind):
+    make, says = STRANGE[kind]
+    w = bo.TrainVar(jnp.ones(2))
+    opt = AdamW(0.1, w)
+
+    with pytest.raises(bo.errors.GradientError, match=says):
+        opt.update({"param": make()})
+
+    assert (int(opt.step), w.value.tolist()) == (0, [1.0, 1.0])
+
+
+def test_a_plain_jax_transform_cannot_swallow_a_step():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = AdamW(0.1, w)
+
+    with pytest.raises(bo.errors.TraceContextError):
+        jax.jit(opt.update)(jnp.ones(2))
+
+    assert (int(opt.step), w.value.tolist()) == (0, [1.0, 1.0])
+
+
+def test_an_error_while_tracing_changes_nothing():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = AdamW(0.1, w, groups=[{"match": "*", "constraint": lambda x: 1 / 0}])
+    before = opt.state_dict()
+
+    for call in (opt.update, bo.jit(opt.update)):
+        with pytest.raises(ZeroDivisionError):
+            call(jnp.ones(2))
+
+    assert w.value.tolist() == [1.0, 1.0]
+    for key, value in opt.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_a_variable_may_hold_a_tree():
+    cell = bo.TrainVar({"W": jnp.ones((2, 2)), "b": jnp.ones(2)})
+    opt = AdamW(0.1, {"cell": cell}, weight_decay=1.0, mask="*.W")
+
+    opt.update({"cell": {"W": jnp.zeros((2, 2)), "b": jnp.zeros(2)}})
+
+    assert float(cell.value["W"][0, 0]) == pytest.approx(0.9)
+    assert float(cell.value["b"][0]) == 1.0
+    assert "slots.cell.W.m" in opt.state_dict()
+
+
+def test_a_second_model_in_the_same_process_loads():
+    first, second = AdamW(0.1, _net()), AdamW(0.1, _net())
+    first.update({"a": jnp.ones(2), "inner.b": jnp.ones(3)})
+
+    result = second.load_state_dict(first.state_dict())
+
+    assert not result
+    assert int(second.step) == 1
+
+
+def test_skipped_steps_are_loaded_too():
+    first, second = AdamW(0.1, _net()), AdamW(0.1, _net())
+    first.update({"a": None, "inner.b": jnp.ones(3)})
+
+    second.load_state_dict(first.state_dict())
+
+    assert int(second.slots["a"]["late"]) == 1
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    opt = AdamW(0.1, _net())
+    state = dict(opt.state_dict(), extra=jnp.ones(1))
+    state["slots.a.m"] = jnp.ones(3)
+
+    with pytest.raises(bo.errors.StateDictError, match=r"slots\.a\.m"):
+        opt.load_state_dict(state)
+
+    np.testing.assert_array_equal(opt.slots["a"]["m"].value, 0)
+
+
+def test_moving_takes_the_trained_variables_along_or_leaves_them():
+    net, there = _net(), jax.devices()[1]
+    opt = AdamW(0.1, net)
+
+    opt.to("cpu:1", params=False)
+    assert net.a.value.devices() == {jax.devices()[0]}
+    opt.to("cpu:1")
+
+    assert net.a.value.devices() == opt.step.value.devices() == {there}
+
+
+def test_slots_are_made_where_the_variable_lives():
+    net, there = _net(), jax.devices()[1]
+    net.to("cpu:1")
+
+    opt = AdamW(0.1, net)
+    bo.jit(opt.update)(
+        jax.device_put({"a": jnp.ones(2), "inner.b": jnp.ones(3)}, there)
+    )
+
+    assert all(v.value.devices() == {there} for v in opt.vars().unique().values())
+
+
+def test_a_list_of_variables_takes_a_list_of_gradients():
+    a, b = bo.TrainVar(jnp.ones(2)), bo.TrainVar(jnp.ones(3))
+    opt = bo.optim.SGD(0.1, [a, b])
+
+    opt.update(bo.grad(lambda: a.sum() + 2 * b.sum(), [a, b])())
+
+    np.testing.assert_allclose([a[0], b[0]], [0.9, 0.8], rtol=1e-6)
+
+
+def test_rows_step_only_what_they_touch():
+    dense, rows = bo.TrainVar(jnp.ones((5, 2))), bo.TrainVar(jnp.ones((5, 2)))
+    first, second = bo.optim.SparseAdam(0.1, dense), bo.optim.SparseAdam(0.1, rows)
+    step = bo.jit(second.update)
+
+    for index in ([0, 3, 3], [3, 1, 0]):
+        at, values = jnp.asarray(index), jnp.asarray([[1.0, 2.0]] * 3)
+        first.update(jnp.zeros((5, 2)).at[at].add(values))
+        step(bo.optim.Rows(at, values))
+
+    np.testing.assert_allclose(rows.value, dense.value, rtol=1e-6)
+    np.testing.assert_array_equal(rows.value[2], 1.0)
+
+
+def test_a_sparse_array_is_rows():
+    table = bo.TrainVar(jnp.ones((4, 2)))
+    g = sparse.BCOO((jnp.ones((1, 2)), jnp.asarray([[2]])), shape=(4, 2))
+
+    bo.optim.SparseAdam(0.1, table).update(g)
+
+    np.testing.assert_allclose(table.value[:, 0], [1, 1, 0.9, 1], rtol=1e-5)
