@@ -3,7 +3,7 @@
 
 import contextlib
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -11,6 +11,10 @@ try:
     from jax.extend.core import get_opaque_trace_state
 except ImportError:  # jax 0.8 has it elsewhere
     from jax.core import get_opaque_trace_state
+
+
+config: Any = jax.config
+"""jax's settings; their names are added at import, so no checker knows them."""
 
 
 def current_trace():

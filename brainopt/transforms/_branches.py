@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import config
 from ..core._trace import Lesson
 from ..errors import message
-from ._lift import Run, as_operands, commit, merge, pack, run_directly, settle, unpack
+from ._lift import Run, as_operands, merge, pack, run_directly, settle
 
 
 def _branch(
@@ -30,8 +31,9 @@ def _branch(
     def learned(seen: Sequence[Lesson]) -> Lesson:
         return Lesson(merge(*seen).written, [Lesson((), s.inner) for s in seen])
 
-    def discover() -> Lesson:
+    def discover() -> tuple[Lesson, Any]:
         seen: list[Lesson] = []
+        shapes = []
         for function in branches:
 
             def abstract(*xs, function=function):
@@ -39,8 +41,8 @@ def _branch(
                 seen.append(run.lesson)
                 return run.out
 
-            jax.eval_shape(abstract, *operands)
-        return learned(seen)
+            shapes.append(jax.eval_shape(abstract, *operands))
+        return learned(seen), shapes[0]
 
     def attempt(lesson: Lesson):
         seen = [Lesson()] * len(branches)
@@ -57,9 +59,7 @@ def _branch(
         out, values = choose([pure(i) for i in range(len(branches))], operands)
         return (out, lesson.written, values), learned(seen)
 
-    out, written, values = settle(discover, attempt)
-    commit(written, values)
-    return unpack(out)
+    return settle(discover, attempt)
 
 
 def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
@@ -86,7 +86,7 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
         return jax.lax.cond(jnp.asarray(pred) != 0, *branches, *operands)
 
     branches = [_function(true_fun), _function(false_fun)]
-    if jax.config.jax_disable_jit:
+    if config.jax_disable_jit:
         return run_directly(branches[0 if pred else 1], as_operands(operands))
     return _branch(choose, branches, as_operands(operands))
 
@@ -113,7 +113,7 @@ def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
         return jax.lax.switch(index, branches, *operands)
 
     functions = [_function(branch) for branch in branches]
-    if jax.config.jax_disable_jit:
+    if config.jax_disable_jit:
         place = max(0, min(int(index), len(functions) - 1))
         return run_directly(functions[place], as_operands(operands))
     return _branch(choose, functions, as_operands(operands))

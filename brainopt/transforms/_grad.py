@@ -72,7 +72,7 @@ def grad(
     )
     dtypes = holomorphic, allow_int
     return Differentiated(
-        transform, fun, grad_vars, argnums, has_aux, return_value, dtypes
+        transform, fun, grad_vars, argnums, has_aux, return_value, dtypes, plain=True
     )
 
 
@@ -150,7 +150,9 @@ def vector_grad(
             return_value=return_value,
             has_aux=has_aux,
         )
-    return Differentiated(_of_sum, fun, grad_vars, argnums, has_aux, return_value)
+    return Differentiated(
+        _of_sum, fun, grad_vars, argnums, has_aux, return_value, plain=True
+    )
 
 
 def _of_sum(pure: Callable) -> Callable:

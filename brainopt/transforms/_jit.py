@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from .._compat import is_eager
+from .._compat import config, is_eager
 from ..core import _trace
 from ..core._host import refusal
 from ..core._trace import Lesson
@@ -62,7 +62,6 @@ class Jitted:
         return bound
 
     def __call__(self, *args, **kwargs):
-        config = jax.config
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
         if self._quick and _trace.at_rest() and is_eager():
@@ -91,7 +90,9 @@ class Jitted:
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
             lesson = hint or Lesson()
-            program = Program(split[1], lesson, lesson.known, self._options)
+            program = Program(
+                split[1], lesson, lesson.known, self._options, scouts=hint is None
+            )
         elif program.broken:
             program = program.renewed()
         while True:
@@ -104,7 +105,7 @@ class Jitted:
             except (DeepState, TypeError) as error:
                 self._look(error, program, args, kwargs)
                 split = self._static.split(self._function, args, kwargs)
-                program = Program(split[1], Lesson(), (), self._options)
+                program = Program(split[1], Lesson(), (), self._options, scouts=True)
         if program.lasting():
             self._programs[split[0]] = program
         if frame is not None:
@@ -124,7 +125,7 @@ class Jitted:
     def _run(self, program: Program, args, kwargs) -> Any:
         if not (program.native and _trace.at_rest() and is_eager()):
             return program.inline(args, kwargs)
-        careful = jax.config.jax_debug_nans or jax.config.jax_debug_infs
+        careful = config.jax_debug_nans or config.jax_debug_infs
         if self._safe or careful or not self._donate:
             return program.keep(args, kwargs, wait=self._safe or careful)
         try:

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 
+from .._compat import is_key_array
 from ..core import Node, Variable
 from ..core._operators import ArrayLike, unwrap
-from ..core._trace import Frame, Lesson, commit, read, top
+from ..core._trace import Frame, Lesson, commit, read, read_outside, top
 
 Bindings = Iterable[tuple[Variable, Any]]
 
@@ -107,27 +110,100 @@ class Run:
         return tuple(self.values[v] if v in self.values else read(v) for v in variables)
 
 
+class Sealed(Frame):
+    """The body of a compiled function, whose trace outlives its surroundings.
+
+    Values of unknown Variables may not be closed over; they are listed as missing, and
+    a stand-in lets the run go on to find the others. (A trace that is given up keeps
+    the arrays it closed over for a while, and they would pass for shared.)
+
+    Args:
+        bindings: the value of each known Variable.
+        lesson: what an earlier run taught.
+        scouts: whether the trace will be given up anyway, so that it only has to find
+            Variables: loops are not built then, and gradients not taken.
+
+    Attributes:
+        pretended: whether something was left out.
+    """
+
+    def __init__(self, bindings: Bindings, lesson: Lesson, scouts: bool):
+        super().__init__(bindings, lesson, sealed=True)
+        self.scouts = scouts
+        self.pretended = False
+
+    def read(self, variable: Variable) -> Any:
+        """Return the value inside this run."""
+        if variable in self.values:
+            return self.values[variable]
+        return self.meet(variable, read_outside(self.parent, variable))
+
+    def meet(self, variable: Variable, value: Any) -> Any:
+        """Return a stand-in for the value of an unknown Variable."""
+        self.missing[variable] = None
+        # Made in the trace that asks, so it may not be kept for another.
+        return jax.tree.map(stand_in, value)
+
+
+def stand_in(x: Any) -> Any:
+    """Return a traced array like ``x`` that does not hold ``x``, where that is easy."""
+    if isinstance(x, Tracer) or is_key_array(x):
+        return x
+    return jnp.zeros_like(x)
+
+
+def scout() -> Sealed | None:
+    """Return the compiled function around this run if it only looks for Variables."""
+    frame = top()
+    while frame is not None and not isinstance(frame, Sealed):
+        frame = frame.parent
+    return frame if frame is not None and frame.scouts else None
+
+
+def _pretended(shapes: Any) -> Any:
+    """Return arrays of these shapes, or None where that is not easy."""
+    leaves, tree = jax.tree.flatten(shapes)
+    for leaf in leaves:
+        if is_key_array(leaf) or getattr(leaf, "sharding", None) is not None:
+            return None
+    return jax.tree.unflatten(tree, [jnp.zeros(s.shape, s.dtype) for s in leaves])
+
+
+Result = tuple[Any, Sequence[Variable], Sequence[Any]]
+"""What the function returned, the Variables it wrote, and their new values."""
+
+
 def settle(
-    discover: Callable[[], Lesson],
-    attempt: Callable[[Lesson], tuple[Any, Lesson]],
+    discover: Callable[[], tuple[Lesson, Any]],
+    attempt: Callable[[Lesson], tuple[Result, Lesson]],
 ) -> Any:
-    """Run ``attempt`` with the right set of written Variables and return its result.
+    """Run ``attempt`` with the right set of written Variables; commit, return the out.
 
     A loop or a branch must know what is written before it is traced. The lesson comes
     from an earlier run of the surrounding function or from ``discover``, so the body
     runs a number of times that grows with the depth of nesting, not with 2^depth.
 
     Args:
-        discover: runs the bodies abstractly.
+        discover: runs the bodies abstractly; returns the lesson, and the shapes of
+            what will be returned, or None.
         attempt: runs them for real, threading what the lesson says, and returns the
             result and what was really learned.
     """
     frame = top()
     lesson = frame.hint() if frame is not None else None
     if lesson is None:
-        lesson = discover()
+        lesson, shapes = discover()
+        scouting = scout()
+        if frame is not None and scouting is not None and shapes is not None:
+            out = _pretended(shapes)
+            values = [jax.tree.map(stand_in, read(v)) for v in lesson.written]
+            if out is not None:
+                scouting.pretended = True
+                frame.inner.append(lesson)
+                commit(lesson.written, values)
+                return unpack(out)
     while True:
-        result, seen = attempt(lesson)
+        (out, written, values), seen = attempt(lesson)
         if set(seen.written) <= set(lesson.written) and (
             set(seen.known) <= set(lesson.known)
         ):
@@ -136,7 +212,8 @@ def settle(
         lesson.inner = seen.inner
     if frame is not None:
         frame.inner.append(Lesson(lesson.written, seen.inner, lesson.known))
-    return result
+    commit(written, values)
+    return unpack(out)
 
 
 def merge(*lessons: Lesson) -> Lesson:
@@ -163,6 +240,7 @@ def run_directly(function: Callable, args: Sequence[Any]) -> Any:
 __all__ = [
     "Packed",
     "Run",
+    "Sealed",
     "as_operands",
     "commit",
     "is_state",
@@ -171,6 +249,8 @@ __all__ = [
     "pack",
     "read",
     "run_directly",
+    "scout",
     "settle",
+    "stand_in",
     "unpack",
 ]

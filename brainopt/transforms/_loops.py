@@ -10,20 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import config
 from ..core import Variable
 from ..core._trace import Lesson
 from ..errors import VariableError, message
-from ._lift import (
-    Run,
-    as_operands,
-    commit,
-    merge,
-    pack,
-    read,
-    run_directly,
-    settle,
-    unpack,
-)
+from ._lift import Run, as_operands, merge, pack, read, run_directly, settle
 from ._progress import Progress
 from ._rounds import looped
 
@@ -68,13 +59,13 @@ def scan(
     """
     init, operands = pack(init), pack(operands)
     progress = Progress(_count(operands, length)) if progress_bar else None
-    if jax.config.jax_disable_jit:
+    if config.jax_disable_jit:
         loop = functools.partial(_python_loop, body_fun, length, reverse, progress)
         return run_directly(loop, (init, operands))
     first = jax.tree.map(_first, operands)
     every = _every(checkpoint_every, operands, length)
 
-    def discover() -> Lesson:
+    def discover() -> tuple[Lesson, Any]:
         seen: list[Lesson] = []
 
         def abstract(carry, x):
@@ -82,8 +73,8 @@ def scan(
             seen[:] = [run.lesson]
             return run.out
 
-        jax.eval_shape(abstract, init, first)
-        return seen[0]
+        carry, y = jax.eval_shape(abstract, init, first)
+        return seen[0], (carry, _stacked(y, operands, length))
 
     def attempt(lesson: Lesson):
         seen: list[Lesson] = []
@@ -102,11 +93,9 @@ def scan(
         start = tuple(map(read, lesson.written)), init
         loop = looped(body, length, reverse, unroll, every, progress)
         (values, carry), ys = loop(start, operands)
-        return (lesson.written, values, carry, ys), joined(lesson, seen)
+        return ((carry, ys), lesson.written, values), joined(lesson, seen)
 
-    written, values, carry, ys = settle(discover, attempt)
-    commit(written, values)
-    return unpack((carry, ys))
+    return settle(discover, attempt)
 
 
 def for_loop(
@@ -213,10 +202,16 @@ def _python_loop(body_fun, length, reverse, progress, carry, operands):
 
 
 def _count(operands: Any, length: int | None) -> int:
-    leaves = jax.tree.leaves(operands)
-    if not leaves and length is None:
+    for leaf in jax.tree.leaves(operands):
+        return jnp.shape(leaf)[0]
+    if length is None:
         raise ValueError(message("A loop without operands needs to know its `length`."))
-    return jnp.shape(leaves[0])[0] if leaves else length
+    return length
+
+
+def _stacked(y: Any, operands: Any, length: int | None) -> Any:
+    count = _count(operands, length or 0)
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct((count, *s.shape), s.dtype), y)
 
 
 def _every(asked: int | bool | None, operands: Any, length: int | None) -> int | None:

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._compat import is_key_array
 from ..core import Variable, _mixed, _slot, _trace
-from ..core._trace import Frame, Lesson
-from ._lift import is_state, merge, pack, unpack
+from ..core._trace import Lesson
+from ._lift import Sealed, is_state, merge, pack, unpack
 
 
 class Relearn(Exception):
@@ -29,35 +28,6 @@ class DeepState(Exception):
     """A list or dict among the arguments holds a Node or a Variable."""
 
 
-class _Sealed(Frame):
-    """The body of a program, whose trace outlives its surroundings.
-
-    Values of unknown Variables may not be closed over; they are listed as missing, and
-    a stand-in lets the run go on to find the others. (A trace that is given up keeps
-    the arrays it closed over for a while, and they would pass for shared.)
-    """
-
-    def __init__(self, bindings, lesson: Lesson):
-        super().__init__(bindings, lesson, sealed=True)
-
-    def read(self, variable: Variable) -> Any:
-        """Return the value inside this run."""
-        if variable in self.values:
-            return self.values[variable]
-        return self.meet(variable, _trace.read_outside(self.parent, variable))
-
-    def meet(self, variable: Variable, value: Any) -> Any:
-        """Return a stand-in for the value of an unknown Variable."""
-        self.missing[variable] = None
-        # Made in the trace that asks, so it may not be kept for another.
-        return jax.tree.map(_stand_in, value)
-
-
-def _stand_in(x: Any) -> Any:
-    # A tracer that is closed over keeps a given-up trace alive for ever.
-    return x if is_key_array(x) else jnp.zeros_like(x)
-
-
 class Program:
     """One compiled form of a function: what it threads, and the code.
 
@@ -69,6 +39,7 @@ class Program:
         lesson: the Variables it writes, and the lessons of the transforms inside.
         known: Variables that it reads.
         options: options of `jax.jit`.
+        scouts: whether the first trace only looks for Variables.
     """
 
     def __init__(
@@ -77,7 +48,9 @@ class Program:
         lesson: Lesson,
         known: Sequence[Variable],
         options: dict[str, Any],
+        scouts: bool = False,
     ):
+        self.scouts = scouts
         self.function = function
         self.lesson = lesson
         self.options = options
@@ -143,10 +116,16 @@ class Program:
         self.broken = True
         known = self.donated + self.kept
         values = (*donated, *kept)
-        with _Sealed(zip(known, values, strict=True), self.lesson) as frame:
+        bindings = zip(known, values, strict=True)
+        frame = Sealed(bindings, self.lesson, scouts=self.scouts)
+        with frame:
             out = self._encoded(pack(self.function(*args, **kwargs)))
             lesson = frame.lesson()
-            if frame.missing or not set(lesson.written) <= set(self.written):
+            if (
+                frame.pretended
+                or frame.missing
+                or not set(lesson.written) <= set(self.written)
+            ):
                 raise Relearn(lesson, [v for v in frame.missing if v not in frame.born])
             self.lesson.inner = lesson.inner
             self.revisions.update(frame.revisions)
@@ -192,7 +171,7 @@ class Program:
                 )
             finally:
                 _slot.in_flight = before
-            if alone:
+            if alone and self.storage is _slot:  # others may read a foreign state
                 _slot.cache = self, results[: len(self.donated)]
         return self.decoded(results[-1]) if self._decodes else results[-1]
 

@@ -59,10 +59,9 @@ def _in_rounds(
 ) -> Callable:
     """Return ``loop`` run over pieces of ``size`` iterations, and over the rest."""
 
-    def run(carry, operands, length=length):
-        leaves = jax.tree.leaves(operands)
-        count = leaves[0].shape[0] if leaves else length
-        rounds, rest = divmod(count, size)
+    def run(carry, operands, length: Any = length):
+        leaves: list[Any] = jax.tree.leaves(operands)
+        rounds, rest = divmod(leaves[0].shape[0] if leaves else length, size)
         whole = rounds * size
 
         def finished(results, done):

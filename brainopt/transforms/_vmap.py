@@ -14,7 +14,7 @@ from .._compat import is_of_current_trace
 from ..core import Variable
 from ..core._trace import Lesson
 from ..errors import VariableError, message
-from ._lift import commit, pack, read, settle, unpack
+from ._lift import pack, read, settle
 from ._rules import MappedRun, Rules, fork, refuse
 
 _HELP = (
@@ -98,9 +98,8 @@ def vmap(
         def attempt(lesson: Lesson):
             return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), lesson)
 
-        out, written, values = settle(lambda: Lesson((), (), rules.mapped()), attempt)
-        commit(written, values)
-        return unpack(out)
+        start = Lesson((), (), rules.mapped())
+        return settle(lambda: (start, None), attempt)
 
     return wrapper
 
@@ -154,7 +153,8 @@ class _Lanes:
         out, own_values, shared_values = function(values, lane, *given)
         run, own, shared = seen[0]
         stacked = [
-            _placed(value, rules.of(v)) for v, value in zip(own, own_values, strict=True)
+            _placed(value, rules.of(v))
+            for v, value in zip(own, own_values, strict=True)
         ]
         written = [*own, *shared, *next_keys]
         results = [*stacked, *shared_values, *next_keys.values()]

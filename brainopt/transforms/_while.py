@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import config
 from ..core._trace import Lesson
 from ..errors import TraceContextError, message
-from ._lift import Run, as_operands, commit, pack, read, run_directly, settle, unpack
+from ._lift import Run, as_operands, pack, read, run_directly, settle, unpack
 from ._loops import check_carried, joined
 
 
@@ -53,7 +54,7 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
             return before
         return tuple(out) if many and isinstance(out, tuple | list) else (out,)
 
-    if jax.config.jax_disable_jit:
+    if config.jax_disable_jit:
 
         def loop(*operands):
             while _condition(cond_fun, operands).out:
@@ -63,7 +64,7 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
         out = run_directly(loop, start)
         return out if many else out[0]
 
-    def discover() -> Lesson:
+    def discover() -> tuple[Lesson, Any]:
         seen: list[Lesson] = []
 
         def abstract(*operands):
@@ -72,7 +73,8 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
             return run.out
 
         jax.eval_shape(abstract, *start)
-        return Lesson(seen[0].written, [Lesson((), seen[0].inner)])
+        shapes = jax.eval_shape(lambda x: x, start)
+        return Lesson(seen[0].written, [Lesson((), seen[0].inner)]), shapes
 
     def attempt(lesson: Lesson):
         hints = lesson.inner + [None] * (2 - len(lesson.inner))
@@ -99,11 +101,9 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
         values, operands = jax.lax.while_loop(condition, body, first)
         seen = joined(lesson, bodies)
         inner = [Lesson((), seen.inner), Lesson((), conditions[-1].inner)]
-        return (lesson.written, values, operands), Lesson(seen.written, inner)
+        return (operands, lesson.written, values), Lesson(seen.written, inner)
 
-    written, values, out = settle(discover, attempt)
-    commit(written, values)
-    out = unpack(out)
+    out = settle(discover, attempt)
     return out if many else out[0]
 
 

@@ -150,7 +150,7 @@ def test_remat_takes_static_arguments():
 
 
 def test_eval_shape_changes_nothing(model):
-    p, count, f = model
+    _, count, f = model
 
     shape = bo.eval_shape(f, jax.ShapeDtypeStruct((2,), jnp.float32))
 

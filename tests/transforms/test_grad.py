@@ -65,9 +65,9 @@ def test_the_table_of_return_conventions(pair, kind, argnums, expected):
     def plain(**options):
         return floats(bo.grad(f, grad_vars, argnums, **options)(X, Y))
 
-    grads, aux = bo.grad(
-        lambda x, y: (f(x, y), x), grad_vars, argnums, has_aux=True
-    )(X, Y)
+    grads, aux = bo.grad(lambda x, y: (f(x, y), x), grad_vars, argnums, has_aux=True)(
+        X, Y
+    )
     both = bo.grad(
         lambda x, y: (f(x, y), x), grad_vars, argnums, has_aux=True, return_value=True
     )(X, Y)

@@ -62,7 +62,10 @@ def closed(transformed):
                 raise
             out = transformed()
         leaves = jax.tree.leaves(out)
-        return sum(jnp.sum(leaf) for leaf in leaves if isinstance(leaf, jax.Array)) * 0 + 1.0
+        return (
+            sum(jnp.sum(leaf) for leaf in leaves if isinstance(leaf, jax.Array)) * 0
+            + 1.0
+        )
 
     return call
 

@@ -148,7 +148,11 @@ class Trainer(bo.Node):
 
     def step(self, x, y):
         grads, loss = bo.grad(
-            lambda: jnp.mean((x @ self.w.value - y) ** 2), {"w": self.w}, None, False, True
+            lambda: jnp.mean((x @ self.w.value - y) ** 2),
+            {"w": self.w},
+            None,
+            False,
+            True,
         )()
         self.opt.update(grads)
         return loss
@@ -236,7 +240,9 @@ def test_shard_map_splits_arguments_and_chosen_variables(mesh):
         total.value += jax.lax.psum(x.sum(), "d")
         return x * 2
 
-    f = bo.shard_map(part, mesh=mesh, in_specs=P("d"), out_specs=P("d"), specs={v: P("d")})
+    f = bo.shard_map(
+        part, mesh=mesh, in_specs=P("d"), out_specs=P("d"), specs={v: P("d")}
+    )
     out = f(jnp.arange(4.0))
     bo.jit(f)(jnp.arange(4.0))
 
