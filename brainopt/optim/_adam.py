@@ -30,8 +30,8 @@ class Moments(Optimizer):
         amsgrad: bool = False,
         **common: Unpack[Common],
     ):
-        numbers = dict(zip(("beta1", "beta2"), betas, strict=True))
-        numbers |= {"eps": eps, "eps_root": eps_root}
+        beta1, beta2 = betas
+        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_root": eps_root}
         numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
         options = {"amsgrad": bool(amsgrad)}
         super().__init__(lr, train_vars, name, numbers, options, **common)

@@ -179,7 +179,8 @@ class GroupView(MutableMapping):
         if key == "lr":
             self._optimizer.set_rate(self._index, value)
         elif key == "betas":
-            betas = dict(zip(("beta1", "beta2"), value, strict=True))
+            beta1, beta2 = value
+            betas = {"beta1": beta1, "beta2": beta2}
             group.numbers.check(betas)
             for name, beta in betas.items():
                 group.change(name, beta)

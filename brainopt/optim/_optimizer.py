@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from .._compat import is_eager
+from .._compat import config, is_eager
 from ..core import VarCollector, Variable, _trace
 from ..core._device import Place
 from ..errors import HyperparameterError, message
@@ -198,7 +198,7 @@ class Optimizer(Settings):
             cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
             vars(self)["_cache"] = cache
         plain = _trace.top() is not None or not is_eager()
-        if plain or jax.config.jax_disable_jit:
+        if plain or config.jax_disable_jit:
             return cache[2], self._advance
         return cache[2], cache[3]
 

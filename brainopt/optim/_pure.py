@@ -254,6 +254,12 @@ class Core(Stepped, Numbered, abc.ABC):
                 return i
         return 0
 
+    def schedule_of(self, index: int) -> Schedule:
+        """Return the schedule of the learning rate of a group."""
+        schedule = self.groups[index].schedule or self.groups[0].schedule
+        assert schedule is not None
+        return schedule
+
     def _is_frozen(self, path: str) -> bool:
         return path in self.frozen
 
@@ -281,8 +287,7 @@ class Views:
 
     def rate(self, i: int) -> Any:
         """Return the learning rate of a group, before its ``lr_mult``."""
-        groups = self._core.groups
-        schedule = groups[i].schedule or groups[0].schedule
+        schedule = self._core.schedule_of(i)
         if id(schedule) not in self._rates:
             self._rates[id(schedule)] = schedule.at(self.count)
         return self._rates[id(schedule)]
@@ -295,11 +300,7 @@ class Views:
         exempt = core.mask is not None and not core.mask(path, param)
         key = i, real(wide(param.dtype)), exempt
         if key not in self._views:
-            by = (
-                (group.schedule or core.groups[0].schedule)
-                if (core.decays_by_schedule)
-                else None
-            )
+            by = core.schedule_of(i) if core.decays_by_schedule else None
             view = group.view(self.rate(i), self.count, key[1], by)
             view._exempt = exempt
             self._views[key] = view

@@ -42,8 +42,8 @@ class Rprop(Optimizer):
         name: str | None = None,
         **common: Unpack[Common],
     ):
-        numbers = dict(zip(("eta_minus", "eta_plus"), etas, strict=True))
-        numbers |= dict(zip(("smallest", "largest"), step_sizes, strict=True))
+        numbers = {"eta_minus": etas[0], "eta_plus": etas[1]}
+        numbers |= {"smallest": step_sizes[0], "largest": step_sizes[1]}
         super().__init__(lr, train_vars, name, numbers, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:

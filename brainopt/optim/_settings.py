@@ -32,9 +32,7 @@ class Settings(Core):
         A number in the place of a number takes effect at the next step without
         compiling; another kind of schedule compiles once.
         """
-        schedule = self.groups[0].schedule
-        assert schedule is not None
-        return schedule
+        return self.schedule_of(0)
 
     def set_rate(self, index: int, lr: Any) -> None:
         """Set the learning rate of one group; see `lr`."""

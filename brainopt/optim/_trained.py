@@ -45,9 +45,10 @@ class Trained(Node):
         new: dict[str, Variable] = {}
         keys: dict[str, str] = {}
         clashes = []
+        merged = dict(self.variables)
         for key, variable in found.items():
-            path = known.setdefault(variable, found.paths.get(variable, key))
-            held = self.variables.get(path, new.get(path, variable))
+            path = known.setdefault(variable, str(found.paths.get(variable, key)))
+            held = merged.setdefault(path, variable)
             if held is not variable:
                 clashes.append(f"{path}: {held.label} and {variable.label}")
             if path not in self.variables:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ..errors import message
+
 
 class GradientTransformation(NamedTuple):
     """Two pure functions, as optax has them."""
@@ -26,7 +28,10 @@ def as_optax(optimizer: Any) -> Any:
     def update(grads, state, params=None):
         if params is None:
             raise ValueError(
-                "A brainopt optimizer needs the parameters: update(grads, state, params)."
+                message(
+                    "The update of a brainopt optimizer needs the parameters.",
+                    help="tx.update(grads, state, params).",
+                )
             )
         new, state = optimizer.apply(params, state, grads)
         return jax.tree.map(lambda n, p: n - p, new, params), state

@@ -60,8 +60,9 @@ class Whole(Optimizer):
         self.slots[_ALL] = {}
         for name, value in self.init_all(dict(self._leaves())).items():
             old = held.get(name)
-            fits = old is not None and old.value.shape == value.shape
-            self.slots[_ALL][name] = old if fits else Variable(value, name=name)
+            if old is None or old.value.shape != value.shape:
+                old = Variable(value, name=name)
+            self.slots[_ALL][name] = old
 
     def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
         full = {p: zeros(params[p]) if g is None else g for p, g in grads.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW answers to its documents: formula, dialects, options, precision of the start."""
+"""AdamW answers to its documents: formula, dialects, options, first steps."""
 
 import jax
 import jax.numpy as jnp

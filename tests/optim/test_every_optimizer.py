@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every optimizer keeps every promise: the list of members times the list of promises."""
+"""Every optimizer keeps every promise: members times promises."""
 
 import copy
 import pickle

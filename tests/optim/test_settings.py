@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rates of every kind, groups of every kind, masks, freezing, and what is said of it."""
+"""Rates of every kind, groups of every kind, masks, freezing, hooks, trials."""
 
 import jax
 import jax.numpy as jnp
