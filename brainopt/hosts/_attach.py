@@ -56,7 +56,11 @@ class Attached(VarCollector):
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``{path: array}``, all values from one instant."""
-        return _state.state_dict(dict(self))
+        return self.state_dict_with()[0]
+
+    def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
+        """Return the state dicts of this and others, all values from one instant."""
+        return _state.state_dicts([self, *others])
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return the class of the model."""
@@ -66,7 +70,7 @@ class Attached(VarCollector):
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
     ) -> _state.Staged:
         """Compare a state with the model, and change nothing."""
-        return _state.stage(dict(self), state, cast=cast)
+        return _state.stage(self, state, cast=cast)
 
     def __repr__(self) -> str:
         name, trained = type(self._model).__name__, len(self.to_train())

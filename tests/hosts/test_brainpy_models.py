@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A brainpy model by path: what is found, saved, moved and refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainopt as bo
+from brainopt import checkpoint
+from brainopt.errors import HostError, TraceContextError
+from tests.hosts.brainpy_nets import junk, make
+
+pytestmark = pytest.mark.hosts("brainpy")
+
+
+def stepper(net, loss, opt):
+    gradient = bo.grad(loss, net, return_value=True)
+
+    @bo.jit
+    def step():
+        grads, value = gradient()
+        opt.update(grads)
+        return value
+
+    return step
+
+
+def noisy(net, loss):
+    """Return a loss that draws from brainpy's shared random state."""
+    import brainpy.math as bm
+
+    def drawn():
+        return loss() + 0.1 * (net.l1.W.value * bm.random.randn(3, 8)).sum()
+
+    return drawn
+
+
+def test_names_are_attribute_paths_however_many_layers_came_before():
+    kept = junk(5)
+    net, _ = make()
+
+    assert list(bo.attach(net)) == ["l1.W", "l1.b", "l2.W", "l2.b", "random"]
+    assert kept
+
+
+def test_attach_reports_kinds_and_what_is_trained():
+    net, _ = make()
+
+    report = bo.attach(net)
+
+    assert report.kinds["l1.W"] == "TrainVar"
+    assert report.kinds["random"] == "RandomState"
+    assert list(report.train_vars()) == ["l1.W", "l1.b", "l2.W", "l2.b"]
+    assert "5 Variables, 4 of them to train" in repr(report)
+
+
+def test_layers_in_a_plain_list_are_reported_and_warned_of():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.first = bp.dnn.Dense(2, 2, mode=bm.training_mode)
+            self.layers = [bp.dnn.Dense(2, 2, mode=bm.training_mode)]
+
+    with pytest.warns(UserWarning, match=r"layers\.0\.W"):
+        report = bo.attach(Net())
+
+    assert list(report.unseen) == ["layers.0.W", "layers.0.b"]
+    assert list(report.train_vars()) == ["first.W", "first.b"]
+
+
+def test_lists_of_nodes_and_implicit_variables_have_paths_too():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            dense = bp.dnn.Dense(2, 2, mode=bm.training_mode)
+            self.layers = bm.NodeList([dense])
+            self.gains = bm.VarList([bm.TrainVar(jnp.ones(2))])
+            self.register_implicit_vars(bm.TrainVar(jnp.ones(3)))
+
+    junk()
+    found = list(bo.attach(Net()).train_vars())
+
+    assert sorted(found) == ["gains.0", "layers.0.W", "layers.0.b", "var0"]
+
+
+def test_the_names_of_a_collector_do_not_count_through_the_process():
+    junk()
+    net, _ = make()
+
+    opt = bo.optim.AdamW(1e-2, net.train_vars().unique())
+
+    assert list(opt.vars_to_train) == ["Dense0.W", "Dense0.b", "Dense1.W", "Dense1.b"]
+
+
+def test_a_model_resumes_bit_for_bit_after_junk_and_a_second_model(tmp_path):
+    path = tmp_path / "run.bopt"
+    net, loss = make()
+    opt = bo.optim.AdamW(1e-2, net)
+    step = stepper(net, noisy(net, loss), opt)
+    for _ in range(4):
+        step()
+    checkpoint.save(path, {"net": bo.attach(net), "opt": opt})
+    going_on = [float(step()) for _ in range(6)]
+
+    kept = [junk(4), make(seed=5)]
+    net, loss = make(seed=9)
+    opt = bo.optim.AdamW(1e-2, net)
+    step = stepper(net, noisy(net, loss), opt)
+    step()
+    checkpoint.restore(path, {"net": bo.attach(net), "opt": opt})
+
+    assert [float(step()) for _ in range(6)] == going_on
+    assert int(opt.step) == 10 and kept
+
+
+def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
+    path = tmp_path / "run.bopt"
+    net, _ = make()
+    checkpoint.save(path, {"net": bo.attach({"w": net.l1.W.value})})
+    before = np.asarray(net.l1.W.value)
+
+    with pytest.raises(ValueError, match=r"net\.l1\.W"):
+        checkpoint.restore(path, {"net": bo.attach(net)})
+
+    np.testing.assert_array_equal(net.l1.W.value, before)
+
+
+def test_moving_the_optimizer_moves_the_model():
+    def losses(place):
+        net, loss = make()
+        opt = bo.optim.AdamW(1e-2, net)
+        step = stepper(net, loss, opt)
+        first = [float(step()) for _ in range(3)]
+        if place:
+            opt.to(place)
+        return first + [float(step()) for _ in range(3)], net
+
+    still, _ = losses(None)
+    moved, net = losses("cpu:1")
+
+    assert moved == still
+    assert net.l1.W.value.devices() == {jax.devices("cpu")[1]}
+
+
+def test_a_model_inside_a_node_is_walked():
+    net, _ = make()
+    node = bo.Node()
+    node.net = net
+    node.gain = bo.TrainVar([1.0])
+
+    paths = ["net.l1.W", "net.l1.b", "net.l2.W", "net.l2.b", "gain"]
+    assert list(node.train_vars()) == paths
+    assert list(bo.optim.SGD(0.1, node).vars_to_train) == paths
+
+
+def test_our_variable_inside_a_brainpy_model_is_seen_by_bm_jit():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.gain = bo.Variable([1.0])
+
+        def update(self):
+            self.gain.value = self.gain.value * 2
+            return self.gain.value
+
+    net = Net()
+    step = bm.jit(net.update)
+
+    assert [float(step()[0]) for _ in range(3)] == [2.0, 4.0, 8.0]
+    net.gain.value = [3.0]
+    assert float(step()[0]) == 6.0
+    assert net.gain.value.tolist() == [6.0]
+
+
+def test_our_random_state_advances_in_bm_jit():
+    import brainpy.math as bm
+
+    rng, same = bo.RandomState(3), bo.RandomState(3)
+    draw = bm.jit(lambda: rng.normal((2,)))
+
+    drawn = [draw().tolist() for _ in range(3)]
+
+    assert drawn == [same.normal((2,)).tolist() for _ in range(3)]
+
+
+def in_jax_jit(function):
+    return jax.jit(function)
+
+
+def in_jax_scan(function):
+    return lambda g: jax.lax.scan(lambda c, _: (c, function(g)), 0, None, 2)
+
+
+def in_jax_scan_in_bm_jit(function):
+    import brainpy.math as bm
+
+    return bm.jit(in_jax_scan(function))
+
+
+def in_jax_scan_in_bo_jit(function):
+    return bo.jit(in_jax_scan(function))
+
+
+REFUSED = [v for n, v in list(globals().items()) if n.startswith("in_jax")]
+
+
+@pytest.mark.parametrize("wrap", REFUSED, ids=lambda f: f.__name__)
+def test_an_update_that_could_not_leave_its_trace_is_refused(wrap):
+    net, _ = make()
+    before = np.asarray(net.l1.W.value)
+    opt = bo.optim.AdamW(1e-2, net.l1.W)
+
+    with pytest.raises(TraceContextError, match="help: use the transform"):
+        wrap(lambda g: opt.update(g) or 0)(jnp.ones((3, 8)))
+
+    np.testing.assert_array_equal(net.l1.W.value, before)
+    assert int(opt.step) == 0
+
+
+def test_an_error_inside_a_step_leaves_the_model_as_it_was():
+    net, loss = make()
+    opt = bo.optim.AdamW(1e-2, net)
+    step = stepper(net, loss, opt)
+    step()
+    before = np.asarray(net.l1.W.value)
+
+    @bo.jit
+    def failing():
+        step()
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        failing()
+
+    np.testing.assert_array_equal(net.l1.W.value, before)
+    assert int(opt.step) == 1
+
+
+def test_a_value_the_user_holds_survives_a_donating_step():
+    net, loss = make()
+    opt = bo.optim.AdamW(1e-2, net)
+    step = stepper(net, loss, opt)
+    step()
+    held = net.l1.W.value
+    copy = np.asarray(held).copy()
+
+    for _ in range(3):
+        step()
+
+    np.testing.assert_array_equal(held, copy)
+
+
+def test_a_spiking_network_trains_through_a_loop_over_time():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class SNN(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__(mode=bm.training_mode)
+            self.i2r = bp.dnn.Dense(4, 6, mode=bm.training_mode)
+            self.r = bp.dyn.Lif(6, V_th=0.1, V_reset=0.0, V_rest=0.0, mode=self.mode)
+            self.r2o = bp.dnn.Dense(6, 2, mode=bm.training_mode)
+
+        def update(self, x):
+            return self.r2o(self.r(self.i2r(x)))
+
+    def losses(train):
+        bm.random.seed(1)
+        net = SNN()
+        xs = jnp.asarray(np.random.RandomState(0).rand(10, 4, 4), jnp.float32)
+
+        def loss():
+            net.reset(4)
+            outs = bm.for_loop(net, xs)
+            return ((outs.mean(0) - 0.3) ** 2).mean()
+
+        return train(net, loss)
+
+    def ours(net, loss):
+        opt = bo.optim.AdamW(1e-2, net, beta1=0.875, beta2=0.96875, dialect="brainpy")
+        step = stepper(net, loss, opt)
+        return [float(step()) for _ in range(20)]
+
+    def theirs(net, loss):
+        variables = net.train_vars().unique()
+        opt = bp.optim.AdamW(1e-2, variables, beta1=0.875, beta2=0.96875)
+        gradient = bm.grad(loss, variables, return_value=True)
+
+        @bm.jit
+        def step():
+            grads, value = gradient()
+            opt.update(grads)
+            return value
+
+        return [float(step()) for _ in range(20)]
+
+    np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-6)
+
+
+def test_something_that_is_no_model_is_refused():
+    with pytest.raises(HostError, match="no array in this object"):
+        bo.attach(object())
