@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import weakref
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ class Jitted:
         self._function = function
         self._static = static
         self._donate = donate
-        self._quick = donate and not safe and not static.splits
+        self._donates = donate and not safe
         self._safe = safe
         self._options = options
         self._programs: dict[Any, Program] = {}
@@ -48,23 +47,29 @@ class Jitted:
     def __get__(self, instance: Any, owner: type | None = None) -> Jitted:
         if instance is None:
             return self
-        if instance not in self._bound:
-            # The cache must not keep the instance alive; what is handed out must.
-            self._bound[instance] = Jitted(
+        cached = self._bound.get(instance)
+        if cached is None:
+            cached = self._bound[instance] = Jitted(
                 _method(self._function, weakref.ref(instance)),
                 self._static.shifted(),
                 self._donate,
                 self._safe,
                 self._options,
             )
-        bound = copy.copy(self._bound[instance])
-        bound._owner = instance
+        # The cache must not keep the instance alive; what is handed out must.
+        bound = Jitted.__new__(Jitted)
+        vars(bound).update(vars(cached), _owner=instance)
         return bound
 
     def __call__(self, *args, **kwargs):
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
-        if self._quick and _trace.at_rest() and is_eager():
+        if (
+            self._donates
+            and not self._static.splits
+            and _trace.at_rest()
+            and is_eager()
+        ):
             program = self._programs.get(None)
             careful = config.jax_debug_nans or config.jax_debug_infs
             if program is not None and program.native and not careful:
@@ -86,15 +91,15 @@ class Jitted:
         hint = frame.hint() if frame is not None else None
         split = self._static.split(self._function, args, kwargs)
         program = self._programs.get(split[0])
-        if program is None or program.stale():
+        if program is not None and program.broken:
+            program = program.renewed()
+        elif program is None or program.stale():
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
             lesson = hint or Lesson()
             program = Program(
                 split[1], lesson, lesson.known, self._options, scouts=hint is None
             )
-        elif program.broken:
-            program = program.renewed()
         while True:
             try:
                 out = run(program, *split[2:])
@@ -117,7 +122,6 @@ class Jitted:
         before = self._static.splits, self._static.deep
         if type(error) is DeepState or any(map(is_view, (*args, *kwargs.values()))):
             self._static.look(args, kwargs)
-            self._quick = False
         if before == (self._static.splits, self._static.deep):
             _explain(error, program)
         forget(error)

@@ -165,7 +165,7 @@ class Program:
                 else:
                     del cache
                     gifts = self._gifts()
-                kept = tuple(map(self.storage.get, self.kept))
+                kept = tuple(map(self.storage.get, self.kept)) if self.kept else ()
                 results = self.storage.run_and_commit(
                     self.donating, (gifts, kept, args, kwargs), self.written
                 )

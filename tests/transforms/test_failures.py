@@ -297,3 +297,27 @@ def test_a_lost_state_is_named(monkeypatch):
         step()
     assert isinstance(caught.value, BrainoptError)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_step_that_failed_once_is_as_fast_as_any_afterwards(counted):
+    """JAX keeps to its slow road where a first trace failed; a new program does not."""
+    v, failing = bo.Variable(jnp.array(0.0)), [True]
+
+    @counted
+    def step(x):
+        v.value += x
+        if failing:
+            raise KeyError("mine")
+
+    jitted = bo.jit(step)
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            jitted(1.0)
+    failing.clear()
+    jitted(1.0)
+    program = jitted._programs[None]
+    jitted(1.0)
+
+    assert float(v) == 2.0
+    assert not program.broken
+    assert step.traces == 4
