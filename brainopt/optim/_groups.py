@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..errors import HyperparameterError, message
-from ._match import Chosen, matcher
+from ._match import Choice
 from ._numbers import Numbered, Numbers, View, check, scalar, show
 from ._schedule import Schedule, as_schedule, is_number
 
@@ -44,9 +44,9 @@ class Group(Numbered):
         _refuse_unknown(settings, (*numbers, *options, *_OF_A_RULE), owner)
         self.kind = owner
         self.label = str(settings.get("name", settings.get("match", "")))
-        self.chosen: Chosen | None = None
+        self.chosen: Choice | None = None
         if "match" in settings:
-            self.chosen = matcher(settings["match"])
+            self.chosen = Choice(settings["match"])
         self.options = {
             name: settings[name] if name in settings else parent.options[name]  # type: ignore[union-attr]
             for name in options

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import HyperparameterError, message
 
-Chosen = Callable[[str, Any], bool]
+_Test = Callable[[str, Any], bool]
 
 
-def matcher(choice: Any) -> Chosen:
-    """Return ``(path, value) -> bool`` for a choice of variables.
+class Choice:
+    """Some variables, as a user named them; called with path and value.
 
     Args:
         choice: a path, which also chooses everything below it; a glob as
@@ -29,6 +29,25 @@ def matcher(choice: Any) -> Chosen:
     Raises:
         HyperparameterError: it is none of these.
     """
+
+    def __init__(self, choice: Any):
+        self.choice = choice
+        self._test = _test_of(choice)
+
+    def __call__(self, path: str, value: Any) -> bool:
+        """Return whether the variable is chosen."""
+        return self._test(path, value)
+
+    def __reduce__(self):
+        return Choice, (self.choice,)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Choice) and self.choice == other.choice
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _test_of(choice: Any) -> _Test:
     if isinstance(choice, bool | np.bool_):
         return lambda path, value: bool(choice)
     if isinstance(choice, str):
@@ -41,7 +60,7 @@ def matcher(choice: Any) -> Chosen:
         return lambda path, value: bool(choice(path, value))
     several = isinstance(choice, list | tuple | set | frozenset)
     if several and not all(isinstance(part, bool) for part in choice):
-        parts = [matcher(part) for part in choice]
+        parts = [_test_of(part) for part in choice]
         return lambda path, value: any(part(path, value) for part in parts)
     if all(isinstance(leaf, bool) for leaf in jax.tree.leaves(choice)):
         return _by_tree(choice)
@@ -54,7 +73,7 @@ def matcher(choice: Any) -> Chosen:
     )
 
 
-def _by_name(name: str) -> Chosen:
+def _by_name(name: str) -> _Test:
     if name == "matrices":
         return lambda path, value: value.ndim >= 2
     if name.startswith("re:"):
@@ -65,7 +84,7 @@ def _by_name(name: str) -> Chosen:
     )
 
 
-def _by_tree(tree: Any) -> Chosen:
+def _by_tree(tree: Any) -> _Test:
     flat = {
         jax.tree_util.keystr(keys, simple=True, separator="."): bool(leaf)
         for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]

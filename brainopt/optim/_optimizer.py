@@ -306,10 +306,13 @@ class Optimizer(Settings):
 
     def stage_state_dict(self, state_dict: Any, **options: Any) -> Any:
         """Compare a state dict with the Variables without writing anything."""
-        for key in state_dict:
-            path, _, name = key.removeprefix("slots.").rpartition(".")
-            if name == "late" and path in self.slots:
+        state_dict = dict(state_dict)
+        for path, slots in self.slots.items():
+            key = f"slots.{path}.late"
+            if key in state_dict:
                 self._count_missed(path)
+            elif "late" in slots:
+                state_dict[key] = jnp.zeros((), jnp.int32)
         return super().stage_state_dict(state_dict, **options)
 
     def checkpoint_meta(self) -> dict[str, Any]:

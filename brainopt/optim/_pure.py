@@ -22,7 +22,7 @@ from ..core._walk import collect_vars
 from ..errors import HyperparameterError, StateDictError, message
 from ._counter import Step, Stepped
 from ._groups import Group
-from ._match import Chosen, matcher
+from ._match import Choice
 from ._numbers import Numbered, Setting, View
 from ._parts import Accumulator, Clip, Monitor, make_guard
 from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
@@ -79,7 +79,7 @@ class Core(Stepped, Numbered, abc.ABC):
         self.step = Step(jnp.zeros((), jnp.int32), name=f"{type(self).__name__}.step")
         self.groups = [first, *(self._group(rule, first) for rule in groups)]
         self.slots: dict[str, dict[str, Variable]] = {}
-        self.mask: Chosen | None = None if mask is None else matcher(mask)
+        self.mask = None if mask is None else Choice(mask)
         self.maximize = bool(maximize)
         self.precision = precision
         self.seed = int(seed)

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from ..core import Variable, _trace
 from ..errors import HyperparameterError, PathError, TraceContextError, message
 from ._groups import Group, GroupView
-from ._match import matcher
+from ._match import Choice
 from ._numbers import scalar
 from ._pure import Core, Views, named
 from ._schedule import Constant, Schedule, as_schedule, is_number
@@ -200,7 +200,7 @@ class Settings(Core):
         found: dict[str, None] = {}
         idle = []
         for choice in choices:
-            fits = matcher(choice)
+            fits = Choice(choice)
             hits = [path for path, leaf in leaves if fits(path, leaf)]
             found |= dict.fromkeys(hits)
             idle += [] if hits else [str(choice)]

@@ -114,7 +114,7 @@ MEMBERS = [
         lambda: optax.contrib.schedule_free_adamw(0.01),
     ),
     _member(optim.SparseAdam, _R.sparse_adam),
-    _member(optim.LBFGS, _R.lbfgs, whole=True),
+    _member(optim.LBFGS, _R.lbfgs, whole=True, history_size=3),
 ]
 WHOLE = Member(
     optim.Optax, {"tx": optax.adamw(0.01)}, None, lambda: optax.adamw(0.01), whole=True

@@ -316,14 +316,14 @@ def sparse_adam(x, grads, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     return x
 
 
-def lbfgs(x, grads, lr, history=10):
+def lbfgs(x, grads, lr, history_size=10):
     """The two loops of Nocedal & Wright, algorithm 7.4, with a fixed length."""
     pairs, before = [], None
     for g in grads:
         if before is not None:
             s, y = x - before[0], g - before[1]
             if (s * y).sum() > np.finfo(x.dtype).eps * (y * y).sum():
-                pairs = [*pairs, (s, y)][-history:]
+                pairs = [*pairs, (s, y)][-history_size:]
         q, alphas = g.copy(), []
         for s, y in reversed(pairs):
             alphas.append((s * q).sum() / (s * y).sum())

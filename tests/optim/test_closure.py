@@ -116,7 +116,9 @@ def _rosenbrock(w):
     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
-@pytest.mark.parametrize("through", ["eager", "jit"])
+@pytest.mark.parametrize(
+    "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
+)
 def test_lbfgs_finds_the_minimum_of_rosenbrock(through, x64):
     w = bo.TrainVar(jnp.asarray([-1.2, 1.0, -1.2, 1.0]))
     opt = optim.LBFGS(train_vars=w, max_iter=100)
@@ -136,12 +138,12 @@ def test_lbfgs_goes_on_where_it_was(x64):
 
     start = jnp.asarray([-1.2, 1.0])
     w, v = bo.TrainVar(start), bo.TrainVar(start)
-    opt = optim.LBFGS(train_vars=w, max_iter=5)
-    other = optim.LBFGS(train_vars=v, max_iter=5)
+    opt = optim.LBFGS(train_vars=w, max_iter=5, history_size=3)
+    other = optim.LBFGS(train_vars=v, max_iter=5, history_size=3)
 
     run(3, opt, w)
     run(1, other, v)
-    third = optim.LBFGS(train_vars=v, max_iter=5)
+    third = optim.LBFGS(train_vars=v, max_iter=5, history_size=3)
     third.load_state_dict(other.state_dict())
     run(2, third, v)
 

@@ -96,7 +96,7 @@ def test_jit_eager_and_loop_agree(member):
         np.testing.assert_allclose(variable.value, held[key].value, rtol=1e-6)
 
 
-@each()
+@each(few=True)
 def test_the_functional_core_equals_the_object(member):
     params, grads = problem(3, dtype=np.float32)
     opt, variables = _run(member)
@@ -123,7 +123,7 @@ def test_no_two_slots_share_a_buffer(member):
     assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
 
 
-@each()
+@each(few=True)
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -180,7 +180,7 @@ def test_a_shared_variable_is_stepped_once(member):
     np.testing.assert_array_equal(shared.value, once["W"].value)
 
 
-@each()
+@each(few=True)
 def test_compiles_once_whatever_number_changes(member, counted):
     params, grads = problem(1, dtype=np.float32)
     opt = member.make(_vars(params))

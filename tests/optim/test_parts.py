@@ -35,7 +35,7 @@ def _same(a, b):
         np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
-@each(whole=False)
+@each(few=True, whole=False)
 @pytest.mark.parametrize(
     "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
 )

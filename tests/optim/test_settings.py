@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rates of every kind, groups of every kind, masks, freezing, hooks, trials."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -425,3 +427,13 @@ def test_a_trial_is_undone_unless_committed():
         trial.commit()
 
     assert (int(opt.step), float(w[0])) == (1, pytest.approx(0.9))
+
+
+def test_a_masked_grouped_optimizer_is_pickled_whole():
+    opt = optim.AdamW(
+        0.1, _net(), mask=["*.W", "re:x"], groups=[{"match": "enc", "lr": 0.01}]
+    )
+
+    other = pickle.loads(pickle.dumps(opt))
+
+    assert other.explain("enc.b") == opt.explain("enc.b")

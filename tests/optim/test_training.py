@@ -262,3 +262,14 @@ def test_a_sparse_array_is_rows():
     bo.optim.SparseAdam(0.1, table).update(g)
 
     np.testing.assert_allclose(table.value[:, 0], [1, 1, 0.9, 1], rtol=1e-5)
+
+
+def test_a_state_from_before_a_skip_loads_after_it():
+    opt = AdamW(0.1, _net())
+    saved = opt.state_dict()
+    opt.freeze("a")
+    opt.update({"inner.b": jnp.ones(3)})
+
+    opt.load_state_dict(saved)
+
+    assert (int(opt.slots["a"]["late"]), int(opt.step)) == (0, 0)
