@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..core import Variable
@@ -18,16 +17,19 @@ class Step(Variable):
 
     __slots__ = ("_optimizer",)
 
-    def __call__(self, closure: Callable[[], Any] | None = None) -> Any:
+    def __call__(self, closure: Any = None) -> Any:
         """Compute the gradients of ``closure``, take one step, return its result.
 
         Args:
             closure: takes no argument, reads the trained variables, returns the loss
-                (a real 0-d array) or a tuple that starts with it.
+                (a real 0-d array) or a tuple that starts with it; or a dict of
+                gradients, as braintools has it.
 
         Raises:
             GradientError: there is no closure, or it returns no loss.
         """
+        if isinstance(closure, dict):
+            return self._optimizer.update(closure)
         if not callable(closure):
             raise GradientError(
                 message(

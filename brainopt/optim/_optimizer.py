@@ -89,7 +89,7 @@ class Optimizer(Settings):
         for i, (params, settings) in enumerate(groups or ()):
             self._add_group(params, settings, i)
 
-    register_vars = register_train_vars
+    register_vars = register_trainable_weights = register_train_vars
 
     def _register(self, train_vars: Any, index: int | None = None) -> None:
         late = bool(self.slots) and int(self.step.value) > 0

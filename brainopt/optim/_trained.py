@@ -158,10 +158,10 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
     if isinstance(grads, dict):
         items = []
         for key, value in grads.items():
-            if isinstance(value, dict) and key not in trained.paths:
-                items += [(join(str(key), k), v) for k, v in _flatten(value, trained)]
+            name = join(*map(str, key)) if isinstance(key, tuple) else str(key)
+            if isinstance(value, dict) and name not in trained.paths:
+                items += [(join(name, k), v) for k, v in _flatten(value, trained)]
             else:
-                name = join(*map(str, key)) if isinstance(key, tuple) else str(key)
                 items.append((name, value))
         return items
     if isinstance(grads, list | tuple):
