@@ -19,6 +19,16 @@ from ._lift import is_view, run_directly
 from ._program import DeepState, Program, Relearn, forget
 from ._static import Static
 
+_OPTIONS = {
+    "backend",
+    "compiler_options",
+    "device",
+    "in_shardings",
+    "inline",
+    "keep_unused",
+    "out_shardings",
+}
+
 
 class Jitted:
     """What `jit` returns: call it as you would call the function.
@@ -244,5 +254,14 @@ def jit(
         )
     if not callable(fun):
         raise TypeError(f"bo.jit takes a function, not a {type(fun).__name__}.")
+    if unknown := sorted(options.keys() - _OPTIONS):
+        raise TypeError(
+            message(
+                "bo.jit does not take these options:",
+                unknown,
+                "Variables are donated without being named; to donate an argument, "
+                "keep it in a Variable.",
+            )
+        )
     static = Static(fun, static_argnums, static_argnames)
     return Jitted(fun, static, donate, safe, options)

@@ -80,11 +80,6 @@ def by_a_copy_of_the_node(net):
     return lambda: held.w.value
 
 
-def by_a_shard(net):
-    held = net.w.value.addressable_shards
-    return lambda: held[0].data
-
-
 def by_a_closure_of_jax(net):
     held = jax.tree_util.Partial(jnp.add, net.w.value)
     return lambda: held(0.0)
