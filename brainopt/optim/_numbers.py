@@ -174,6 +174,22 @@ class View:
             self._kept[key] = found, step
         return self._kept[key][0]
 
+    def arrays(self) -> tuple[Any, Any, list[Any]]:
+        """Return all arrays it holds, for `holding`."""
+        kept = [k[0] if isinstance(k, tuple) else k for k in self._kept.values()]
+        return self._vector, self._replace, kept
+
+    def holding(self, arrays: tuple[Any, Any, list[Any]], step: Any) -> View:
+        """Return the same view with other arrays, for the step ``step``."""
+        vector, replace, kept = arrays
+        new = View(self._numbers, vector, replace, self._options, self._exempt)
+        for key, value in zip(self._kept, kept, strict=True):
+            if isinstance(key, tuple):
+                new._kept[key[0], id(step), *key[2:]] = value, step
+            else:
+                new._kept[key] = value
+        return new
+
     def decay(self, x: Any, param: Any, by: Any = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
 

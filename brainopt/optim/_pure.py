@@ -217,15 +217,34 @@ class Core(Stepped, Numbered, abc.ABC):
     def _step_one(self, path, grad, param, slots, views, step) -> tuple[Any, dict]:
         if grad is None:
             return param, {**slots, "late": slots["late"] + 1}
+        group, hyper = views(path, param)
         if "late" in slots:
             step = step - slots["late"]
-        group, hyper = views(path, param)
-        own = {k: v for k, v in slots.items() if k not in _OF_THE_CORE}
-        new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
-        new = group.constrain(new, hyper)
+        elif hyper in views.met and self.precision != "stochastic":
+            program = views.met[hyper] or jax.jit(self._mover(group, hyper))
+            views.met[hyper] = program
+            return program(hyper.arrays(), grad, param, slots, step)
+        else:
+            views.met[hyper] = None
         key = None
         if self.precision == "stochastic":
             key = key_for(self.seed, views.count, path)
+        return self._move(group, hyper, grad, param, slots, step, key)
+
+    def _mover(self, group: Group, hyper: View) -> Any:
+        # Most variables differ in nothing but their shape. Tracing the rule once a
+        # shape, not once a variable, halves the time of the first call. The variable
+        # that came first has shown which numbers the rule asks for; they are passed.
+        def move(arrays, grad, param, slots, step):
+            view = hyper.holding(arrays, step)
+            return self._move(group, view, grad, param, slots, step, None)
+
+        return move
+
+    def _move(self, group, hyper, grad, param, slots, step, key) -> tuple[Any, dict]:
+        own = {k: v for k, v in slots.items() if k not in _OF_THE_CORE}
+        new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
+        new = group.constrain(new, hyper)
         new, extra = narrow(new, param.dtype, slots, key)
         kept = {name: new_slots[name].astype(own[name].dtype) for name in own}
         return new, {**slots, **kept, **extra}
@@ -282,6 +301,7 @@ class Views:
     def __init__(self, core: Core, count: Any):
         self.count = count
         self._core = core
+        self.met: dict[View, Any] = {}
         self._rates: dict[int, Any] = {}
         self._views: dict[Any, View] = {}
 
