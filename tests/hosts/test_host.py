@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The protocol: a host made by hand wakes with its package, and fails in one line."""
+
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import brainopt as bo
+from brainopt.core import _host
+from brainopt.errors import HostError, TraceContextError
+
+
+class Weight:
+    """A parameter of the framework ``toyframe``."""
+
+    def __init__(self, value, frozen=False):
+        self.data = jnp.asarray(value)
+        self.frozen = frozen
+
+
+class Model:
+    """A model of the framework ``toyframe``."""
+
+    def __init__(self):
+        self.w = Weight([1.0, 2.0])
+        self.scale = Weight([3.0], frozen=True)
+
+
+for _kind in (Weight, Model):
+    _kind.__module__ = "toyframe.models"
+
+
+class ToyHost(bo.Host):
+    """Finds the weights of a model."""
+
+    package = "toyframe"
+    minimum = "2.1"
+
+    def find(self, obj):
+        if isinstance(obj, Weight):
+            return {"": self.variable(obj)}
+        if isinstance(obj, Model):
+            return {k: self.variable(w) for k, w in vars(obj).items()}
+        return None
+
+    def trainable(self, owner):
+        return not owner.frozen
+
+    def read(self, owner):
+        return owner.data
+
+    def write(self, owner, value):
+        owner.data = value
+
+
+@pytest.fixture
+def toyframe(monkeypatch):
+    """Let ``toyframe`` be imported; forget hosts that a test registers."""
+    module = types.ModuleType("toyframe")
+    module.__version__ = "2.1.0"
+    monkeypatch.setitem(sys.modules, "toyframe", module)
+    monkeypatch.setattr(_host, "_registered", list(_host._registered))
+    return module
+
+
+def test_a_model_of_a_registered_host_is_attached(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+
+    report = bo.attach(model)
+
+    assert list(report) == ["w", "scale"]
+    assert list(report.train_vars()) == ["w"]
+    assert report["w"].value.tolist() == [1.0, 2.0]
+
+
+def test_an_update_writes_the_model(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+    opt = bo.optim.SGD(0.5, model)
+
+    opt.update({"w": jnp.array([2.0, 4.0])})
+
+    assert model.w.data.tolist() == [0.0, 0.0]
+    assert model.scale.data.tolist() == [3.0]
+
+
+def test_one_parameter_is_one_variable(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+
+    assert bo.attach(model)["w"] is bo.attach(model.w)["param"]
+
+
+def test_a_framework_that_tells_nothing_is_refused_inside_transforms(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+    opt = bo.optim.SGD(0.5, model)
+
+    for use in (
+        bo.jit(lambda: opt.update({"w": jnp.ones(2)})),
+        bo.grad(lambda: model.w.data.sum(), model),
+        jax.jit(lambda: opt.update({"w": jnp.ones(2)})),
+    ):
+        with pytest.raises(TraceContextError, match="toyframe Weight"):
+            use()
+
+    assert model.w.data.tolist() == [1.0, 2.0]
+
+
+def test_a_host_sleeps_until_its_package_is_imported(toyframe, monkeypatch):
+    bo.register_host(ToyHost())
+    monkeypatch.delitem(sys.modules, "toyframe")
+
+    with pytest.raises(HostError, match="no array in this Model"):
+        bo.attach(Model())
+
+
+def test_a_version_that_is_too_old_says_so_once_and_the_rest_works(toyframe):
+    toyframe.__version__ = "2.0.9"
+    bo.register_host(ToyHost())
+    line = "brainopt needs toyframe >= 2.1; installed is 2.0.9."
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(Model())
+
+    with pytest.raises(HostError, match=line):
+        bo.optim.SGD(0.1, Model())
+    assert list(bo.attach({"w": jnp.ones(2)})) == ["w"]
+
+
+def test_a_broken_framework_says_so_in_one_line(toyframe):
+    class Broken(ToyHost):
+        def wake(self):
+            raise ImportError("no toyframe.core\nand much more")
+
+    bo.register_host(Broken())
+    line = "brainopt cannot attach to toyframe 2.1.0: no toyframe.core$"
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(Model())
+
+    assert float(bo.jit(lambda: jnp.ones(()))()) == 1.0
+
+
+def test_entry_points_bring_hosts(toyframe, monkeypatch):
+    class Point:
+        name = "toyframe"
+
+        def load(self):
+            return ToyHost
+
+    def entry_points(group):
+        assert group == "brainopt.hosts"
+        return [Point()]
+
+    monkeypatch.setattr(_host.importlib.metadata, "entry_points", entry_points)
+    _host.load_entry_points.cache_clear()
+
+    assert list(bo.attach(Model())) == ["w", "scale"]
+    _host.load_entry_points.cache_clear()
+
+
+def test_a_copy_of_the_optimizer_does_not_live_in_the_framework(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+    opt = bo.optim.SGD(0.5, model)
+
+    @jax.jit
+    def step(opt):
+        opt.update({"w": jnp.array([2.0, 4.0])})
+        return opt
+
+    stepped = step(opt)
+
+    assert stepped.vars_to_train["w"].value.tolist() == [0.0, 0.0]
+    assert model.w.data.tolist() == [1.0, 2.0]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that are pytrees: dicts, equinox, haiku, jaxley."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import brainopt as bo
+from brainopt import checkpoint
+from brainopt.errors import HostError
+
+STEPS = 24
+X = jnp.asarray(np.random.RandomState(0).randn(16, 3), jnp.float32)
+Y = jnp.sin(X.sum(1, keepdims=True))
+
+
+def by_optax(params, loss, steps=STEPS):
+    tx = optax.adamw(1e-2, weight_decay=1e-2)
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    losses, state = [], tx.init(params)
+    for _ in range(steps):
+        params, state, value = step(params, state)
+        losses.append(float(value))
+    return losses
+
+
+def attached(model, loss, steps=STEPS):
+    net = bo.attach(model)
+    opt = bo.optim.AdamW(1e-2, net, dialect="optax")
+    gradient = bo.grad(lambda: loss(net.model), net, return_value=True)
+
+    @bo.jit
+    def step():
+        grads, value = gradient()
+        opt.update(grads)
+        return value
+
+    return [float(step()) for _ in range(steps)]
+
+
+def functional(params, loss, steps=STEPS):
+    opt = bo.optim.AdamW(1e-2, dialect="optax")
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(loss)(params)
+        return *opt.apply(params, state, grads), value
+
+    losses, state = [], opt.init(params)
+    for _ in range(steps):
+        params, state, value = step(params, state)
+        losses.append(float(value))
+    assert int(state["step"]) == steps
+    return losses
+
+
+ROUTES = [attached, functional]
+
+
+def mlp(params):
+    hidden = jnp.tanh(X @ params["in"]["w"] + params["in"]["b"])
+    return ((hidden @ params["out"] - Y) ** 2).mean()
+
+
+def dict_of_arrays():
+    draw = np.random.RandomState(2)
+    return {
+        "in": {"w": jnp.asarray(draw.randn(3, 8), jnp.float32), "b": jnp.zeros((1, 8))},
+        "out": jnp.asarray(draw.randn(8, 1), jnp.float32),
+    }
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
+def test_a_dict_trains_as_with_optax(route):
+    expected = by_optax(dict_of_arrays(), mlp)
+
+    np.testing.assert_allclose(route(dict_of_arrays(), mlp), expected, rtol=1e-6)
+
+
+def test_only_arrays_become_variables_and_only_numbers_with_a_slope_train():
+    tree = {"w": jnp.ones(2), "n": jnp.arange(3), "key": jax.random.key(0), "p": 0.5}
+
+    net = bo.attach(tree)
+
+    assert list(net) == ["key", "n", "w"]
+    assert list(net.train_vars()) == ["w"]
+    assert net.model["p"] == 0.5
+
+
+def test_the_tree_that_was_given_stays_as_it_was():
+    tree = {"w": jnp.ones(2)}
+    net = bo.attach(tree)
+    opt = bo.optim.SGD(0.5, net)
+
+    bo.jit(lambda: opt.update({"w": jnp.ones(2)}))()
+
+    assert tree["w"].tolist() == [1.0, 1.0]
+    assert net.model["w"].tolist() == [0.5, 0.5]
+
+
+def test_a_tree_is_saved_and_restored(tmp_path):
+    net = bo.attach(dict_of_arrays())
+    checkpoint.save(tmp_path / "a.bopt", {"net": net})
+    net["out"].value = jnp.zeros((8, 1))
+
+    checkpoint.restore(tmp_path / "a.bopt", {"net": net})
+
+    np.testing.assert_array_equal(net.model["out"], dict_of_arrays()["out"])
+
+
+def test_a_tree_without_arrays_is_refused():
+    with pytest.raises(HostError, match=r"help: .*jnp\.asarray"):
+        bo.attach({"w": 1.0})
+
+
+def test_a_pytree_that_is_no_model_is_refused_as_train_vars():
+    with pytest.raises(TypeError, match=r"bo\.attach"):
+        bo.optim.SGD(0.1, {"w": jnp.ones(2)})
+
+
+def eqx_model():
+    import equinox
+
+    return equinox.nn.MLP(3, 1, 8, 2, key=jax.random.key(0))
+
+
+def eqx_loss(model):
+    return ((jax.vmap(model)(X) - Y) ** 2).mean()
+
+
+@pytest.mark.hosts("equinox")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
+def test_an_equinox_module_trains_as_with_optax(route):
+    import equinox as eqx
+
+    params, static = eqx.partition(eqx_model(), eqx.is_inexact_array)
+
+    def loss(model):
+        return eqx_loss(eqx.combine(model, static))
+
+    expected = by_optax(params, loss)
+    given = eqx_model() if route is attached else params
+    np.testing.assert_allclose(route(given, loss), expected, rtol=1e-6)
+
+
+@pytest.mark.hosts("equinox")
+def test_the_gradients_of_equinox_have_holes_where_nothing_trains():
+    import equinox as eqx
+
+    opt = bo.optim.SGD(0.1)
+    model = eqx_model()
+    state = opt.init(eqx.filter(model, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def step(model, state):
+        grads = eqx.filter_grad(eqx_loss)(model)
+        params = eqx.filter(model, eqx.is_inexact_array)
+        params, state = opt.apply(params, state, grads)
+        return eqx.combine(params, model), state, grads
+
+    stepped, _, grads = step(model, state)
+
+    expected = model.layers[0].weight - 0.1 * grads.layers[0].weight
+    np.testing.assert_allclose(stepped.layers[0].weight, expected, rtol=1e-6)
+
+
+@pytest.mark.hosts("equinox")
+def test_names_in_an_equinox_module_are_attribute_paths():
+    assert list(bo.attach(eqx_model()))[:2] == ["layers.0.weight", "layers.0.bias"]
+
+
+@pytest.mark.hosts("haiku")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
+def test_the_parameters_of_haiku_train_as_with_optax(route):
+    import haiku as hk
+
+    net = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([8, 1])(x)))
+    params = net.init(jax.random.key(0), X)
+
+    def loss(params):
+        return ((net.apply(params, X) - Y) ** 2).mean()
+
+    np.testing.assert_allclose(route(params, loss), by_optax(params, loss), rtol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.hosts("jaxley")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
+def test_the_conductances_of_a_jaxley_cell_train_as_with_optax(route):
+    import jaxley as jx
+    from jaxley.channels import HH
+
+    cell = jx.Cell()
+    cell.insert(HH())
+    cell.record("v", verbose=False)
+    pulse = jx.step_current(
+        i_delay=0.5, i_dur=2.0, i_amp=0.01, delta_t=0.025, t_max=3.0
+    )
+    cell.stimulate(pulse, verbose=False)
+    for name in ("HH_gNa", "HH_gK"):
+        cell.make_trainable(name, verbose=False)
+    params = cell.get_parameters()
+    target = jx.integrate(cell, params=params, delta_t=0.025)
+    params = jax.tree.map(lambda p: p * 1.3, params)
+
+    def loss(params):
+        return ((jx.integrate(cell, params=params, delta_t=0.025) - target) ** 2).mean()
+
+    losses = route(params, loss, 20)
+
+    np.testing.assert_allclose(losses, by_optax(params, loss, 20), rtol=1e-6)
+    assert losses[-1] < losses[0]
