@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transforms against hand-written JAX: dispatch, memory, tracing, loops."""
 
+import contextlib
 import functools
+import io
 import time
 
 import jax
@@ -228,13 +230,35 @@ def simulation(neurons: int = 4000, steps: int = 1000):
     return row(name, a, b, ratio, 1.02)
 
 
+def progress(steps: int = 40_000, size: int = 30_000):
+    """Return the row of a loop that shows how far it is."""
+    v = bo.Variable(jnp.ones(size))
+
+    def body():
+        v.value = jnp.tanh(v.value) + 0.1
+
+    runs = [
+        bo.jit(lambda b=b: bo.for_loop(body, length=steps, progress_bar=b))
+        for b in (True, False)
+    ]
+
+    def call(run):
+        with contextlib.redirect_stderr(io.StringIO()):
+            run()
+            jax.block_until_ready(v.value)
+            jax.effects_barrier()
+
+    a, b, ratio = interleaved(lambda: call(runs[0]), lambda: call(runs[1]), repeats=9)
+    return row("loop with a progress bar / without", a, b, ratio, 1.01)
+
+
 def main():
     """Return the rows of all measures."""
     rows = [dispatch(*size) for size in SIZES]
     rows.append(memory())
     rows += [bptt(*net) for net in NETS]
     rows += [first_call(*net[:4]) for net in NETS]
-    rows += [loop_of_steps(), simulation()]
+    rows += [loop_of_steps(), progress(), simulation()]
     return rows
 
 

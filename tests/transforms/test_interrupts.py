@@ -50,12 +50,21 @@ def interrupted(step, rounds):
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 + rng.random() * once * 1.5)
                 step()
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
+            except BaseException as error:
+                if not _struck(error):
+                    raise
                 hits += 1
             yield hits
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _struck(error):
+    """Whether a Ctrl-C is behind ``error``; JAX gives some of them another face."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def check(model, step, rounds):
