@@ -122,6 +122,11 @@ class Constant(Schedule):
         else:
             super().__init__({"lr": lr}, last_epoch, "step", owner=owner)
 
+    def at(self, step: Any) -> Any:
+        """Return ``lr``; no count is read, so a compiled step takes none."""
+        self.revision.seen()
+        return self.rate(step)
+
     def rate(self, t: Any) -> Any:
         """Return ``lr``."""
         return self.variable.value if "variable" in self.__dict__ else self.lr

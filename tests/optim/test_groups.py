@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups as torch has them, rules by name, masks."""
+
+import pickle
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainopt as bo
+
+optim = bo.optim
+Bad = bo.errors.HyperparameterError
+
+
+def _net():
+    net = bo.Node()
+    net.enc, net.out = bo.Node(), bo.Node()
+    net.enc.W, net.enc.b = bo.TrainVar(jnp.ones((2, 3))), bo.TrainVar(jnp.ones(3))
+    net.out.W = bo.TrainVar(jnp.ones((3, 1)))
+    return net
+
+
+def _ones(opt):
+    return {k: jnp.ones_like(v.value) for k, v in opt.vars_to_train.items()}
+
+
+# --- groups as torch has them
+
+
+def test_a_list_of_group_dicts():
+    net = _net()
+    opt = optim.AdamW(
+        0.1,
+        [
+            {
+                "params": {"enc": net.enc},
+                "lr": 0.01,
+                "betas": (0.5, 0.6),
+                "amsgrad": True,
+            },
+            {"params": {"out": net.out}, "weight_decay": 0.5},
+        ],
+        weight_decay=0.0,
+    )
+
+    opt.update(_ones(opt))
+
+    first, second = opt.param_groups[1:]
+    assert (first["lr"], first["betas"], first["amsgrad"]) == (0.01, (0.5, 0.6), True)
+    assert (second["lr"], second["weight_decay"]) == (0.1, 0.5)
+    assert second["params"] == [net.out.W]
+    assert "v_max" in opt.slots["enc.W"] and "v_max" not in opt.slots["out.W"]
+    np.testing.assert_allclose(net.out.W.value, 1 - 0.1 * (1 + 0.5), rtol=1e-5)
+    np.testing.assert_allclose(net.enc.b.value, 1 - 0.01, rtol=1e-5)
+
+
+def test_groups_of_lists_get_paths_of_their_own():
+    a, b, c = (bo.TrainVar(jnp.ones(1)) for _ in range(3))
+
+    opt = optim.SGD(0.1, [{"params": [a, b]}, {"params": c, "lr": 0.5}])
+    opt.update(_ones(opt))
+
+    assert list(opt.vars_to_train) == ["0.0", "0.1", "1.0"]
+    np.testing.assert_allclose([a[0], b[0], c[0]], [0.9, 0.9, 0.5], rtol=1e-6)
+
+
+def test_a_group_may_be_added_later():
+    net = _net()
+    opt = optim.AdamW(0.1, {"enc": net.enc}, weight_decay=0.0)
+    step = bo.jit(opt.update)
+    step(_ones(opt))
+
+    opt.add_param_group({"params": {"out": net.out}, "lr": 0.01})
+    step(_ones(opt))
+
+    np.testing.assert_allclose(net.out.W.value, 0.99, rtol=1e-6)
+    np.testing.assert_allclose(net.enc.b.value, 0.8, rtol=1e-5)
+
+
+def test_settings_of_a_group_are_read_and_set(counted):
+    net = _net()
+    opt = optim.AdamW(0.1, [{"params": net, "lr": 0.01}], weight_decay=0.0)
+    body = counted(opt.update)
+    step = bo.jit(body)
+    step(_ones(opt))
+    traces = body.traces
+
+    opt.param_groups[1]["lr"] = 0.5
+    opt.param_groups[1]["betas"] = (0.0, 0.0)
+    opt.param_groups[1]["eps"] = 0.0
+    step(_ones(opt))
+
+    assert body.traces == traces
+    assert opt.param_groups[1]["lr"] == 0.5
+    np.testing.assert_allclose(net.enc.b.value, 1 - 0.01 - 0.5, rtol=1e-5)
+
+
+def test_defaults_are_those_of_the_first_group():
+    opt = optim.AdamW(0.1, eps=1e-3)
+
+    assert opt.defaults["lr"] == 0.1
+    assert opt.defaults["eps"] == 1e-3
+    assert opt.defaults["betas"] == (0.9, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ({"lr": 0.1}, "params"),
+        ({"params": bo.TrainVar((2,)), "momentun": 0.9}, "momentun"),
+        ({"params": bo.TrainVar((2,)), "lr": -1.0}, "lr=-1"),
+        ({"params": bo.TrainVar((2,)), "betas": (0.9, 1.0)}, "beta2=1"),
+    ],
+)
+def test_a_bad_group_changes_nothing(group, says):
+    opt = optim.AdamW(0.1, bo.TrainVar((2,)))
+    paths = list(opt.vars_to_train)
+
+    with pytest.raises(Bad, match=says):
+        opt.add_param_group(group)
+
+    assert (len(opt.groups), list(opt.vars_to_train)) == (1, paths)
+
+
+def test_a_variable_in_two_groups_is_refused():
+    w = bo.TrainVar((2,))
+
+    with pytest.raises(Bad, match="two groups"):
+        optim.AdamW(0.1, [{"params": w}, {"params": [w], "lr": 0.5}])
+
+
+# --- rules by name
+
+
+def test_the_first_rule_that_matches_wins():
+    net = _net()
+    rules = [
+        {"match": "enc.b", "lr": 0.5},
+        {"match": "enc", "lr_mult": 0.1},
+        {"match": "*", "lr_mult": 2.0},
+    ]
+    opt = optim.SGD(0.1, net, groups=rules)
+
+    opt.update(_ones(opt))
+
+    np.testing.assert_allclose(net.enc.b.value, 0.5)
+    np.testing.assert_allclose(net.enc.W.value, 0.99, rtol=1e-6)
+    np.testing.assert_allclose(net.out.W.value, 0.8, rtol=1e-6)
+    assert "rule 'enc.b'" in opt.explain("enc.b")
+    assert "lr_mult = 0.1" in opt.explain("enc.W")
+
+
+def test_a_multiplier_follows_the_schedule_and_changes_without_compiling(counted):
+    w = bo.TrainVar(jnp.ones(1))
+    opt = optim.SGD(0.1, w, groups=[{"match": "*", "lr_mult": 0.5}])
+    body = counted(opt.update)
+    step = bo.jit(body)
+    step(jnp.ones(1))
+    traces = body.traces
+
+    opt.lr = 0.2
+    opt.groups[1].lr_mult = 2.0
+    step(jnp.ones(1))
+
+    assert body.traces == traces
+    np.testing.assert_allclose(w.value, 1 - 0.05 - 0.4, rtol=1e-6)
+
+
+def test_signs_and_bounds_hold_after_each_step():
+    ex, g, free = (
+        bo.TrainVar(jnp.full(3, 0.05)),
+        bo.TrainVar([0.5, 0.9]),
+        bo.TrainVar([0.0]),
+    )
+    dale = jnp.asarray([1.0, -1.0, 0.0])
+    opt = optim.SGD(
+        1.0,
+        {"ex": ex, "g": g, "free": free},
+        groups=[{"match": "ex", "sign": dale}, {"match": "g", "bounds": (0.1, 1.0)}],
+    )
+
+    grads = {"ex": jnp.full(3, 0.1), "g": jnp.asarray([9.0, -9.0])}
+    opt.update({**grads, "free": jnp.ones(1)})
+
+    np.testing.assert_allclose(ex.value, [0.0, -0.05, -0.05], atol=1e-7)
+    np.testing.assert_allclose(g.value, [0.1, 1.0])
+    np.testing.assert_allclose(free.value, [-1.0])
+
+
+def test_any_function_may_constrain():
+    w = bo.TrainVar(jnp.ones(2))
+    unit = lambda x: x / jnp.linalg.norm(x)  # noqa: E731
+    opt = optim.SGD(0.1, w, groups=[{"match": "*", "constraint": unit}])
+
+    opt.update(jnp.asarray([1.0, 0.0]))
+
+    assert float(jnp.linalg.norm(w.value)) == pytest.approx(1.0)
+
+
+MASKS = {
+    "path": "enc.W",
+    "glob": "enc.*W",
+    "regex": "re:enc\\.W",
+    "callable": lambda path, value: path == "enc.W",
+    "dict": {"enc.W": True, "enc.b": False, "out.W": False},
+    "tree": {"enc": {"W": True, "b": False}, "out": False},
+    "list": ["enc.W", "nothing"],
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_mask_says_what_decays(kind):
+    net = _net()
+    opt = optim.AdamW(0.1, net, weight_decay=1.0, mask=MASKS[kind])
+
+    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+
+    found = {k: float(v.value.mean()) for k, v in opt.vars_to_train.items()}
+    assert found == pytest.approx({"enc.W": 0.9, "enc.b": 1.0, "out.W": 1.0})
+
+
+def test_matrices_have_two_axes_or_more():
+    net = _net()
+    opt = optim.AdamW(0.1, net, weight_decay=1.0, mask="matrices")
+
+    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+
+    assert "masked" in opt.explain("enc.b")
+    assert float(net.enc.b[0]) == 1.0
+    assert float(net.out.W[0, 0]) == pytest.approx(0.9)
+
+
+def test_a_mask_needs_a_decay():
+    with pytest.raises(Bad, match="no weight decay"):
+        optim.SparseAdam(0.1, mask="*")
+
+
+def test_a_masked_grouped_optimizer_is_pickled_whole():
+    opt = optim.AdamW(
+        0.1, _net(), mask=["*.W", "re:x"], groups=[{"match": "enc", "lr": 0.01}]
+    )
+
+    other = pickle.loads(pickle.dumps(opt))
+
+    assert other.explain("enc.b") == opt.explain("enc.b")
