@@ -62,6 +62,8 @@ def interrupted(step, rounds):
 
 def _struck(error):
     """Whether a Ctrl-C is behind ``error``; JAX gives some of them another face."""
+    if "couldn't apply typeof" in str(error):  # jax 0.8 drops the cause
+        return True
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
