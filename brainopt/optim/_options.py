@@ -30,7 +30,7 @@ class Common(TypedDict, total=False):
         max_nonfinite: with ``"skip"`` or ``"raise"``, raise after so many in a row.
         clip_norm: the largest global norm of the gradients, over all groups.
         clip_value: the largest size of an element of a gradient.
-        accumulate: micro-batches to a step.
+        accumulate: micro-batches to a step; a gradient of None counts as zero then.
         monitor: note norms, for ``opt.metrics()``.
         seed: of stochastic rounding.
     """

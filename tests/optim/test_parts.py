@@ -75,6 +75,10 @@ def test_too_many_in_a_row_raise_at_once_in_eager_mode(limit):
     with pytest.raises(bo.errors.GradientError, match=f"{limit} times in a row"):
         opt.update(_grads(jnp.nan))
 
+    for _ in range(3):
+        with pytest.raises(bo.errors.GradientError):
+            opt.update(_grads(jnp.nan))
+
     _same(before, _frozen_state(opt, variables))
 
 

@@ -132,3 +132,12 @@ def test_200_steps_of_1e_3_equal_float32_within_an_ulp(dtype):
     name = ml_dtypes.bfloat16 if dtype == jnp.bfloat16 else np.float16
     expected = np.asarray(wide.value).astype(name)
     assert (np.asarray(w.value) == expected).all()
+
+
+def test_the_second_moment_does_not_stall():
+    w, opt = _adamw(jnp.bfloat16, "plain")
+
+    _steps(opt, w, 1.0, 3000)
+
+    expected = 1 - 0.999**3000  # kept in bfloat16 it stops at 0.5
+    np.testing.assert_allclose(opt.slots["param"]["v"].value, expected, rtol=1e-4)
