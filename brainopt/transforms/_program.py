@@ -153,27 +153,33 @@ class Program:
 
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
-        alone = threading.active_count() == 1
-        if not (self._compiled and alone):
-            self._compile(args, kwargs)
+        if self._compiled and threading.active_count() == 1:
+            cache, _slot.cache = _slot.cache, None
+            untouched = cache is not None and cache[0] is self
+            gifts = cache[1] if untouched and cache else self._gifts()
+            results = self._step(gifts, args, kwargs)
+            # What lives in another framework may change without our seeing it.
+            if self.storage is _slot:
+                _slot.cache = self, results[: len(self.donated)]
+        else:
+            results = self._launch_among_threads(args, kwargs)
+        return self.decoded(results[-1]) if self._decodes else results[-1]
+
+    def _launch_among_threads(self, args, kwargs) -> tuple:
+        self._compile(args, kwargs)
         with _slot.lock:
-            before, cache = _slot.in_flight, _slot.cache
+            before = _slot.in_flight
             _slot.in_flight, _slot.cache = self.taken, None
             try:
-                if cache is not None and cache[0] is self and alone:
-                    gifts = cache[1]
-                else:
-                    del cache
-                    gifts = self._gifts()
-                kept = tuple(map(self.storage.get, self.kept)) if self.kept else ()
-                results = self.storage.run_and_commit(
-                    self.donating, (gifts, kept, args, kwargs), self.written
-                )
+                return self._step(self._gifts(), args, kwargs)
             finally:
                 _slot.in_flight = before
-            if alone and self.storage is _slot:  # others may read a foreign state
-                _slot.cache = self, results[: len(self.donated)]
-        return self.decoded(results[-1]) if self._decodes else results[-1]
+
+    def _step(self, gifts: tuple, args, kwargs) -> tuple:
+        kept = tuple(map(self.storage.get, self.kept)) if self.kept else ()
+        return self.storage.run_and_commit(
+            self.donating, (gifts, kept, args, kwargs), self.written
+        )
 
     def _compile(self, args, kwargs) -> None:
         # Outside the lock, so that no other thread waits for the compiler. Where there
