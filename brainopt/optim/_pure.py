@@ -3,8 +3,7 @@
 
 One step of all parameters is: check and collect the gradients (`_parts`), then for
 each parameter widen it, run the rule, constrain it and narrow it again. A step that is
-not due (bad gradients, a micro-batch) computes and then keeps the old values: a select
-costs less than a branch and stands under `jax.vmap`.
+not due (bad gradients, a micro-batch) is the other branch of one `jax.lax.cond`.
 """
 
 from __future__ import annotations
@@ -190,10 +189,15 @@ class Core(Stepped, Numbered, abc.ABC):
             grads = wrap(self.clip(peel(grads)), grads)
         count = self.step.value
         step = jnp.minimum(count, _LAST_STEP - 1) + 1
-        new, new_slots = self._step_all(params, slots, grads, Views(self, count), step)
-        new, new_slots, step = _choose(
-            gate, (new, new_slots, step), (params, slots, count)
-        )
+
+        def take():
+            return *self._step_all(params, slots, grads, Views(self, count), step), step
+
+        if gate is None:
+            new, new_slots, step = take()
+        else:
+            stay = params, slots, count
+            new, new_slots, step = jax.lax.cond(gate, take, lambda: stay)
         for path, held in sums.items():
             new_slots[path] = {**new_slots[path], "acc": held}
         self.step.value = step
@@ -366,9 +370,3 @@ def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
     if len({name for name, _ in found}) < len(found):
         raise StateDictError(message("Two parameters have the same path."))
     return found
-
-
-def _choose(gate: Any, new: Any, old: Any) -> Any:
-    if gate is None:
-        return new
-    return jax.tree.map(lambda a, b: jnp.where(gate, a, b), new, old)
