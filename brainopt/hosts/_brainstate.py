@@ -148,6 +148,8 @@ class BrainstateHost(Host):
             if id(state) in paths:
                 continue
             paths[id(state)] = path
+            if type(self.variable(state)._committed()) is Dead:
+                continue  # it was made in a trace and ended with it
             if id(state) in known:
                 found[path] = self.variable(state)
             elif self.trainable(state):

@@ -133,6 +133,7 @@ class Cell:
     trace lies in an overlay of the thread, so that no other thread sees a tracer.
     """
 
+    variable: Variable
     _level: int
     _context: Any
 

@@ -126,27 +126,6 @@ def test_the_losses_and_the_step_are_those_of_brainpy(route, gradient, expected)
     assert int(opt.step) == STEPS
 
 
-@pytest.mark.parametrize("gradient", [by_brainpy, by_us], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("kind", ["bm.jit", "bo.jit", "bo.jit in bm.jit"])
-def test_nothing_leaks_a_tracer(kind, gradient):
-    import brainpy.math as bm
-
-    wrap = {
-        "bm.jit": bm.jit,
-        "bo.jit": bo.jit,
-        "bo.jit in bm.jit": lambda step: bm.jit(bo.jit(step)),
-    }[kind]
-    net, loss = make()
-    opt = adamw(net)
-    step = wrap(step_of(gradient(loss, net), opt))
-
-    with jax.checking_leaks():
-        step()
-
-    values = [v.value for v in (*bo.attach(net).values(), *opt.vars().values())]
-    assert not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
-
-
 def collector(net):
     return net.train_vars().unique()
 

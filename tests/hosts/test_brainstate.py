@@ -344,3 +344,11 @@ def test_a_write_hook_of_a_state_acts_once():
     bo.jit(lambda: opt.update(jnp.array([0.9, 0.2])))()
 
     np.testing.assert_allclose(state.value, [0.5, 0.8], rtol=1e-6)
+
+
+def test_a_hidden_state_of_an_ended_trace_is_no_part_of_the_model(tmp_path):
+    net, loss = recurrent()
+    bo.jit(lambda: loss(bo.for_loop))()
+
+    assert list(bo.attach(net)) == ["w", "random"]
+    checkpoint.save(tmp_path / "a.bopt", {"net": bo.attach(net)})
