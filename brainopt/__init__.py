@@ -11,9 +11,9 @@ from .core import NodeDict as NodeDict
 from .core import NodeList as NodeList
 from .core import RandomState as RandomState
 from .core import TrainVar as TrainVar
+from .core import VarDict as VarDict
 from .core import Variable as Variable
 from .core import VariableView as VariableView
-from .core import VarDict as VarDict
 from .core import VarList as VarList
 from .core import register_host as register_host
 from .core import summary as summary

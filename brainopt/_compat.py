@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 try:
     from jax.extend.core import get_opaque_trace_state
@@ -49,9 +50,7 @@ if not TYPE_CHECKING:
 
 def is_key_array(value) -> bool:
     """Whether ``value`` is an array of typed PRNG keys (``jax.random.key``)."""
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(
-        value.dtype, jax.dtypes.prng_key
-    )
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def key_impl(keys) -> str:

@@ -233,7 +233,7 @@ def _check_key(key: Any) -> None:
 
 
 def _read_states(tree: Any) -> dict[int, Mapping[str, Any]]:
-    nodes = {id(node): node for node in _nodes(tree)}
+    nodes: dict[int, Any] = {id(node): node for node in _nodes(tree)}
     if nodes and all(hasattr(node, "state_dict_with") for node in nodes.values()):
         first, *others = nodes.values()
         return dict(zip(nodes, first.state_dict_with(*others), strict=True))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -12,13 +12,13 @@ from ..errors import DeviceError, TraceContextError, message
 from . import _slot, _trace
 from ._variable import Variable
 
-Place = str | jax.Device | jax.sharding.Sharding
+Place: TypeAlias = str | jax.Device | jax.sharding.Sharding  # type: ignore[valid-type]
 
 _PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
 _EXTRAS = {"gpu": "cuda12", "cuda": "cuda12", "tpu": "tpu"}
 
 
-def resolve(place: Place) -> jax.Device | jax.sharding.Sharding:
+def resolve(place: Place) -> Any:
     """Return the device or sharding that ``place`` names.
 
     Args:

@@ -56,7 +56,7 @@ def commit_if_unchanged(
         _slot.cache = None
         if not all(map(is_, map(call, reads), values)):
             return False
-        deque(map(call, writes, new), 0)
+        deque(map(call, writes, new), 0)  # type: ignore[arg-type]
         return True
 
 
@@ -69,7 +69,8 @@ def run_and_commit(
     held = _slot.Slot()
     run = map(_slot.set_, (held,), starmap(compiled, (arguments,)))
     values = chain.from_iterable(map(_slot.get, (held,)))
-    deque(chain(run, map(call, setters(variables), values)), 0)
+    writes = map(call, setters(variables), values)  # type: ignore[arg-type]
+    deque(chain(run, writes), 0)
     return held._value
 
 

@@ -85,7 +85,7 @@ def commit_if_unchanged(
 def commit_each(setters: Iterable[Callable[[Any], None]], values: Iterable[Any]):
     """Give each value to its setter, in one call into C if the setters are C."""
     with lock:
-        deque(map(call, setters, values), 0)
+        deque(map(call, setters, values), 0)  # type: ignore[arg-type]
 
 
 def snapshot(slots: Iterable[Slot]) -> list[Any]:

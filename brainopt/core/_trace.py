@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.core
 
 from .._compat import EAGER, current_trace
 from ..errors import TraceContextError, message

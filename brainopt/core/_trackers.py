@@ -60,7 +60,7 @@ class Tracker(Protocol):
 awake: list[Tracker] = []
 """The trackers of frameworks that are imported."""
 
-dormant: dict[str, Callable[[], None]] = {}
+dormant: dict[str, Callable[[], Any]] = {}
 """What to call once a package is imported; it may fill `awake`."""
 
 

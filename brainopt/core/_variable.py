@@ -66,6 +66,9 @@ class Variable(Slot, ArrayLike):
     keeps lists as lists and Python numbers weakly typed.
     """
 
+    _name: str | None
+    _birth: Any
+    _cell: Any
     __slots__ = ("__weakref__", "_birth", "_cell", "_name", "axis_names", "batch_axis")
 
     _native = True
