@@ -170,6 +170,8 @@ class View:
             else:
                 log = self._derived(name, 1)
                 found = -jnp.expm1((step + ahead).astype(log.dtype) * log)
+                # Else XLA computes it anew for each element of each parameter.
+                found = jax.lax.optimization_barrier(found)
             # The step is kept too, so that its id stays its own.
             self._kept[key] = found, step
         return self._kept[key][0]

@@ -273,3 +273,18 @@ def test_a_huge_gradient_leaves_finite_weights():
         opt.update(jnp.full(3, size))
 
     assert np.isfinite(w.value).all()
+
+
+def test_a_step_can_be_differentiated_through(x64):
+    opt = AdamW(0.1, weight_decay=0.0, eps=1e-2)
+    params = {"w": jnp.asarray([1.0, -2.0])}
+    state = opt.init(params)
+
+    def after(scale):
+        moved, _ = opt.apply(params, state, {"w": scale * params["w"]})
+        return moved["w"].sum()
+
+    slope = jax.grad(after)(1.0)
+
+    by_hand = (after(1.0 + 1e-6) - after(1.0 - 1e-6)) / 2e-6
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-6)
