@@ -7,6 +7,7 @@ only. Inside ``nnx.jit`` the functional core of an optimizer does the work.
 
 from __future__ import annotations
 
+import dis
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -124,5 +125,7 @@ def _is_empty(cell: Any) -> bool:
 
 
 def _names(code: Any) -> set[str]:
+    """Return the globals that a function reads; attributes have names of their own."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
     inner = [const for const in code.co_consts if hasattr(const, "co_names")]
-    return set(code.co_names).union(*map(_names, inner))
+    return own.union(*map(_names, inner))

@@ -206,3 +206,13 @@ def test_a_model_is_saved_and_restored(tmp_path):
     checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(other)})
 
     np.testing.assert_array_equal(other.l1.kernel[...], model.l1.kernel[...])
+
+
+model = make  # a global whose name is an attribute below
+
+
+def test_an_attribute_of_the_name_of_a_model_is_no_model(monkeypatch):
+    monkeypatch.setitem(globals(), "model", make())
+    net = bo.attach({"w": jnp.ones(2)})
+
+    assert float(bo.jit(lambda: net.model["w"].sum())()) == 2.0
