@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from .._compat import is_key_array
 from ..core import Node, Variable
@@ -147,9 +146,8 @@ class Sealed(Frame):
 
 def stand_in(x: Any) -> Any:
     """Return a traced array like ``x`` that does not hold ``x``, where that is easy."""
-    if isinstance(x, Tracer) or is_key_array(x):
-        return x
-    return jnp.zeros_like(x)
+    # A tracer that is closed over keeps a trace that was given up alive for ever.
+    return x if is_key_array(x) else jnp.zeros_like(x)
 
 
 def scout() -> Sealed | None:

@@ -260,6 +260,26 @@ def test_a_value_the_user_holds_survives_a_donating_step():
     np.testing.assert_array_equal(held, copy)
 
 
+def test_a_value_held_of_our_variable_survives_after_bm_jit_has_seen_it():
+    import brainpy.math as bm
+
+    w = bo.Variable(jnp.ones(4))
+    seen = bm.jit(lambda: w.value.sum())
+    seen()
+
+    @bo.jit
+    def step():
+        w.value = w.value + 1
+
+    step()
+    step()
+    held = w.value
+    step()
+
+    assert held.tolist() == [3.0] * 4
+    assert float(seen()) == 16.0
+
+
 def test_a_spiking_network_trains_through_a_loop_over_time():
     import brainpy as bp
     import brainpy.math as bm
