@@ -45,7 +45,9 @@ def test_step_counts_and_is_counted():
 
 
 @pytest.mark.parametrize(
-    "closure", [None, lambda: jnp.ones(2), lambda: 1, {"param": 1.0}], ids=str
+    "closure",
+    [None, lambda: jnp.ones(2), lambda: 1, {"param": 1.0}],
+    ids=["nothing", "a vector", "an int", "gradients"],
 )
 def test_step_needs_a_loss(closure):
     w = bo.TrainVar([1.0])
