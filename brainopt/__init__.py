@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainable-state layer for brain models in JAX."""
 
+import importlib as _importlib
+import typing as _typing
+
 from . import checkpoint as checkpoint
 from . import errors as errors
-from . import optim as optim
 from ._version import __version__ as __version__
 from .core import Host as Host
 from .core import Node as Node
@@ -39,3 +41,17 @@ from .transforms import vector_grad as vector_grad
 from .transforms import vjp as vjp
 from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop
+
+if _typing.TYPE_CHECKING:
+    from . import optim as optim
+
+
+def __getattr__(name: str):
+    # The optimizers are a third of the import; who only runs a model does not pay.
+    if name == "optim":
+        return _importlib.import_module("brainopt.optim")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "optim"})

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 try:
+    # The public home, jax.extend.core, imports all of jax.extend: a tenth of our own
+    # import, for one function.
+    from jax._src.core import get_opaque_trace_state
+except ImportError:
     from jax.extend.core import get_opaque_trace_state
-except ImportError:  # jax 0.8 has it elsewhere
-    from jax.core import get_opaque_trace_state
 
 
 config: Any = jax.config
