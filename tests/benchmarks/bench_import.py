@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``import brainopt`` costs beyond ``import jax``, each in processes of its own."""
+"""What importing brainopt costs beyond jax, each in processes of its own."""
 
 import statistics
 import subprocess
