@@ -7,6 +7,7 @@ A brainpy Variable is a brainstate State since 2.7, so one host covers all of th
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ class StateVariable(ForeignVariable):
 
     def _committed(self) -> Any:
         value = self.raw.get()
-        ended = type(value).__name__ == "_InvalidatedTraceValue"
+        ended = type(value).__name__ in ("Dead", "_InvalidatedTraceValue")
         return Dead("a transformed function") if ended else value
 
     def _store(self, value: Any) -> None:
@@ -89,7 +90,7 @@ class BrainstateHost(Host):
 
     package = "brainstate"
     families = ("brainstate", "brainpy", "brainpy_state", "braintools")
-    minimum = "0.1.8"
+    minimum = "0.2"
     tracks = True
 
     def wake(self) -> None:
@@ -102,6 +103,9 @@ class BrainstateHost(Host):
                 raise HostError("it keeps its traces elsewhere than brainopt knows.")
         self.State = brainstate.State
         self._params = brainstate.ParamState
+        self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
+            weakref.WeakValueDictionary()
+        )
         _trackers.awake.append(
             BrainstateTracker(self, context, brainstate.LongTermState)
         )
@@ -127,7 +131,10 @@ class BrainstateHost(Host):
     def resolve(self, key: str) -> Any:
         """Return the Variable of a living brainpy object that ``key`` names."""
         owner = named(key.partition(".")[0])
-        return None if owner is None else owner.vars(level=0).get(key)
+        if owner is not None:
+            return owner.vars(level=0).get(key)
+        variable = self._by_key.get(key)
+        return None if variable is None else variable.owner
 
     def _in_collector(self, collector: Mapping[Any, Any]) -> Found | None:
         if not all(isinstance(item, self.State) for item in collector.values()):
@@ -158,6 +165,7 @@ class BrainstateHost(Host):
             if id(state) not in paths:
                 paths[id(state)] = undashed(key)
                 found[undashed(key)] = self.variable(state)
+            self._by_key[key] = self.variable(state)
         return found.name_after(model)
 
 

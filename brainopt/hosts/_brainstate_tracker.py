@@ -23,7 +23,7 @@ import jax.core
 from .._compat import is_of_current_trace
 from ..core import Variable
 from ..core._host import Host
-from ..core._trace import Frame
+from ..core._trace import Dead, Frame
 
 
 class Raw:
@@ -111,10 +111,14 @@ class Bridge:
         raw = Raw(state)
         state._level = min(state._level, depth)
         leaves = jax.tree.leaves(raw.get())
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            state._invalidate_trace_value()
-            # brainpy keeps the value elsewhere than where this call put its mark.
-            raw.set(vars(state)["_value"])
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return
+        if not hasattr(state, "_invalidate_trace_value"):  # brainstate before 0.3
+            raw.set(Dead("a transformed function"))
+            return
+        state._invalidate_trace_value()
+        # brainpy keeps the value elsewhere than where this call put its mark.
+        raw.set(vars(state)["_value"])
 
 
 class _Overlays(threading.local):

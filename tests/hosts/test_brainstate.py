@@ -294,6 +294,10 @@ def by_hand():
 
 
 def test_a_hidden_state_of_an_ended_trace_says_so():
+    import brainstate
+
+    if not hasattr(brainstate.State, "_invalidate_trace_value"):
+        pytest.skip("this brainstate has no mark for such states")
     net, loss = recurrent()
     bo.jit(lambda: loss(bo.for_loop))()
 
