@@ -62,7 +62,8 @@ def toyframe(monkeypatch):
     module = types.ModuleType("toyframe")
     module.__version__ = "2.1.0"
     monkeypatch.setitem(sys.modules, "toyframe", module)
-    monkeypatch.setattr(_host, "_registered", list(_host._registered))
+    others = [r for r in _host._registered if r.host.package != "toyframe"]
+    monkeypatch.setattr(_host, "_registered", others)
     return module
 
 
