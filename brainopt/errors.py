@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error brainopt raises, and the one way its messages are written.
 
-BrainoptError
- ├─ VariableError (ValueError)        a value that a Variable cannot hold
- ├─ PathError (ValueError)            two things under one path, or a bad path
- ├─ UniqueNameError (ValueError)      a display name that is taken or malformed
- ├─ TraceContextError (RuntimeError)  a Variable used in a trace it is not part of
- ├─ StateLostError (RuntimeError)     a donated step failed while it ran
- ├─ StateDictError (ValueError)       a state dict that does not fit
- ├─ GradientError (ValueError)        gradients that do not fit the variables
- ├─ HyperparameterError (ValueError)  a setting outside its range
- ├─ DeviceError (RuntimeError)        a device that is not there
- ├─ HostError (RuntimeError)          a foreign framework that cannot be attached
- └─ CheckpointError (ValueError)      a file that cannot be written or read
-     ├─ CheckpointCorruptError        damaged, truncated or foreign bytes
-     ├─ CheckpointVersionError        written by a newer format
-     ├─ CheckpointMismatchError       a sound file that does not fit its target
-     └─ CheckpointIOError (OSError)   the file system refused
+::
+
+    BrainoptError
+     ├─ VariableError (ValueError)        a value that a Variable cannot hold
+     ├─ PathError (ValueError)            two things under one path, or a bad path
+     ├─ UniqueNameError (ValueError)      a display name that is taken or malformed
+     ├─ TraceContextError (RuntimeError)  a Variable used in a trace it is not part of
+     ├─ StateLostError (RuntimeError)     a donated step failed while it ran
+     ├─ StateDictError (ValueError)       a state dict that does not fit
+     ├─ GradientError (ValueError)        gradients that do not fit the variables
+     ├─ HyperparameterError (ValueError)  a setting outside its range
+     ├─ DeviceError (RuntimeError)        a device that is not there
+     ├─ HostError (RuntimeError)          a foreign framework that cannot be attached
+     └─ CheckpointError (ValueError)      a file that cannot be written or read
+         ├─ CheckpointCorruptError        damaged, truncated or foreign bytes
+         ├─ CheckpointVersionError        written by a newer format
+         ├─ CheckpointMismatchError       a sound file that does not fit its target
+         └─ CheckpointIOError (OSError)   the file system refused
 """
 
 from collections.abc import Iterable

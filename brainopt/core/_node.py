@@ -155,7 +155,7 @@ class Node:
     def train_vars(
         self, method: Method = "relative", level: int = -1, include_self: bool = True
     ) -> VarCollector:
-        """Collect the `TrainVar`s; arguments as in `vars`."""
+        """Collect the `TrainVar` Variables; arguments as in `vars`."""
         return self.vars(method, level, include_self).subset(TrainVar)
 
     def register_implicit_vars(

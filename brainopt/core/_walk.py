@@ -177,7 +177,7 @@ def train_vars_of(source: Any) -> VarCollector:
 
     Args:
         source: a Variable, a Node, a collector, a foreign model, or lists and dicts
-            of these. Of a Node its `TrainVar`s are taken; a Variable given directly
+            of these. Of a Node each `TrainVar` is taken; a Variable given directly
             is taken whatever its kind.
     """
     if isinstance(source, VarCollector):

@@ -38,7 +38,7 @@ class Optimizer(Settings):
     Args:
         lr: the learning rate: a number, array, Variable, schedule, or callable of the
             step.
-        train_vars: what to train: a Node (its `TrainVar`s), a collector, a Variable,
+        train_vars: what to train: a Node (each `TrainVar`), a collector, a Variable,
             a foreign model, a list or dict of these, or a list of parameter groups.
         name: a display name.
         numbers: the other numbers of the formula, or schedules in their place;

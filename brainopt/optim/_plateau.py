@@ -32,7 +32,6 @@ class ReduceLROnPlateau(Schedule):
 
     Attributes:
         best: the best metric so far.
-        current: the rate now.
 
     Source: torch's scheduler of the same name.
     """

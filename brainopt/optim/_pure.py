@@ -350,7 +350,7 @@ def real(dtype: Any) -> Any:
 
 
 def abs2(x: Any) -> Any:
-    """Return |x|², real for complex ``x``."""
+    """Return the squared modulus, real for complex ``x``."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
 
 

@@ -40,7 +40,7 @@ def grad(
     Args:
         fun: returns a scalar, or ``(scalar, aux)`` with ``has_aux``.
         grad_vars: a Variable, a list or dict of them, a collector, or a Node (its
-            `TrainVar`s).
+            `TrainVar` Variables).
         argnums: positions of the arguments; negative ones count from the end.
         has_aux: whether ``fun`` returns auxiliary data too.
         return_value: whether to return the value of ``fun`` too.

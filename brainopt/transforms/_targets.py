@@ -21,7 +21,7 @@ class Targets:
 
     Args:
         source: a Variable, a list or tuple or dict of them, a collector, or a Node
-            (its `TrainVar`s). A Variable that stands twice gets its gradient twice.
+            (each `TrainVar`). A Variable that stands twice gets its gradient twice.
     """
 
     def __init__(self, source: Any):
