@@ -164,7 +164,9 @@ class Optimizer(Settings):
         self._note_skipped(grads)
         own, advance = self._ready()
         params = self._trained.values()
-        new_params, written, slots = advance(params, self._state(own), grads, weight)
+        # Inside a trace what is not asked for is not read, and so is no input of it.
+        read = own if advance != self._advance else {}
+        new_params, written, slots = advance(params, self._state(read), grads, weight)
         self._commit(own, new_params, written, slots)
         if self.guard is not None:
             self.guard.watch()

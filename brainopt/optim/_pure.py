@@ -161,9 +161,8 @@ class Core(Stepped, Numbered, abc.ABC):
         """Return the parameters, the counters that were written, and the slots."""
         self.revision.seen()
         own = self._own()
-        with Frame(
-            [(variable, state[path]) for path, variable in own.items()]
-        ) as frame:
+        known = [(own[path], state[path]) for path in own if path in state]
+        with Frame(known) as frame:
             new, slots = self._step(dict(named(params)), state["slots"], grads, weight)
             touched = set(frame.lesson().written)
             written = {p: frame.values[v] for p, v in own.items() if v in touched}
