@@ -4,7 +4,6 @@
 import importlib as _importlib
 import typing as _typing
 
-from . import checkpoint as checkpoint
 from . import errors as errors
 from ._version import __version__ as __version__
 from .core import Host as Host
@@ -43,15 +42,18 @@ from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop
 
 if _typing.TYPE_CHECKING:
+    from . import checkpoint as checkpoint
     from . import optim as optim
 
 
 def __getattr__(name: str):
-    # The optimizers are a third of the import; who only runs a model does not pay.
+    # Files and optimizers are half of the import; who only runs a model does not pay.
+    if name == "checkpoint":
+        return _importlib.import_module("brainopt.checkpoint")
     if name == "optim":
         return _importlib.import_module("brainopt.optim")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "optim"})
+    return sorted({*globals(), "checkpoint", "optim"})

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import jax
 
-from .. import checkpoint
 from ..errors import PathError, message
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
@@ -265,6 +264,8 @@ class Node:
                 all.
             setting: options of `brainopt.checkpoint.save`.
         """
+        from .. import checkpoint
+
         state = self if variables is None else _state.state_dicts([variables])[0]
         checkpoint.save(filename, state, **setting)
 
@@ -291,6 +292,8 @@ class Node:
             CheckpointMismatchError: listing everything that does not fit.
             CheckpointCorruptError: the file is damaged, or no checkpoint.
         """
+        from .. import checkpoint
+
         loading = _state.Loading(self)
         checkpoint.restore(filename, loading, strict=strict, cast=cast)
         if verbose:
