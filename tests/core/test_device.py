@@ -85,7 +85,7 @@ def test_a_value_that_cannot_be_divided_is_named_and_nothing_moves():
     node = bo.Node()
     node.even, node.odd = bo.Variable((4,)), bo.TrainVar((3,))
 
-    with pytest.raises(DeviceError, match=r"TrainVar 'Node\.odd': .*size is 3"):
+    with pytest.raises(DeviceError, match=r"TrainVar 'Node\.odd': .*\b3\b"):
         node.to(_sharding("x"))
 
     assert _devices(node) == {0} and not node.even.value.committed
