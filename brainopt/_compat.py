@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every touch of a jax API that stands outside jax's documented public names."""
 
+import _thread
 import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,13 @@ config: Any = jax.config
 """jax's settings; their names are added at import, so no checker knows them."""
 
 
+thread_count = _thread._count
+"""Return the number of threads that Python started beside the main one.
+
+``threading.active_count`` counts them too, at five times the cost.
+"""
+
+
 def current_trace():
     """Return a token that is equal for equal JAX traces (of any thread)."""
     return get_opaque_trace_state(convention="nnx")
@@ -33,21 +41,41 @@ def is_eager() -> bool:
     return get_opaque_trace_state(convention="nnx") == EAGER
 
 
-def _quick_is_eager():
-    # Every compiled step asks, so a look at the trace itself is worth its fragility.
-    core = importlib.import_module("jax._src.core")
-    context = core.trace_ctx
+def is_plain() -> bool:
+    """Whether this thread is eager and no setting changes how code is compiled.
+
+    The settings are ``jax_disable_jit``, ``jax_debug_nans`` and ``jax_debug_infs``.
+    """
+    return is_eager() and not (
+        config.jax_disable_jit or config.jax_debug_nans or config.jax_debug_infs
+    )
+
+
+def _quick():
+    # Every compiled step asks, so a look at jax's own state is worth its fragility.
+    context = importlib.import_module("jax._src.core").trace_ctx
+    settings = importlib.import_module("jax._src.config")
+    disable_jit, nans, infs = (
+        getattr(settings, name) for name in ("disable_jit", "debug_nans", "debug_infs")
+    )
     eager = context.trace
 
-    def quick() -> bool:
+    def quick_is_eager() -> bool:
         return context.trace is eager
 
-    return quick
+    def quick_is_plain() -> bool:
+        return context.trace is eager and not (
+            disable_jit.value or nans.value or infs.value
+        )
+
+    if quick_is_plain() != is_plain():
+        raise AttributeError("jax keeps its state elsewhere")
+    return quick_is_eager, quick_is_plain
 
 
 if not TYPE_CHECKING:
     with contextlib.suppress(ImportError, AttributeError):
-        is_eager = _quick_is_eager()
+        is_eager, is_plain = _quick()
 
 
 def is_key_array(value) -> bool:

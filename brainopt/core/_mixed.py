@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain, starmap
-from operator import call, is_
+from operator import call, is_, itemgetter
 from typing import Any
 
 from . import _slot
@@ -40,7 +40,7 @@ def snapshot(variables: Sequence[Variable]) -> list[Any]:
     """Return the values of all Variables as they are at one instant."""
     reads = getters(variables)
     with _slot.lock:
-        _slot.cache = None
+        _slot.settle()
         return list(map(call, reads))
 
 
@@ -53,7 +53,7 @@ def commit_if_unchanged(
     """Commit ``new`` if every input still holds the value it was read with."""
     reads, writes = getters(inputs), setters(variables)
     with _slot.lock:
-        _slot.cache = None
+        _slot.settle()
         if not all(map(is_, map(call, reads), values)):
             return False
         deque(map(call, writes, new), 0)  # type: ignore[arg-type]
@@ -61,28 +61,30 @@ def commit_if_unchanged(
 
 
 def run_and_commit(
-    compiled: Callable[..., tuple],
-    arguments: Sequence[Any],
+    compiled: Callable[..., tuple[tuple, Any]],
+    arguments: tuple,
     variables: Sequence[Variable],
-) -> tuple:
-    """Call ``compiled``, commit all but its last result, and return the results."""
+) -> Any:
+    """Call ``compiled``, commit the values it returns, and return the rest.
+
+    One call into C, as `_slot.Loan.run`. There is no loan: what lives in another
+    framework is looked at without our seeing it.
+
+    Args:
+        compiled: returns ``(values, out)``.
+        arguments: its positional arguments.
+        variables: where the values go, in their order.
+    """
     held = _slot.Slot()
+    # Each stage asks the one before it only when it is itself asked for an item.
     run = map(_slot.set_, (held,), starmap(compiled, (arguments,)))
-    values = chain.from_iterable(map(_slot.get, (held,)))
+    values = chain.from_iterable(map(itemgetter(0), map(_slot.get, (held,))))
     writes = map(call, setters(variables), values)  # type: ignore[arg-type]
     deque(chain(run, writes), 0)
-    return held._value
+    return held._value[1]
 
 
-def _calibrate() -> int:
-    if not hasattr(sys, "getrefcount"):
-        return 0
-    slot = _slot.Slot()
-    slot._value = object()
-    return max(map(sys.getrefcount, map(call, (functools.partial(_slot.get, slot),))))
-
-
-_SOLE = _calibrate()
+_SOLE = _slot.sole_count(call, functools.partial(_slot.get, _slot.lonely()))
 
 
 def shared(variables: Sequence[Variable]) -> list[bool]:

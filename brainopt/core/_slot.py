@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import chain, repeat, starmap
+from itertools import repeat, starmap
 from operator import call, is_
 from typing import Any
 
@@ -24,8 +24,6 @@ class Slot:
 get: Callable[[Slot], Any] = Slot._value.__get__  # type: ignore[attr-defined]
 set_: Callable[[Slot, Any], None] = Slot._value.__set__  # type: ignore[attr-defined]
 
-_NAME = repeat("_value")
-
 lock = threading.RLock()
 """Held from reading the inputs of a step until its results are committed.
 
@@ -35,22 +33,13 @@ Tracing and compiling happen outside of it, so it is held for the time of a disp
 in_flight: Set[Slot] = frozenset()
 """The slots whose values the running step may take; set by the holder of the lock."""
 
-cache: tuple[Any, tuple] | None = None
-"""``(owner, values)``: what the owner's last step left in its slots.
-
-Whatever hands out or replaces a value drops it first, so while it stands every value is
-held by its slot and this tuple alone, and the next step need not look. It is for
-processes with one thread; where there are more, nobody sets it.
-"""
-
 _PATIENCE = 10.0  # seconds; a host callback of the step itself would wait for ever
 
 
 def after_flight(slot: Slot) -> Any:
     """Return the value of a slot once no step is overwriting it."""
-    global cache
     held = lock.acquire(timeout=_PATIENCE)
-    cache = None
+    settle()
     try:
         return get(slot)
     finally:
@@ -58,11 +47,99 @@ def after_flight(slot: Slot) -> Any:
             lock.release()
 
 
+class Loan:
+    """The values of some slots, lent to a step that is called again and again.
+
+    A training loop looks at few of the values it computes. So a step leaves its
+    results here and takes them from here the next time; whoever looks at any slot
+    before that has them put back (`settle`). Until then nobody else holds them.
+
+    Attributes:
+        slots: where the values belong.
+        box: ``[values, out]`` of the last step; the values are None where the slots
+            have theirs. It may be shorter than ``slots``.
+        settled: the values that were put back last, as long as the box has them too.
+    """
+
+    __slots__ = ("_keep", "box", "settled", "slots")
+
+    def __init__(self, slots: Iterable[Slot]):
+        self.slots = tuple(slots)
+        self.box: list[Any] = [None, None]
+        self.settled: tuple | None = None
+        self._keep = self.box.__setitem__
+
+    def open(self) -> None:
+        """Make this the loan that stands; its values are still in their slots."""
+        global loan
+        release()
+        loan = self
+
+    def lend(self, values: tuple) -> None:
+        """Take ``values`` out of the first slots."""
+        self.box[0] = values
+        # An array that the step does not reuse would live on in its slot.
+        deque(map(set_, self.slots, repeat(None, len(values))), 0)
+
+    def run(self, compiled: Callable[..., tuple[tuple, Any]], arguments: tuple) -> Any:
+        """Call ``compiled``, keep the values it returns, and return the rest.
+
+        Between a donating computation and the keeping of its results no signal
+        handler may run: the inputs are gone and the results would be lost. So both
+        are one call into C.
+
+        Args:
+            compiled: returns ``(values, out)``.
+            arguments: its positional arguments.
+        """
+        any(map(self._keep, _WHOLE, starmap(compiled, (arguments,))))
+        out, self.box[1] = self.box[1], None
+        if loan is not self:  # somebody ran another step meanwhile
+            self.put()
+        return out
+
+    def put(self) -> None:
+        """Put the values back into their slots."""
+        values = self.box[0]
+        if values is not self.settled:
+            deque(map(set_, self.slots, values), 0)
+            self.settled = values
+
+    def close(self) -> None:
+        """Put the values back, and forget the slots if this is the loan that stands."""
+        with lock:
+            self.put()
+            if loan is self:
+                release()
+
+
+_WHOLE = (slice(0, 2),)
+
+loan: Loan | None = None
+"""The loan that stands, if any."""
+
+
+def settle() -> None:
+    """Have the values of the loan that stands in their slots, for others to see."""
+    held = loan
+    if held is not None and held.box[0] is not held.settled:
+        with lock:
+            held.put()
+
+
+def release() -> None:
+    """End the loan that stands, so that its slots alone hold the values."""
+    global loan
+    settle()
+    if loan is not None:
+        loan.box[0] = loan.settled = None
+        loan = None
+
+
 def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
     """Store each value in its slot, all of them in one uninterruptible call."""
-    global cache
     with lock:
-        cache = None
+        settle()
         deque(map(set_, slots, values), 0)
 
 
@@ -73,9 +150,8 @@ def commit_if_unchanged(
     new: Iterable[Any],
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
-    global cache
     with lock:
-        cache = None
+        settle()
         if not all(map(is_, map(get, inputs), values)):
             return False
         deque(map(set_, slots, new), 0)
@@ -85,51 +161,36 @@ def commit_if_unchanged(
 def commit_each(setters: Iterable[Callable[[Any], None]], values: Iterable[Any]):
     """Give each value to its setter, in one call into C if the setters are C."""
     with lock:
+        settle()
         deque(map(call, setters, values), 0)  # type: ignore[arg-type]
 
 
 def snapshot(slots: Iterable[Slot]) -> list[Any]:
     """Return the values of all slots as they are at one instant."""
-    global cache
     with lock:
-        cache = None
+        settle()
         return list(map(get, slots))
 
 
-def run_and_commit(
-    compiled: Callable[..., tuple], arguments: tuple, slots: Iterable[Slot]
-) -> tuple:
-    """Call ``compiled``, commit all but its last result, and return the results.
+def sole_count(read: Callable[[Any], Any], place: Any) -> int:
+    """Return the reference count of a value that only ``place`` holds; 0: unknown.
 
-    Between a donating computation and the commit of its results no signal handler
-    may run: the inputs are gone and the results would be lost. So this is one call
-    into C.
-
-    Args:
-        compiled: returns ``(*values, out)``.
-        arguments: its positional arguments.
-        slots: where the values go, in their order.
+    It differs between interpreters (2 on CPython 3.11) and with the way the value is
+    read, so it is measured, not written down.
     """
-    held = Slot()
-    # Each stage asks the one before it only when it is itself asked for an item.
-    call = map(set_, (held,), starmap(compiled, (arguments,)))
-    values = chain.from_iterable(map(get, (held,)))
-    # `setattr` is the faster of the two ways to set a slot in a chain of maps.
-    deque(chain(call, map(setattr, slots, _NAME, values)), 0)
-    return held._value
-
-
-def _calibrate() -> int:
-    # The count of a value that nobody but its slot holds differs between
-    # interpreters (2 on CPython 3.11), so it is measured, not written down.
     if not hasattr(sys, "getrefcount"):
         return 0
+    return max(map(sys.getrefcount, map(read, (place,))))
+
+
+def lonely() -> Slot:
+    """Return a slot with a value that nobody else holds."""
     slot = Slot()
     slot._value = object()
-    return max(map(sys.getrefcount, map(get, (slot,))))
+    return slot
 
 
-_SOLE = _calibrate()
+_SOLE = sole_count(get, lonely())
 
 
 def all_sole(slots: Sequence[Slot]) -> bool:

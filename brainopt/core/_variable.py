@@ -143,11 +143,11 @@ class Variable(Slot, ArrayLike):
         return new
 
     def _committed(self) -> Any:
-        _slot.cache = None
+        _slot.settle()
         return self._value
 
     def _store(self, value: Any) -> None:
-        _slot.cache = None
+        _slot.settle()
         self._value = value
 
     def _setter(self) -> Callable[[Any], None]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from .._compat import config, is_eager
+from .._compat import config, is_eager, is_plain
 from ..core import _trace
 from ..core._host import refusal
 from ..core._trace import Lesson
@@ -68,34 +68,33 @@ class Jitted:
             )
         # The cache must not keep the instance alive; what is handed out must.
         bound = Jitted.__new__(Jitted)
-        vars(bound).update(vars(cached), _owner=instance)
+        bound.__dict__ = cached.__dict__ | {"_owner": instance}
         return bound
 
     def __call__(self, *args, **kwargs):
-        if config.jax_disable_jit:
-            return run_directly(functools.partial(self._function, **kwargs), args)
         if (
             self._donates
             and not self._static.splits
+            and (program := self._programs.get(None)) is not None
+            and program.native
+            and is_plain()
             and _trace.at_rest()
-            and is_eager()
+            and not program.stale()
         ):
-            program = self._programs.get(None)
-            careful = config.jax_debug_nans or config.jax_debug_infs
-            if program is not None and program.native and not careful:
-                try:
-                    if not program.stale():
-                        return program.launch(args, kwargs)
-                except Relearn as news:
-                    forget(news)
-                    self._programs[None] = program.relearned(news)
-                except (DeepState, TypeError) as error:
-                    self._look(error, program, args, kwargs)
-                except BaseException as error:
-                    _explain(error, program)
-        return self._settle(self._run, args, kwargs)
+            try:
+                return program.launch(args, kwargs)
+            except Relearn as news:
+                forget(news)
+                self._programs[None] = program.relearned(news)
+            except (DeepState, TypeError) as error:
+                self._look(error, program, args, kwargs)
+            except BaseException as error:
+                _explain(error, program)
+        if config.jax_disable_jit:
+            return run_directly(functools.partial(self._function, **kwargs), args)
+        return self._learn(self._run, args, kwargs)
 
-    def _settle(self, run: Callable, args, kwargs) -> Any:
+    def _learn(self, run: Callable, args, kwargs) -> Any:
         """Run a program that knows every Variable, and keep it for the next call."""
         frame = _trace.top()
         hint = frame.hint() if frame is not None else None
@@ -139,9 +138,9 @@ class Jitted:
     def _run(self, program: Program, args, kwargs) -> Any:
         if not (program.native and _trace.at_rest() and is_eager()):
             return program.inline(args, kwargs)
-        careful = config.jax_debug_nans or config.jax_debug_infs
-        if self._safe or careful or not self._donate:
-            return program.keep(args, kwargs, wait=self._safe or careful)
+        careful = self._safe or not is_plain()
+        if careful or not self._donate:
+            return program.keep(args, kwargs, wait=careful)
         try:
             return program.launch(args, kwargs)
         except (Relearn, DeepState):
@@ -151,7 +150,7 @@ class Jitted:
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:
         """Return the traced function, as ``jax.jit(…).trace`` does."""
-        return self._settle(Program.traced, args, kwargs)
+        return self._learn(Program.traced, args, kwargs)
 
     def lower(self, *args, **kwargs) -> jax.stages.Lowered:
         """Return the lowered function, as ``jax.jit(…).lower`` does."""
@@ -159,7 +158,7 @@ class Jitted:
 
     def eval_shape(self, *args, **kwargs) -> Any:
         """Return the shapes and dtypes of what a call would return."""
-        return self._settle(Program.shapes, args, kwargs)
+        return self._learn(Program.shapes, args, kwargs)
 
     def clear_cache(self) -> None:
         """Forget all compiled code, and the Variables and Nodes it refers to."""

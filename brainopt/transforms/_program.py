@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._compat import thread_count
 from ..core import Variable, _mixed, _slot, _trace
 from ..core._trace import Lesson
 from ._lift import Sealed, is_state, merge, pack, unpack
@@ -61,6 +63,7 @@ class Program:
         self._compiled: set[Any] = set()
         self.donated = tuple(filter(_is_donatable, lesson.written))
         self.written = tuple(dict.fromkeys((*self.donated, *lesson.written)))
+        self._halfway = len(self.donated) < len(self.written)
         self.kept = tuple(
             v
             for v in dict.fromkeys((*self.written, *known))
@@ -69,7 +72,11 @@ class Program:
         self.taken = frozenset(self.donated)
         everything = (*self.donated, *self.kept)
         self.native = all(v._native or v.direct for v in everything)
-        self.storage: Any = _slot if all(v._native for v in everything) else _mixed
+        alone = all(v._native for v in everything)
+        self.storage: Any = _slot if alone else _mixed
+        self.loan = _slot.Loan(self.written) if alone else None
+        if self.loan is not None:
+            weakref.finalize(self, self.loan.close).atexit = False
         aligned = _aligned(options, len(self.written))
         self.donating = jax.jit(self._pure, donate_argnums=0, **aligned)
         self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
@@ -130,7 +137,7 @@ class Program:
             self.lesson.inner = lesson.inner
             self.revisions.update(frame.revisions)
             self.broken = False
-            return *(frame.values[v] for v in self.written), out
+            return tuple(frame.values[v] for v in self.written), out
 
     def _encoded(self, out: Any) -> Any:
         # Python code that rebuilds a result would run between a donating computation
@@ -153,43 +160,60 @@ class Program:
 
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
-        if self._compiled and threading.active_count() == 1:
-            cache, _slot.cache = _slot.cache, None
-            untouched = cache is not None and cache[0] is self
-            gifts = cache[1] if untouched and cache else self._gifts()
-            results = self._step(gifts, args, kwargs)
-            # What lives in another framework may change without our seeing it.
-            if self.storage is _slot:
-                _slot.cache = self, results[: len(self.donated)]
+        loan = self.loan
+        if thread_count() or not self._compiled:
+            out = self._launch_locked(args, kwargs)
+        elif loan is None:
+            out = self._launch_mixed(args, kwargs)
         else:
-            results = self._launch_among_threads(args, kwargs)
-        return self.decoded(results[-1]) if self._decodes else results[-1]
+            if loan.box[0] is loan.settled or _slot.loan is not loan:
+                loan.open()
+                loan.lend(self._gifts())
+            kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
+            out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
+            if self._halfway:
+                _slot.settle()
+        return self.decoded(out) if self._decodes else out
 
-    def _launch_among_threads(self, args, kwargs) -> tuple:
+    def _launch_locked(self, args, kwargs) -> Any:
+        """Run so that other threads see the state before the step or after it."""
         self._compile(args, kwargs)
         with _slot.lock:
             before = _slot.in_flight
-            _slot.in_flight, _slot.cache = self.taken, None
+            _slot.in_flight = self.taken
             try:
-                return self._step(self._gifts(), args, kwargs)
+                if self.loan is None:
+                    return self._launch_mixed(args, kwargs)
+                self.loan.open()
+                out = self.loan.run(self.donating, self._arguments(args, kwargs))
+                _slot.release()
+                return out
             finally:
                 _slot.in_flight = before
 
-    def _step(self, gifts: tuple, args, kwargs) -> tuple:
-        kept = tuple(map(self.storage.get, self.kept)) if self.kept else ()
-        return self.storage.run_and_commit(
-            self.donating, (gifts, kept, args, kwargs), self.written
-        )
+    def _launch_mixed(self, args, kwargs) -> Any:
+        _slot.release()
+        arguments = self._arguments(args, kwargs)
+        return _mixed.run_and_commit(self.donating, arguments, self.written)
+
+    def _arguments(self, args, kwargs) -> tuple:
+        return self._gifts(), self._kept(), args, kwargs
 
     def _compile(self, args, kwargs) -> None:
         # Outside the lock, so that no other thread waits for the compiler. Where there
         # is no other thread, `jax.jit` may look by itself whether there is code.
-        inputs = self._inputs()
-        leaves, tree = jax.tree.flatten((inputs[1], args, kwargs))
-        key = (tree, *map(jax.typeof, leaves))
+        _slot.settle()
+        leaves, tree = jax.tree.flatten((self._kept(), args, kwargs))
+        try:
+            key = (tree, *map(_aval, leaves))
+        except AttributeError:  # Python numbers
+            key = (tree, *map(jax.typeof, leaves))
         if key not in self._compiled:
-            self.donating.lower(*inputs, args, kwargs).compile()
+            self.donating.lower(*self._inputs(), args, kwargs).compile()
             self._compiled.add(key)
+
+    def _kept(self) -> tuple:
+        return tuple(map(self.storage.get, self.kept))
 
     def _gifts(self) -> tuple:
         get, shared = self.storage.get, self.storage.shared
@@ -206,7 +230,7 @@ class Program:
         while True:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
-            *new, out = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
+            new, out = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
             # Another thread may have taken a step meanwhile; then this one starts over.
@@ -215,7 +239,7 @@ class Program:
 
     def inline(self, args, kwargs) -> Any:
         """Run inside another trace; write when it succeeded."""
-        *values, out = self.plain(*self._inputs(), args, kwargs)
+        values, out = self.plain(*self._inputs(), args, kwargs)
         frame = _trace.top()
         while frame is not None:
             frame.revisions.extend(self.revisions.items())
@@ -229,7 +253,7 @@ class Program:
 
     def shapes(self, args, kwargs) -> Any:
         """Return the shapes and dtypes of the result."""
-        *_, out = self.plain.eval_shape(*self._inputs(), args, kwargs)
+        _, out = self.plain.eval_shape(*self._inputs(), args, kwargs)
         return self.decoded(out)
 
     def _inputs(self) -> tuple[tuple, tuple]:
@@ -252,6 +276,9 @@ def forget(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
+_aval = attrgetter("aval")
+
+
 class _Place(int):
     """The key of an encoded result: which tree it is rebuilt by."""
 
@@ -266,7 +293,7 @@ def _aligned(options: dict[str, Any], written: int) -> dict[str, Any]:
     if "in_shardings" in options:
         options["in_shardings"] = (None, None, options["in_shardings"], None)
     if "out_shardings" in options:
-        options["out_shardings"] = (*[None] * written, options["out_shardings"])
+        options["out_shardings"] = ((None,) * written, options["out_shardings"])
     return options
 
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of a step that runs again and again stay with it until somebody looks."""
+
+import gc
+import pickle
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import brainopt as bo
+from brainopt.core import _slot
+
+
+class Pair(bo.Node):
+    def __init__(self):
+        self.a = bo.Variable(jnp.zeros(1000))
+        self.b = bo.Variable(jnp.zeros(1000))
+
+    def step(self):
+        self.a.value += 1
+        self.b.value = self.a.value * 10
+
+    def look(self):
+        return float(self.a.value[0]), float(self.b.value[0])
+
+
+@pytest.fixture
+def pair():
+    return Pair()
+
+
+@pytest.fixture
+def step(pair):
+    step = bo.jit(pair.step)
+    for _ in range(3):
+        step()
+    assert _slot.loan is not None and pair.a in _slot.loan.slots
+    return step
+
+
+def bytes_alive():
+    gc.collect()
+    return sum(x.nbytes for x in jax.live_arrays() if not x.is_deleted())
+
+
+def test_reading_one_value_shows_the_last_step(pair, step):
+    assert float(pair.a.value[0]) == 3
+    step()
+    assert float(pair.b.value[0]) == 40
+
+
+def test_writing_one_value_is_seen_by_the_next_step(pair, step):
+    pair.a.value = jnp.full(1000, 100.0)
+    step()
+
+    assert pair.look() == (101, 1010)
+
+
+def test_two_steps_on_one_model_take_turns(pair, step):
+    @bo.jit
+    def halve():
+        pair.a.value /= 2
+
+    for _ in range(3):
+        halve()
+        step()
+
+    assert pair.look() == (0.375 + 0.5 + 1 + 0.25, 21.25)
+
+
+def test_a_step_that_only_reads_sees_the_last_values(pair, step):
+    total = bo.jit(lambda: pair.a.value.sum() + pair.b.value.sum())
+
+    assert float(total()) == 33_000
+    step()
+    assert float(total()) == 44_000
+
+
+def test_another_thread_sees_the_last_step(pair, step):
+    seen = []
+    reader = threading.Thread(target=lambda: seen.append(pair.look()))
+    reader.start()
+    reader.join()
+
+    assert seen == [(3, 30)]
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda pair: pair.state_dict()["a"],
+        lambda pair: pickle.loads(pickle.dumps(pair)).a.value,
+        lambda pair: jax.tree.leaves(pair)[0],
+        lambda pair: bo.make_jaxpr(lambda: pair.a.value)() and pair.a.value,
+        lambda pair: bo.grad(lambda: pair.a.value.sum(), pair.a)() * pair.a.value,
+        lambda pair: jax.jit(lambda: pair.a.value)(),
+    ],
+    ids=["state_dict", "pickle", "leaves", "make_jaxpr", "grad", "jax.jit"],
+)
+def test_every_way_of_looking_sees_the_last_step(pair, step, take):
+    taken = take(pair)
+    step()
+
+    assert float(taken[0]) == 3
+
+
+def test_a_failed_trace_leaves_the_last_step(pair, step):
+    @bo.jit
+    def fail():
+        pair.a.value = jnp.zeros(1000)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert pair.look() == (3, 30)
+
+
+def test_no_second_copy_of_the_state_stays_alive(pair, step):
+    pair.look()
+    before = bytes_alive()
+    for _ in range(3):
+        step()
+
+    assert bytes_alive() <= before
+
+
+def test_a_value_that_is_only_written_leaves_no_copy_behind():
+    v = bo.Variable(jnp.zeros(1000))
+    before = bytes_alive()
+
+    @bo.jit
+    def step(x):
+        v.value = jnp.full(1000, x)
+
+    for x in range(4):
+        step(float(x))
+
+    assert bytes_alive() == before
+
+
+def test_the_result_of_a_step_is_not_kept(pair):
+    step = bo.jit(lambda: (pair.step(), jnp.zeros(100_000))[1])
+    step()
+    before = bytes_alive()
+    for _ in range(3):
+        step()
+
+    assert bytes_alive() <= before
+
+
+def test_a_model_that_nobody_holds_is_freed():
+    before = bytes_alive()
+    pair = Pair()
+    step = bo.jit(pair.step)
+    for _ in range(3):
+        step()
+    del pair, step
+
+    assert bytes_alive() == before
+
+
+def test_values_outlive_the_step_that_lent_them(pair):
+    step = bo.jit(pair.step)
+    for _ in range(3):
+        step()
+    del step
+    gc.collect()
+
+    assert pair.look() == (3, 30)
