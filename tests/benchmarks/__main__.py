@@ -15,8 +15,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "docs" / "_build" / "bench"
-PACKAGES = ("brainopt", "jax", "jaxlib", "numpy", "brainpy", "brainstate", "optax")
-HEAD = ("measure", "ours", "reference", "ratio", "required", "")
+PACKAGES = (
+    *(
+        "brainopt",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "msgpack",
+        "optax",
+        "brainpy",
+        "brainstate",
+    ),
+    *("braintools", "flax", "orbax-checkpoint", "safetensors", "torch"),
+)
+HEAD = ("measure", "ours", "reference", "ratio", "required", "", "peers / reference")
 
 
 def versions():
@@ -38,7 +50,7 @@ def run(words):
             continue
         module = importlib.import_module(f"{__package__}.{path.stem}")
         for row in module.main():
-            print(*_cells(row), sep="  ", flush=True)
+            print(*filter(None, _cells(row)), sep="  ", flush=True)
             rows.append({"benchmark": path.stem, **row})
     return rows
 
@@ -52,7 +64,8 @@ def _number(x):
 def _cells(row):
     verdict = "pass" if row["pass"] else "FAIL"
     numbers = [_number(row[k]) for k in ("ours", "reference", "ratio", "required")]
-    return row["name"], *numbers, verdict
+    peers = (f"{k} {_number(v)}" for k, v in row.get("peers", {}).items())
+    return row["name"], *numbers, verdict, ", ".join(peers)
 
 
 def table(rows):

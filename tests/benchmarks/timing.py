@@ -51,10 +51,35 @@ def interleaved(
     )
 
 
+def beside(
+    reference: Callable[[], Any],
+    peers: dict[str, Callable[[], Any]],
+    repeats: int = 9,
+) -> dict[str, float]:
+    """Return the time of each peer as a ratio to that of ``reference``."""
+    return {
+        name: interleaved(peer, reference, repeats)[2] for name, peer in peers.items()
+    }
+
+
 def row(
-    name: str, ours: float, reference: float, ratio: float, required: float
+    name: str,
+    ours: float,
+    reference: float,
+    ratio: float,
+    required: float,
+    peers: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return one line of the table; it passes where ``ratio <= required``."""
+    """Return one line of the table; it passes where ``ratio <= required``.
+
+    Args:
+        name: what is measured, and against what.
+        ours: our figure.
+        reference: that of the reference.
+        ratio: the median of ours / reference.
+        required: the bar.
+        peers: the ratio of each peer to the same reference, where there are peers.
+    """
     return {
         "name": name,
         "ours": ours,
@@ -62,4 +87,5 @@ def row(
         "ratio": ratio,
         "required": required,
         "pass": ratio <= required,
+        "peers": peers or {},
     }
