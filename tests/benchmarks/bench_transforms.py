@@ -253,7 +253,7 @@ def simulation(neurons: int = 4000, steps: int = 1000):
     return rows
 
 
-def progress(steps: int = 40_000, size: int = 30_000):
+def progress(steps: int = 80_000, size: int = 30_000):
     """Return the row of a loop that shows how far it is."""
     v = bo.Variable(jnp.ones(size))
 
