@@ -12,10 +12,10 @@ from brainopt import _compat
 WITHOUT_SHORTCUTS = """
 import importlib
 find = importlib.import_module
-def moved(name, *args):
+def moved(name, package=None):
     if name.startswith("jax._src"):
         raise ImportError(name)
-    return find(name, *args)
+    return find(name, package)
 importlib.import_module = moved
 
 import jax, jax.numpy as jnp
