@@ -5,8 +5,11 @@ import gc
 import pickle
 import threading
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import brainopt as bo
@@ -170,3 +173,86 @@ def test_values_outlive_the_step_that_lent_them(pair):
     gc.collect()
 
     assert pair.look() == (3, 30)
+
+
+class Trio:
+    """Three Variables, what can be done with them, and the same in NumPy."""
+
+    def __init__(self):
+        self.real = [bo.Variable(jnp.full(3, float(i))) for i in range(3)]
+        self.model = [np.full(3, float(i), np.float32) for i in range(3)]
+        self.held = []
+        a, b, c = self.real
+
+        def both():
+            a.value, b.value = b.value + 1, a.value
+            return a.value.sum()
+
+        def overlap():
+            b.value = b.value + c.value
+            c.value = c.value * 0.5
+
+        self.both, self.overlap = bo.jit(both), bo.jit(overlap)
+        self.safe, self.still = bo.jit(overlap, safe=True), bo.jit(lambda: b + c)
+        self.failing = bo.jit(lambda: b.value.at[0].set(0.0) + jnp.zeros(4))
+
+    def step_both(self):
+        a, b, c = self.model
+        self.model = [b + 1, a, c]
+        assert float(self.both()) == float((b + 1).sum())
+
+    def step_overlap(self, run=None):
+        a, b, c = self.model
+        self.model = [a, b + c, c * np.float32(0.5)]
+        (run or self.overlap)()
+
+    def step_safe(self):
+        self.step_overlap(self.safe)
+
+    def only_read(self):
+        assert self.still().tolist() == (self.model[1] + self.model[2]).tolist()
+
+    def fail(self):
+        with pytest.raises(TypeError):
+            self.failing()
+
+    def hold(self):
+        self.held.append((self.real[0].value, self.model[0].copy()))
+
+    def look(self):
+        assert self.real[1].value.tolist() == self.model[1].tolist()
+
+    def assign(self):
+        self.real[2].value = jnp.full(3, 7.0)
+        self.model[2] = np.full(3, 7.0, np.float32)
+
+    def eager(self):
+        self.real[0].value += 1
+        self.model[0] = self.model[0] + 1
+
+    def share(self):
+        self.real[1].value = self.real[0].value
+        self.model[1] = self.model[0].copy()
+
+    def elsewhere(self):
+        thread = threading.Thread(target=self.step_overlap)
+        thread.start()
+        thread.join()
+
+    def check(self):
+        for real, model in zip(self.real, self.model, strict=True):
+            assert real.value.tolist() == model.tolist()
+        for held, model in self.held:
+            assert held.tolist() == model.tolist()
+
+
+MOVES = [k for k, v in vars(Trio).items() if callable(v) and not k.startswith("_")]
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(st.lists(st.sampled_from([m for m in MOVES if m != "check"])))
+def test_any_order_of_steps_and_looks_is_as_in_numpy(moves):
+    trio = Trio()
+    for move in moves:
+        getattr(trio, move)()
+    trio.check()
