@@ -56,9 +56,9 @@ class Loan:
 
     Attributes:
         slots: where the values belong.
-        box: ``[values, out]`` of the last step; the values are None where the slots
-            have theirs. It may be shorter than ``slots``.
+        box: ``[values, out]`` of the last step; the values may be fewer than the slots.
         settled: the values that were put back last, as long as the box has them too.
+            Both are None in a loan that does not stand.
     """
 
     __slots__ = ("_keep", "box", "settled", "slots")

@@ -166,7 +166,7 @@ class Program:
         elif loan is None:
             out = self._launch_mixed(args, kwargs)
         else:
-            if loan.box[0] is loan.settled or _slot.loan is not loan:
+            if loan.box[0] is loan.settled:
                 loan.open()
                 loan.lend(self._gifts())
             kept = tuple(map(_slot.get, self.kept)) if self.kept else ()

@@ -144,9 +144,23 @@ def test_a_value_that_is_only_written_leaves_no_copy_behind():
     assert bytes_alive() == before
 
 
+def test_a_variable_that_is_not_donated_is_written_each_time(pair):
+    batch = bo.Variable(jnp.zeros((2, 3)), batch_axis=0)
+
+    @bo.jit
+    def step():
+        pair.step()
+        batch.value += 1
+
+    for _ in range(4):
+        step()
+
+    assert batch.value.tolist() == [[4.0] * 3] * 2
+    assert pair.look() == (4, 40)
+
+
 def test_the_result_of_a_step_is_not_kept(pair):
     step = bo.jit(lambda: (pair.step(), jnp.zeros(100_000))[1])
-    step()
     before = bytes_alive()
     for _ in range(3):
         step()
