@@ -17,7 +17,7 @@ from ..core._trace import Lesson
 from ..errors import HostError, StateLostError, message
 from ._lift import is_view, run_directly
 from ._program import DeepState, Program, Relearn, forget
-from ._static import Static
+from ._static import Split, Static
 
 _OPTIONS = {
     "backend",
@@ -72,24 +72,22 @@ class Jitted:
         return bound
 
     def __call__(self, *args, **kwargs):
-        if (
-            self._donates
-            and not self._static.splits
-            and (program := self._programs.get(None)) is not None
-            and program.native
-            and is_plain()
-            and _trace.at_rest()
-            and not program.stale()
-        ):
-            try:
-                return program.launch(args, kwargs)
-            except Relearn as news:
-                forget(news)
-                self._programs[None] = program.relearned(news)
-            except (DeepState, TypeError) as error:
-                self._look(error, program, args, kwargs)
-            except BaseException as error:
-                _explain(error, program)
+        if self._donates and is_plain() and _trace.at_rest():
+            if self._static.splits:
+                key, _, _, _, given, named = self._static.split(args, kwargs)
+            else:
+                key, given, named = None, args, kwargs
+            program = self._programs.get(key)
+            if program is not None and program.native and not program.stale():
+                try:
+                    return program.launch(given, named)
+                except Relearn as news:
+                    forget(news)
+                    self._programs[key] = program.relearned(news)
+                except (DeepState, TypeError) as error:
+                    self._look(error, program, args, kwargs)
+                except BaseException as error:
+                    _explain(error, program)
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
         return self._learn(self._run, args, kwargs)
@@ -98,33 +96,35 @@ class Jitted:
         """Run a program that knows every Variable, and keep it for the next call."""
         frame = _trace.top()
         hint = frame.hint() if frame is not None else None
-        split = self._static.split(self._function, args, kwargs)
-        program = self._programs.get(split[0])
+        split = self._static.split(args, kwargs)
+        program = self._programs.get(split.key)
         if program is not None and program.broken:
             program = program.renewed()
         elif program is None or program.stale():
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
-            lesson = hint or Lesson()
-            program = Program(
-                split[1], lesson, lesson.known, self._options, scouts=hint is None
-            )
+            lesson, scouts = hint or Lesson(), hint is None
+            program = self._program(split, lesson, scouts)
         while True:
             try:
-                out = run(program, *split[2:])
+                out = run(program, split.args, split.kwargs)
                 break
             except Relearn as news:
                 forget(news)
                 program = program.relearned(news)
             except (DeepState, TypeError) as error:
                 self._look(error, program, args, kwargs)
-                split = self._static.split(self._function, args, kwargs)
-                program = Program(split[1], Lesson(), (), self._options, scouts=True)
+                split = self._static.split(args, kwargs)
+                program = self._program(split, Lesson(), True)
         if program.lasting():
-            self._programs[split[0]] = program
+            self._programs[split.key] = program
         if frame is not None:
             frame.inner.append(program.learned())
         return out
+
+    def _program(self, split: Split, lesson: Lesson, scouts: bool) -> Program:
+        function = split.bind(self._function)
+        return Program(function, lesson, lesson.known, self._options, scouts)
 
     def _look(self, error: Exception, program: Program, args, kwargs) -> None:
         """See whether arguments that JAX cannot take are Nodes or Variables."""

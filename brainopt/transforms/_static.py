@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,21 +13,6 @@ from ..core import Node
 from ..core._operators import ArrayLike, unwrap
 from ..errors import message
 from ._lift import is_state
-
-
-class ById:
-    """A key that is equal only for the same object."""
-
-    __slots__ = ("obj",)
-
-    def __init__(self, obj: Any):
-        self.obj = obj
-
-    def __hash__(self) -> int:
-        return id(self.obj)
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, ById) and self.obj is other.obj
 
 
 class Static:
@@ -76,11 +61,11 @@ class Static:
         self.deep = self.deep or self.splits or not found
         self.splits = True
 
-    def split(self, function: Callable, args: tuple, kwargs: dict):
-        """Return ``(key, function of the rest, rest of args, rest of kwargs)``."""
-        nums = {n % len(args) if n < 0 and args else n for n in self.nums}
+    def split(self, args: tuple, kwargs: dict) -> Split:
+        """Return what is compiled in and what is traced."""
+        nums = self.nums and {n % len(args) if n < 0 and args else n for n in self.nums}
         fixed: dict[int | str, Any] = {}
-        rest, rest_named = [], {}
+        rest, named = [], {}
         for i, arg in enumerate(args):
             if i in nums or isinstance(arg, Node):
                 fixed[i] = arg
@@ -90,28 +75,54 @@ class Static:
             if name in self.names or isinstance(arg, Node):
                 fixed[name] = arg
             else:
-                rest_named[name] = arg.value if isinstance(arg, ArrayLike) else arg
+                named[name] = arg.value if isinstance(arg, ArrayLike) else arg
+        key = _key(fixed, len(args)) if fixed else None
+        if not self.deep:
+            return Split(key, fixed, None, len(args), tuple(rest), named)
+        inner, unfold, leaves = _fold(rest, named)
+        return Split((key, inner), fixed, unfold, len(args), leaves, {})
+
+
+class Split(NamedTuple):
+    """The arguments of one call, split.
+
+    Attributes:
+        key: equal for calls that run the same code.
+        fixed: what is compiled in, by position or name.
+        unfold: rebuilds the other arguments from ``args``, where these are leaves.
+        count: the number of positional arguments.
+        args: what is traced.
+        kwargs: what is traced.
+    """
+
+    key: Any
+    fixed: dict[int | str, Any]
+    unfold: Callable[[Sequence[Any]], tuple[list, dict]] | None
+    count: int
+    args: tuple
+    kwargs: dict
+
+    def bind(self, function: Callable) -> Callable:
+        """Return ``function`` of ``args`` and ``kwargs`` alone."""
+        fixed, count, unfold = self.fixed, self.count, self.unfold
 
         def of_the_rest(*dynamic, **named):
             remaining = iter(dynamic)
             everything = [
-                fixed[i] if i in fixed else next(remaining) for i in range(len(args))
+                fixed[i] if i in fixed else next(remaining) for i in range(count)
             ]
             fixed_named = {k: v for k, v in fixed.items() if isinstance(k, str)}
             return function(*everything, **named, **fixed_named)
 
-        if not fixed:
-            of_the_rest = function
-        key = _key(fixed, len(args))
-        if not self.deep:
-            return key, of_the_rest, tuple(rest), rest_named
-        inner, unfold, leaves = _fold(rest, rest_named)
+        bound = of_the_rest if fixed else function
+        if unfold is None:
+            return bound
 
         def of_the_leaves(*leaves):
             positional, named = unfold(leaves)
-            return of_the_rest(*positional, **named)
+            return bound(*positional, **named)
 
-        return (key, inner), of_the_leaves, leaves, {}
+        return of_the_leaves
 
 
 def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
@@ -127,30 +138,31 @@ def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
         ]
         return jax.tree.unflatten(tree, filled)
 
-    key = (tree, tuple((i, ById(node)) for i, node in nodes.items()))
+    key = (tree, tuple((i, id(node)) for i, node in nodes.items()))
     return key, unfold, tuple(others)
 
 
 def _key(fixed: dict[int | str, Any], count: int) -> Any:
-    key = (count,) if any(isinstance(k, int) for k in fixed) else ()
+    key: list[Any] = [count]
     for place, value in fixed.items():
-        if not isinstance(value, Node):
-            try:
-                hash(value)
-            except TypeError:
-                raise TypeError(
-                    message(
-                        f"Static argument {place!r} is a {type(value).__name__}, which "
-                        f"cannot be hashed.",
-                        help="pass a tuple in the place of a list, or do not make it "
-                        "static.",
-                    )
-                ) from None
-            # 1, 1.0 and True are equal keys but different programs.
-            key += ((place, type(value), value),)
-        else:
-            key += ((place, ById(value)),)
-    return key or None
+        if isinstance(value, Node):
+            # The function of the rest holds the Node, so no other can take its id.
+            key += place, Node, id(value)
+            continue
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                message(
+                    f"Static argument {place!r} is a {type(value).__name__}, which "
+                    f"cannot be hashed.",
+                    help="pass a tuple in the place of a list, or do not make it "
+                    "static.",
+                )
+            ) from None
+        # 1, 1.0 and True are equal keys but different programs.
+        key += place, type(value), value
+    return tuple(key)
 
 
 def _positional(function: Callable) -> list[str] | None:
