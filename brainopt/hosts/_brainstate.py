@@ -69,6 +69,14 @@ class StateTrainVar(StateVariable, TrainVar):
     __slots__ = ()
 
 
+class StateRandom(StateVariable):
+    """A random state of brainstate as a Variable."""
+
+    __slots__ = ()
+
+    _draws = True
+
+
 def _settle(raw: Raw, trained: bool) -> None:
     """Give a lazy random key, or a parameter that is a number, its lasting form."""
     leaves = jax.tree.leaves(raw.get())
@@ -103,11 +111,12 @@ class BrainstateHost(Host):
                 raise HostError("it keeps its traces elsewhere than brainopt knows.")
         self.State = brainstate.State
         self._params = brainstate.ParamState
+        self.random = brainstate.random.RandomState
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
             weakref.WeakValueDictionary()
         )
         _trackers.awake.append(
-            BrainstateTracker(self, context, brainstate.LongTermState)
+            BrainstateTracker(self, context, brainstate.LongTermState, self.random)
         )
 
     def trainable(self, owner: Any) -> bool:
@@ -116,6 +125,8 @@ class BrainstateHost(Host):
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
     def _make(self, owner: Any) -> ForeignVariable:
+        if isinstance(owner, self.random):
+            return StateRandom(self, owner)
         kind = StateTrainVar if self.trainable(owner) else StateVariable
         return kind(self, owner)
 
