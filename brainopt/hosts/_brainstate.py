@@ -21,6 +21,7 @@ from ..core._host import Found, Host
 from ..core._trace import Dead
 from ..core._walk import join
 from ..errors import HostError
+from ._brainpy_roots import paths_in_model
 from ._brainstate_names import named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
 
@@ -151,7 +152,8 @@ class BrainstateHost(Host):
         if not all(isinstance(item, self.State) for item in collector.values()):
             return None
         found = Found()
-        paths = structural([_key(key) for key in collector])
+        paths = paths_in_model(collector, lambda obj: _walk(obj, "", {}, self.State))
+        paths = paths or structural([_key(key) for key in collector])
         for (key, state), path in zip(collector.items(), paths, strict=True):
             variable = self.variable(state)
             found.paths.setdefault(variable, path)
