@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import TrainVar, _trackers
+from ..core import Node, TrainVar, Variable, _trackers
 from ..core._foreign import ForeignVariable
 from ..core._host import Found, Host
 from ..core._trace import Dead
@@ -168,6 +168,9 @@ class BrainstateHost(Host):
             if id(state) in paths:
                 continue
             paths[id(state)] = path
+            if isinstance(state, Variable):
+                found[path] = state
+                continue
             if type(self.variable(state)._committed()) is Dead:
                 continue  # it was made in a trace and ended with it
             if id(state) in known:
@@ -211,14 +214,16 @@ def _collected(obj: Any) -> dict[str, Any] | None:
 def _walk(
     obj: Any, path: str, visited: dict[int, Any], kind: type
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the states below ``obj`` by path, each container once."""
-    if isinstance(obj, kind):
+    """Yield the states below ``obj``, and Variables of ours, each container once."""
+    if isinstance(obj, kind | Variable):
         yield path, obj
         return
     if isinstance(obj, dict):
         items = [(str(key), item) for key, item in obj.items()]
     elif isinstance(obj, list | tuple):
         items = [(str(i), item) for i, item in enumerate(obj)]
+    elif isinstance(obj, Node):
+        items = list(obj._owned_attributes())
     elif isinstance(obj, type) or not _is_module(obj):
         return
     else:
@@ -248,8 +253,8 @@ def random_state(model: Any, found: Any) -> StateVariable | None:
     """
     random = getattr(sys.modules.get("brainstate"), "random", None)
     shared = getattr(random, "DEFAULT", None)
-    first = next(iter(found.values()), None)
-    if shared is None or not isinstance(first, StateVariable) or not _is_module(model):
+    states = [v for v in found.values() if isinstance(v, StateVariable)]
+    if shared is None or not states or not _is_module(model):
         return None
-    variable = first.host.variable(shared)
+    variable = states[0].host.variable(shared)
     return None if any(v is variable for v in found.values()) else variable
