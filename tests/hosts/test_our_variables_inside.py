@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables and Nodes of ours inside models of brainpy and brainstate."""
+"""Variables and Nodes of ours inside models of brainpy and brainstate, and around."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
+from brainopt.errors import HostError
 
 pytestmark = pytest.mark.hosts("brainpy", "brainstate")
 
@@ -156,3 +157,37 @@ def test_a_node_and_a_model_that_hold_each_other_are_walked_once():
     assert list(bo.attach(net).train_vars()) == [*PATHS, "owner.scale"]
     names = list(bo.optim.SGD(0.1, node).vars_to_train)
     assert names[:3] == [f"net.{path}" for path in PATHS] and len(names) == 4
+
+
+USES = {
+    "leaves": jax.tree.leaves,
+    "map": lambda node: jax.tree.map(jnp.zeros_like, node),
+    "jax.jit": jax.jit(lambda node: node.scale.value),
+    "bo.vmap": bo.vmap(lambda node: node.scale.value),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("make", MAKERS, ids=lambda f: f.__name__)
+def test_a_node_with_a_model_inside_is_no_pytree_and_says_so(make, use):
+    node = bo.Node()
+    node.nets, node.scale = [make()], bo.TrainVar([1.0])
+
+    with pytest.raises(HostError, match=r"nets\.0: Net[\s\S]*help: let the function"):
+        use(node)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda f: f.__name__)
+def test_a_function_of_ours_sees_the_model_in_a_node_change(make):
+    node = bo.Node()
+    node.net, node.scale = make(), bo.TrainVar([1.0])
+
+    def total(node):
+        return (node.net.layer.weight.value * node.scale.value).sum()
+
+    around, given = bo.jit(lambda: total(node)), bo.jit(total)
+    assert float(around()) == float(given(node)) == 3.0
+
+    node.net.layer.weight.value = jnp.array([5.0, 5.0])
+
+    assert float(around()) == float(given(node)) == 10.0
