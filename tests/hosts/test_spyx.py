@@ -15,7 +15,7 @@ from brainopt.errors import HostError
 
 pytestmark = pytest.mark.hosts("spyx", "flax", "optax")
 
-STEPS, TIME, BATCH, INPUTS, CLASSES = 20, 12, 8, 6, 3
+STEPS, TIME, BATCH, INPUTS, CLASSES = 20, 5, 8, 6, 3
 _draw = np.random.RandomState(0)
 SPIKES = jnp.asarray(_draw.rand(TIME, BATCH, INPUTS) < 0.4, jnp.float32)
 LABELS = jnp.asarray(_draw.randint(0, CLASSES, BATCH))
