@@ -216,6 +216,9 @@ def test_a_spiking_network_trains_through_a_loop_over_time():
         def update(self, x):
             return self.r2o(self.r(self.i2r(x)))
 
+    if bp.__version__ < "2.8":
+        pytest.skip("AdamW of brainpy 2.7 corrects every step as the first")
+
     def losses(train):
         bm.random.seed(1)
         net = SNN()

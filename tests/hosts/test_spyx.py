@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A spiking network of spyx, which is a flax.nnx model: nnx's routes, spyx's numbers."""
+"""Spiking networks of spyx, which are models of flax.nnx: the same routes."""
 
 import functools
 
