@@ -44,7 +44,7 @@ _seen: dict[tuple, tuple[list[weakref.ref], list[str] | None]] = {}
 
 
 def _search(collector: Mapping[str, Any], walk: Walk) -> list[str] | None:
-    living = _living() if collector else []
+    living = living_objects() if collector else []
     owners = _owners(collector, living)
     if not owners:
         return None
@@ -61,10 +61,11 @@ def _search(collector: Mapping[str, Any], walk: Walk) -> list[str] | None:
     return min((paths for paths in found if paths), key=_depth, default=None)
 
 
-def _living() -> list[Any]:
+def living_objects() -> list[Any]:
+    """Return all living objects of brainpy, in the order they were named."""
     base = getattr(sys.modules.get("brainpy.math"), "BrainPyObject", None)
     objects = gc.get_objects() if base is not None else []
-    living = [obj for obj in objects if base in type(obj).__mro__]
+    living = [o for o in objects if base in type(o).__mro__ and "_name" in vars(o)]
     # The first one made comes first, as brainpy counts.
     return sorted(living, key=lambda obj: (len(obj.name), obj.name))
 

@@ -99,7 +99,7 @@ class BrainstateHost(Host):
 
     package = "brainstate"
     families = ("brainstate", "brainpy", "brainpy_state", "braintools")
-    minimum = "0.2"
+    minimum = "0.2.10"
     tracks = True
 
     def wake(self) -> None:

@@ -27,7 +27,7 @@ class NnxHost(Host):
 
     package = "flax"
     families = ("flax",)
-    minimum = "0.10"
+    minimum = "0.11"
     mend = _MEND
 
     def wake(self) -> None:
