@@ -191,7 +191,6 @@ def test_the_parameters_of_haiku_train_as_with_optax(route):
     np.testing.assert_allclose(route(params, loss), by_optax(params, loss), rtol=1e-6)
 
 
-@pytest.mark.long
 @pytest.mark.hosts("jaxley")
 @pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
 def test_the_conductances_of_a_jaxley_cell_train_as_with_optax(route):
