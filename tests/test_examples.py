@@ -62,6 +62,13 @@ def test_fit_hh_finds_the_true_conductances():
     assert all(abs(ratio - 1) < 0.02 for ratio in ratios)
 
 
+@pytest.mark.hosts("jaxley")
+def test_fit_hh_runs_with_a_jaxley_cell_within_the_bounds():
+    ratios = example("fit_hh").main(steps=3, jaxley=True)
+
+    assert all(0.1 < ratio < 3.0 for ratio in ratios)
+
+
 @pytest.mark.long
 @pytest.mark.hosts("jaxley")
 def test_fit_hh_finds_those_of_a_jaxley_cell():

@@ -43,7 +43,11 @@ def attached(model, loss, steps=STEPS):
         opt.update(grads)
         return value
 
-    return [float(step()) for _ in range(steps)]
+    losses = [float(step()) for _ in range(steps)]
+    assert int(opt.step) == steps
+    values = [*net.dict().values(), *opt.vars().dict().values()]
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
+    return losses
 
 
 def functional(params, loss, steps=STEPS):
