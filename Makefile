@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# Each target sets up what it needs in .venv; a machine with Python >= 3.11, git and
-# make is enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
+# Each target sets up what it needs in .venv, or in .venv-hosts where it needs the
+# frameworks that brainopt attaches to; a machine with Python >= 3.11, git and make is
+# enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-gpu check format docs bench clean
+.PHONY: help demo test test-hosts test-long test-gpu check format docs bench clean
 
 VENV := .venv
-BIN := $(VENV)/bin
-PY := $(BIN)/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+HOSTS := .venv-hosts
+PY := $(VENV)/bin/python
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 ifndef PYTHON
@@ -19,22 +19,26 @@ endif
 help:
 	@echo "make demo       train examples/yinyang_snn.py (ARGS=--resume, ...)"
 	@echo "make test       the quick suite"
+	@echo "make test-hosts the tests with brainpy, brainstate, flax, ... (.venv-hosts)"
 	@echo "make test-long  the slow tests alone"
 	@echo "make test-gpu   the tests that need a GPU"
 	@echo "make check      ruff, ruff format, pyright"
 	@echo "make format     let ruff mend and format the code"
 	@echo "make docs       the documentation, into docs/_build/html"
 	@echo "make bench      the benchmarks, as ratios within one run"
-	@echo "make clean      remove .venv and everything built"
+	@echo "make clean      remove .venv, .venv-hosts and everything built"
 
 demo: $(VENV)/.with-examples
 	@$(PY) examples/yinyang_snn.py $(ARGS)
 
 test: $(VENV)/.with-test
-	@$(PY) -m pytest -q -n 2 -m "not long and not gpu" $(ARGS)
+	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts" $(ARGS)
+
+test-hosts: $(HOSTS)/.with-test-hosts
+	@$(HOSTS)/bin/python -m pytest -q -n 2 -m "hosts and not long and not gpu" $(ARGS)
 
 test-long: $(VENV)/.with-test
-	@$(PY) -m pytest -q -m "long and not gpu" $(ARGS)
+	@$(PY) -m pytest -q -m "long and not gpu and not hosts" $(ARGS)
 
 test-gpu: $(VENV)/.with-test
 	@BRAINOPT_TEST_GPU=1 $(PY) -m pytest -q -m gpu $(ARGS)
@@ -56,19 +60,27 @@ bench: $(VENV)/.with-bench
 	@$(PY) -m tests.benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info docs/_build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) build dist *.egg-info docs/_build
+	rm -rf .pytest_cache .ruff_cache .hypothesis
 
-# One environment; a stamp for each extra that is installed in it.
+# A stamp for each extra that is installed in an environment.
 $(VENV)/.with-%: setup.cfg pyproject.toml | $(VENV)/.made
-	@echo "installing brainopt[$*] into $(VENV); the first time takes a minute or two"
-	@$(PIP) install --editable '.[$*]'
-	@touch $@
+	$(install)
 
-$(VENV)/.made:
+$(HOSTS)/.with-%: setup.cfg pyproject.toml | $(HOSTS)/.made
+	$(install)
+
+define install
+@echo "installing brainopt[$*] into $(@D); the first time takes a minute or two"
+@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[$*]'
+@touch $@
+endef
+
+$(VENV)/.made $(HOSTS)/.made:
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(ENOUGH)' || { \
 		echo "brainopt needs Python >= 3.11, and $(if $(PYTHON),$(PYTHON) is not one,none was found)." >&2; \
 		echo "help: install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
-	@echo "making $(VENV) with $$("$(PYTHON)" --version)"
-	@"$(PYTHON)" -m venv --clear $(VENV)
+	@echo "making $(@D) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv --clear $(@D)
 	@touch $@

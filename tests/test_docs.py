@@ -3,8 +3,9 @@
 
 The ``python`` blocks of a page share a namespace and run in order, in an empty folder.
 A comment above a block may let it be skipped, and only where it could not run:
-``<!-- skip -->`` while a package that the page imports is not installed, and
-``<!-- skip: gpu -->`` where there is no GPU.
+``<!-- skip -->`` while a package that the page imports is not installed,
+``<!-- skip: hosts -->`` where that package is a framework that `make test-hosts`
+installs, and ``<!-- skip: gpu -->`` where there is no GPU.
 """
 
 import ast
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [p for p in (ROOT / "README.md", ROOT / "CHANGELOG.md") if p.exists()]
 PAGES += sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
 BLOCK = re.compile(
-    r"^(?:<!-- *(?P<skip>skip(?:: *gpu)?) *-->\n+)?"
+    r"^(?:<!-- *(?P<skip>skip(?:: *(?:gpu|hosts))?) *-->\n+)?"
     r"(?P<indent> *)```python *\n(?P<code>.*?)^(?P=indent)``` *$",
     re.MULTILINE | re.DOTALL,
 )
@@ -50,20 +51,39 @@ def _id(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names, lacking = {"__name__": "__main__"}, set()
+def _needs_a_framework(page):
+    return any("hosts" in skip for _, _, skip in _blocks(page))
 
+
+def _run(page, frameworks):
+    names, lacking = {"__name__": "__main__"}, set()
     for line, code, skip in _blocks(page):
         lacking |= _not_installed(code) if skip else set()
-        if lacking and skip:
+        if skip and (lacking or ("hosts" in skip and not frameworks)):
             continue
         if "gpu" in skip and jax.default_backend() != "gpu":
             continue
         padded = "\n" * line + code  # so that a traceback shows the line of the page
         with jax.numpy_rank_promotion("allow"):  # as a reader has it
             exec(compile(padded, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    _run(page, frameworks=False)
+
+
+WITH_FRAMEWORKS = [page for page in PAGES if _needs_a_framework(page)]
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("page", WITH_FRAMEWORKS, ids=_id)
+def test_the_blocks_that_need_a_framework_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    _run(page, frameworks=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

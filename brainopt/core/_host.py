@@ -35,9 +35,9 @@ class Found(VarCollector):
         self.unseen: dict[str, Variable] = {}
 
     def name_after(self, model: Any) -> Self:
-        """Give each foreign Variable a display name; return self."""
+        """Give each Variable without a display name one; return self."""
         for path, variable in (*self.items(), *self.unseen.items()):
-            if isinstance(variable, ForeignVariable) and variable._name is None:
+            if variable._name is None:
                 variable._name = _display_name(model, path)
         return self
 

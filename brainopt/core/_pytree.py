@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import HostError, message
+from . import _host
 from ._parts import is_atom, parts
 from ._same import same
 from ._variable import Variable
@@ -84,6 +86,7 @@ class _TakingApart:
         self.paths: list[str] = []
         self.holes: dict[Variable, _Hole] = {}
         self.parts: dict[int, _Part] = {}
+        self.foreign: list[str] = []
 
     def strip(self, value: Any, path: str) -> Any:
         """Return the skeleton of ``value``."""
@@ -101,6 +104,8 @@ class _TakingApart:
         if is_node(value):
             return self._node(value, path)
         items = parts(value)
+        if items is None and _host.find(value):
+            self.foreign.append(f"{path}: {type(value).__name__}")
         return value if items is None else self._container(value, items, path)
 
     def _node(self, node: Any, path: str) -> _Part | _Link:
@@ -127,9 +132,23 @@ class _TakingApart:
 
 
 def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
-    """Return the attribute path and Variable of each leaf, and the skeleton."""
+    """Return the attribute path and Variable of each leaf, and the skeleton.
+
+    Raises:
+        HostError: it holds models of other frameworks, which stay where they are.
+    """
     walk = _TakingApart()
     skeleton = Skeleton(walk.strip(node, ""))
+    if walk.foreign:
+        raise HostError(
+            message(
+                f"This {type(node).__name__} is no pytree, since it holds models of "
+                f"other frameworks:",
+                walk.foreign,
+                "let the function close over it, as `bo.jit(lambda: node(x))`, or pass "
+                "`node.state_dict()`.",
+            )
+        )
     return walk.paths, list(walk.holes), skeleton
 
 

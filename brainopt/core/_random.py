@@ -34,6 +34,8 @@ class RandomState(Variable):
 
     __slots__ = ()
 
+    _draws = True
+
     def __init__(self, seed: Any = 0, *, name: str | None = None):
         super().__init__(_key(seed), name=name)
 

@@ -74,6 +74,9 @@ class Variable(Slot, ArrayLike):
     _native = True
     """Whether the value lives in this object, not in one of another framework."""
 
+    _draws = False
+    """Whether the value is a random key, of which each lane of vmap gets its own."""
+
     def __init__(
         self,
         value: Any,

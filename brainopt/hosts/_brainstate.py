@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import TrainVar, _trackers
+from ..core import Node, TrainVar, Variable, _trackers
 from ..core._foreign import ForeignVariable
 from ..core._host import Found, Host
 from ..core._trace import Dead
 from ..core._walk import join
 from ..errors import HostError
+from ._brainpy_roots import paths_in_model
 from ._brainstate_names import named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
 
@@ -69,6 +70,14 @@ class StateTrainVar(StateVariable, TrainVar):
     __slots__ = ()
 
 
+class StateRandom(StateVariable):
+    """A random state of brainstate as a Variable."""
+
+    __slots__ = ()
+
+    _draws = True
+
+
 def _settle(raw: Raw, trained: bool) -> None:
     """Give a lazy random key, or a parameter that is a number, its lasting form."""
     leaves = jax.tree.leaves(raw.get())
@@ -90,7 +99,7 @@ class BrainstateHost(Host):
 
     package = "brainstate"
     families = ("brainstate", "brainpy", "brainpy_state", "braintools")
-    minimum = "0.2"
+    minimum = "0.2.10"
     tracks = True
 
     def wake(self) -> None:
@@ -103,11 +112,12 @@ class BrainstateHost(Host):
                 raise HostError("it keeps its traces elsewhere than brainopt knows.")
         self.State = brainstate.State
         self._params = brainstate.ParamState
+        self.random = brainstate.random.RandomState
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
             weakref.WeakValueDictionary()
         )
         _trackers.awake.append(
-            BrainstateTracker(self, context, brainstate.LongTermState)
+            BrainstateTracker(self, context, brainstate.LongTermState, self.random)
         )
 
     def trainable(self, owner: Any) -> bool:
@@ -116,6 +126,8 @@ class BrainstateHost(Host):
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
     def _make(self, owner: Any) -> ForeignVariable:
+        if isinstance(owner, self.random):
+            return StateRandom(self, owner)
         kind = StateTrainVar if self.trainable(owner) else StateVariable
         return kind(self, owner)
 
@@ -140,7 +152,8 @@ class BrainstateHost(Host):
         if not all(isinstance(item, self.State) for item in collector.values()):
             return None
         found = Found()
-        paths = structural([_key(key) for key in collector])
+        paths = paths_in_model(collector, lambda obj: _walk(obj, "", {}, self.State))
+        paths = paths or structural([_key(key) for key in collector])
         for (key, state), path in zip(collector.items(), paths, strict=True):
             variable = self.variable(state)
             found.paths.setdefault(variable, path)
@@ -155,6 +168,9 @@ class BrainstateHost(Host):
             if id(state) in paths:
                 continue
             paths[id(state)] = path
+            if isinstance(state, Variable):
+                found[path] = state
+                continue
             if type(self.variable(state)._committed()) is Dead:
                 continue  # it was made in a trace and ended with it
             if id(state) in known:
@@ -198,14 +214,16 @@ def _collected(obj: Any) -> dict[str, Any] | None:
 def _walk(
     obj: Any, path: str, visited: dict[int, Any], kind: type
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the states below ``obj`` by path, each container once."""
-    if isinstance(obj, kind):
+    """Yield the states below ``obj``, and Variables of ours, each container once."""
+    if isinstance(obj, kind | Variable):
         yield path, obj
         return
     if isinstance(obj, dict):
         items = [(str(key), item) for key, item in obj.items()]
     elif isinstance(obj, list | tuple):
         items = [(str(i), item) for i, item in enumerate(obj)]
+    elif isinstance(obj, Node):
+        items = list(obj._owned_attributes())
     elif isinstance(obj, type) or not _is_module(obj):
         return
     else:
@@ -235,8 +253,8 @@ def random_state(model: Any, found: Any) -> StateVariable | None:
     """
     random = getattr(sys.modules.get("brainstate"), "random", None)
     shared = getattr(random, "DEFAULT", None)
-    first = next(iter(found.values()), None)
-    if shared is None or not isinstance(first, StateVariable) or not _is_module(model):
+    states = [v for v in found.values() if isinstance(v, StateVariable)]
+    if shared is None or not states or not _is_module(model):
         return None
-    variable = first.host.variable(shared)
+    variable = states[0].host.variable(shared)
     return None if any(v is variable for v in found.values()) else variable

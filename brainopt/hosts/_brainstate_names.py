@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ._brainpy_roots import living_objects
+
 _COUNTED = re.compile(r"(?P<kind>[A-Za-z_]\w*?)(?P<number>\d+)")
 _BY_ID = re.compile(r"var\d{6,}")
 
@@ -53,4 +55,8 @@ def named(name: str) -> Any:
     """Return the living brainpy object of this unique name, or None."""
     naming = sys.modules.get("brainpy.math.object_transform.naming")
     held = getattr(naming, "_name2id", {}).get(name)
-    return held() if callable(held) else None
+    if held is None or callable(held):
+        return held and held()
+    # brainpy 2.7 keeps a number of which only a living object can make sense.
+    same = (obj for obj in living_objects() if id(obj) == held and obj.name == name)
+    return next(same, None)

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.core
+import numpy as np
 
 from .._compat import is_of_current_trace
 from ..core import Variable
@@ -148,7 +149,8 @@ class Cell:
             [],
         )
         try:
-            super().__init__(None)  # type: ignore[call-arg]
+            # A random state would take None as a wish to be seeded by numpy.
+            super().__init__(np.zeros(2, np.uint32))  # type: ignore[call-arg]
         finally:
             self._context.new_state_catcher = catchers
         vars(self).pop("_value", None)
@@ -204,12 +206,15 @@ class BrainstateTracker:
         host: makes the Variables of states.
         context: brainstate's stacks of this thread.
         state: the class that cells derive from.
+        random: the class that cells of random keys derive from, so that brainstate
+            splits them over the lanes of its vmap.
     """
 
-    def __init__(self, host: Host, context: Any, state: type):
+    def __init__(self, host: Host, context: Any, state: type, random: type):
         self.host = host
         self.context = context
         self._cell = type("Cell", (Cell, state), {"_context": context})
+        self._key = type("KeyCell", (Cell, random), {"_context": context})
 
     def inside(self) -> bool:
         """Whether a brainstate transform is running in this thread."""
@@ -226,7 +231,7 @@ class BrainstateTracker:
 
     def cell(self, variable: Variable) -> Any:
         """Return a state that stands for a Variable of ours."""
-        return self._cell(variable)
+        return self._key(variable) if variable._draws else self._cell(variable)
 
     def variable_of(self, state: Any) -> Variable:
         """Return the Variable of a state."""

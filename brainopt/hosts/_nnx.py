@@ -27,7 +27,7 @@ class NnxHost(Host):
 
     package = "flax"
     families = ("flax",)
-    minimum = "0.10"
+    minimum = "0.11"
     mend = _MEND
 
     def wake(self) -> None:
@@ -35,6 +35,7 @@ class NnxHost(Host):
         from flax import nnx
 
         self._nnx = nnx
+        self._by_method = hasattr(nnx.Variable, "get_value")  # flax from 0.12.1 on
 
     def find(self, obj: Any) -> Found | None:
         """Return the variables of a module, or of a single one."""
@@ -55,11 +56,14 @@ class NnxHost(Host):
 
     def read(self, owner: Any) -> Any:
         """Return the value."""
-        return owner.get_value()
+        return owner.get_value() if self._by_method else owner.value
 
     def write(self, owner: Any, value: Any) -> None:
         """Change the value."""
-        owner.set_value(value)
+        if self._by_method:
+            owner.set_value(value)
+        else:
+            owner.value = value
 
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
         """Return why ``bo.jit`` cannot compile a function that uses a module."""

@@ -65,7 +65,7 @@ class Rules:
     def splits(self, variable: Variable) -> bool:
         """Whether each lane gets random numbers of its own from ``variable``."""
         return (
-            isinstance(variable, RandomState)
+            variable._draws
             and variable not in self.exact
             and self.of(variable) is SHARED
             and not any(issubclass(RandomState, kind) for kind in self._kinds)

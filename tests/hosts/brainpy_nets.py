@@ -4,6 +4,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+import brainopt as bo
+
 _draw = np.random.RandomState(0)
 X = jnp.asarray(_draw.randn(16, 3), jnp.float32)
 Y = jnp.sin(X.sum(1, keepdims=True))
@@ -31,5 +33,19 @@ def make(seed=1):
 def junk(count=3):
     """Raise brainpy's process-wide counters."""
     import brainpy as bp
+    import brainpy.math as bm
 
-    return [bp.dnn.Dense(1, 1) for _ in range(count)]
+    return [bp.dnn.Dense(1, 1, mode=bm.training_mode) for _ in range(count)]
+
+
+def stepper(loss, opt, by):
+    """Return a compiled step of ours; ``by`` is what the gradient is taken by."""
+    gradient = bo.grad(loss, by, return_value=True)
+
+    @bo.jit
+    def step():
+        grads, value = gradient()
+        opt.update(grads)
+        return value
+
+    return step

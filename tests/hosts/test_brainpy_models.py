@@ -9,39 +9,9 @@ import pytest
 import brainopt as bo
 from brainopt import checkpoint
 from brainopt.errors import HostError, TraceContextError
-from tests.hosts.brainpy_nets import junk, make
+from tests.hosts.brainpy_nets import make, stepper
 
 pytestmark = pytest.mark.hosts("brainpy")
-
-
-def stepper(net, loss, opt):
-    gradient = bo.grad(loss, net, return_value=True)
-
-    @bo.jit
-    def step():
-        grads, value = gradient()
-        opt.update(grads)
-        return value
-
-    return step
-
-
-def noisy(net, loss):
-    """Return a loss that draws from brainpy's shared random state."""
-    import brainpy.math as bm
-
-    def drawn():
-        return loss() + 0.1 * (net.l1.W.value * bm.random.randn(3, 8)).sum()
-
-    return drawn
-
-
-def test_names_are_attribute_paths_however_many_layers_came_before():
-    kept = junk(5)
-    net, _ = make()
-
-    assert list(bo.attach(net)) == ["l1.W", "l1.b", "l2.W", "l2.b", "random"]
-    assert kept
 
 
 def test_attach_reports_kinds_and_what_is_trained():
@@ -72,54 +42,6 @@ def test_layers_in_a_plain_list_are_reported_and_warned_of():
     assert list(report.train_vars()) == ["first.W", "first.b"]
 
 
-def test_lists_of_nodes_and_implicit_variables_have_paths_too():
-    import brainpy as bp
-    import brainpy.math as bm
-
-    class Net(bp.DynamicalSystem):
-        def __init__(self):
-            super().__init__()
-            dense = bp.dnn.Dense(2, 2, mode=bm.training_mode)
-            self.layers = bm.NodeList([dense])
-            self.gains = bm.VarList([bm.TrainVar(jnp.ones(2))])
-            self.register_implicit_vars(bm.TrainVar(jnp.ones(3)))
-
-    junk()
-    found = list(bo.attach(Net()).train_vars())
-
-    assert sorted(found) == ["gains.0", "layers.0.W", "layers.0.b", "var0"]
-
-
-def test_the_names_of_a_collector_do_not_count_through_the_process():
-    junk()
-    net, _ = make()
-
-    opt = bo.optim.AdamW(1e-2, net.train_vars().unique())
-
-    assert list(opt.vars_to_train) == ["Dense0.W", "Dense0.b", "Dense1.W", "Dense1.b"]
-
-
-def test_a_model_resumes_bit_for_bit_after_junk_and_a_second_model(tmp_path):
-    path = tmp_path / "run.bopt"
-    net, loss = make()
-    opt = bo.optim.AdamW(1e-2, net)
-    step = stepper(net, noisy(net, loss), opt)
-    for _ in range(4):
-        step()
-    checkpoint.save(path, {"net": bo.attach(net), "opt": opt})
-    going_on = [float(step()) for _ in range(6)]
-
-    kept = [junk(4), make(seed=5)]
-    net, loss = make(seed=9)
-    opt = bo.optim.AdamW(1e-2, net)
-    step = stepper(net, noisy(net, loss), opt)
-    step()
-    checkpoint.restore(path, {"net": bo.attach(net), "opt": opt})
-
-    assert [float(step()) for _ in range(6)] == going_on
-    assert int(opt.step) == 10 and kept
-
-
 def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     path = tmp_path / "run.bopt"
     net, _ = make()
@@ -136,7 +58,7 @@ def test_moving_the_optimizer_moves_the_model():
     def losses(place):
         net, loss = make()
         opt = bo.optim.AdamW(1e-2, net)
-        step = stepper(net, loss, opt)
+        step = stepper(loss, opt, net)
         first = [float(step()) for _ in range(3)]
         if place:
             opt.to(place)
@@ -230,7 +152,7 @@ def test_an_update_that_could_not_leave_its_trace_is_refused(wrap):
 def test_an_error_inside_a_step_leaves_the_model_as_it_was():
     net, loss = make()
     opt = bo.optim.AdamW(1e-2, net)
-    step = stepper(net, loss, opt)
+    step = stepper(loss, opt, net)
     step()
     before = np.asarray(net.l1.W.value)
 
@@ -249,7 +171,7 @@ def test_an_error_inside_a_step_leaves_the_model_as_it_was():
 def test_a_value_the_user_holds_survives_a_donating_step():
     net, loss = make()
     opt = bo.optim.AdamW(1e-2, net)
-    step = stepper(net, loss, opt)
+    step = stepper(loss, opt, net)
     step()
     held = net.l1.W.value
     copy = np.asarray(held).copy()
@@ -294,6 +216,9 @@ def test_a_spiking_network_trains_through_a_loop_over_time():
         def update(self, x):
             return self.r2o(self.r(self.i2r(x)))
 
+    if bp.__version__ < "2.8":
+        pytest.skip("AdamW of brainpy 2.7 corrects every step as the first")
+
     def losses(train):
         bm.random.seed(1)
         net = SNN()
@@ -308,7 +233,7 @@ def test_a_spiking_network_trains_through_a_loop_over_time():
 
     def ours(net, loss):
         opt = bo.optim.AdamW(1e-2, net, beta1=0.875, beta2=0.96875, dialect="brainpy")
-        step = stepper(net, loss, opt)
+        step = stepper(loss, opt, net)
         return [float(step()) for _ in range(20)]
 
     def theirs(net, loss):

@@ -168,6 +168,8 @@ def test_the_losses_and_the_step_are_those_of_optax(route, gradient):
 
     np.testing.assert_allclose(np.asarray(losses), losses_of_optax(), rtol=1e-6)
     assert int(opt.step) == STEPS
+    values = [*bo.attach(net).dict().values(), *opt.vars().dict().values()]
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
 
 
 def test_it_stands_in_for_a_braintools_optimizer():
@@ -201,31 +203,58 @@ def test_slots_become_states_of_the_framework_where_it_traces():
     assert len(ours) >= 1 + 2 * 4  # the step, and two moments of four arrays
 
 
-def test_a_parameter_with_a_unit_keeps_it():
-    import brainstate
-    import brainunit as u
+def in_their_transforms(opt, loss, by):
     from brainstate.transform import grad, jit
 
-    def run(train):
-        state = brainstate.ParamState(jnp.array([1.0, 2.0]) * u.mV)
-        return train(state, lambda: ((state.value / u.mV - 3.0) ** 2).sum()), state
+    step = jit(lambda: opt.update(grad(loss, by)()))
+    return [step() for _ in range(STEPS)]
 
-    def theirs(state, loss):
-        opt = bo.optim.SGD(0.1, {"v": state})
-        step = jit(lambda: opt.update(grad(loss, {"v": state})()))
-        return [step() for _ in range(3)]
 
-    def ours(state, loss):
-        opt = bo.optim.SGD(0.1, {"v": state})
-        step = bo.jit(lambda: opt.update(bo.grad(loss, {"v": state})()))
-        return [step() for _ in range(3)]
+def in_our_transforms(opt, loss, by):
+    step = bo.jit(lambda: opt.update(bo.grad(loss, by)()))
+    return [step() for _ in range(STEPS)]
 
-    for train in (theirs, ours):
-        _, state = run(train)
-        # x ← x - 0.1 · 2 (x - 3): the distance to 3 shrinks by 0.8 a step.
-        expected = 3 - np.array([2.0, 1.0]) * 0.8**3
-        np.testing.assert_allclose(state.value.to_decimal(u.mV), expected, rtol=1e-6)
-        assert state.value.unit == u.mV
+
+@pytest.mark.parametrize(
+    "train", [in_their_transforms, in_our_transforms], ids=lambda f: f.__name__
+)
+def test_a_parameter_with_a_unit_keeps_it(train):
+    import brainstate
+    import brainunit as u
+
+    state = brainstate.ParamState(jnp.array([1.0, 2.0]) * u.mV)
+    train(
+        bo.optim.SGD(0.1, {"v": state}),
+        lambda: ((state.value / u.mV - 3.0) ** 2).sum(),
+        {"v": state},
+    )
+
+    # x ← x - 0.1 · 2 (x - 3): the distance to 3 shrinks by 0.8 a step.
+    expected = 3 - np.array([2.0, 1.0]) * 0.8**STEPS
+    np.testing.assert_allclose(state.value.to_decimal(u.mV), expected, rtol=1e-6)
+    assert state.value.unit == u.mV
+
+
+@pytest.mark.parametrize(
+    "train", [in_their_transforms, in_our_transforms], ids=lambda f: f.__name__
+)
+def test_adamw_of_a_parameter_with_a_unit_gives_the_numbers_of_optax(train):
+    import brainstate
+    import brainunit as u
+
+    state = brainstate.ParamState(jnp.array([1.0, 2.0]) * u.mV)
+    opt = adamw({"v": state})
+    train(opt, lambda: ((state.value / u.mV - 3.0) ** 2).sum(), {"v": state})
+
+    tx, x = optax.adamw(1e-2, weight_decay=1e-2), jnp.array([1.0, 2.0])
+    inner = tx.init(x)
+    for _ in range(STEPS):
+        updates, inner = tx.update(
+            jax.grad(lambda x: ((x - 3.0) ** 2).sum())(x), inner, x
+        )
+        x = optax.apply_updates(x, updates)
+    np.testing.assert_allclose(state.value.to_decimal(u.mV), x, rtol=1e-6)
+    assert int(opt.step) == STEPS and state.value.unit == u.mV
 
 
 def test_a_parameter_that_is_a_python_number_is_trained():

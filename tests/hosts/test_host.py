@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 import brainopt as bo
-from brainopt.core import _host
+from brainopt.core import _host, _trackers
 from brainopt.errors import HostError, TraceContextError
+from brainopt.hosts._brainstate import BrainstateHost, OldBrainpyHost
+from brainopt.hosts._nnx import NnxHost
 
 
 class Weight:
@@ -131,6 +133,31 @@ def test_a_version_that_is_too_old_says_so_once_and_the_rest_works(toyframe):
     with pytest.raises(HostError, match=line):
         bo.optim.SGD(0.1, Model())
     assert list(bo.attach({"w": jnp.ones(2)})) == ["w"]
+
+
+OLD = [
+    (OldBrainpyHost, "brainpy", "2.6.1", "brainpy >= 2.7; installed is 2.6.1"),
+    (BrainstateHost, "brainstate", "0.1.9", "brainstate >= 0.2.10; installed is 0.1.9"),
+    (NnxHost, "flax", "0.8.5", "flax >= 0.11; installed is 0.8.5"),
+]
+
+
+@pytest.mark.parametrize("host, package, version, line", OLD, ids=[o[1] for o in OLD])
+def test_a_framework_that_is_too_old_says_so_in_one_line(
+    host, package, version, line, monkeypatch
+):
+    old = types.ModuleType(package)
+    old.__version__ = version
+    monkeypatch.setitem(sys.modules, package, old)
+    monkeypatch.setattr(_host, "_registered", [])
+    monkeypatch.setattr(_trackers, "dormant", {})
+    bo.register_host(host())
+    kind = type("Layer", (), {"__module__": f"{package}.layers"})
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(kind())
+
+    assert float(bo.jit(lambda: jnp.ones(()))()) == 1.0
 
 
 def test_a_broken_framework_says_so_in_one_line(toyframe):

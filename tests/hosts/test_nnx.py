@@ -129,6 +129,9 @@ def by_our_jit_of_a_split_model():
 
     for _ in range(STEPS):
         yield float(step())
+    assert int(opt.step) == STEPS
+    values = [*net.dict().values(), *opt.vars().dict().values()]
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
 
 
 ROUTES = [value for name, value in list(globals().items()) if name.startswith("by_")]
@@ -206,6 +209,40 @@ def test_a_model_is_saved_and_restored(tmp_path):
     checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(other)})
 
     np.testing.assert_array_equal(other.l1.kernel[...], model.l1.kernel[...])
+
+
+def test_a_model_with_dropout_resumes_bit_for_bit(tmp_path):
+    from flax import nnx
+
+    def begin(seed):
+        rngs = nnx.Rngs(seed)
+        net = nnx.Sequential(
+            nnx.Linear(3, 8, rngs=rngs),
+            nnx.Dropout(0.5, rngs=rngs),
+            nnx.Linear(8, 1, rngs=rngs),
+        )
+        opt = adamw(net)
+        gradient = nnx.jit(nnx.value_and_grad(loss_of))
+
+        def step():
+            value, grads = gradient(net)
+            opt.update(grads)
+            return float(value)
+
+        return {"net": bo.attach(net), "opt": opt}, step
+
+    run, step = begin(seed=0)
+    for _ in range(3):
+        step()
+    checkpoint.save(tmp_path / "a.bopt", run)
+    going_on = [step() for _ in range(5)]
+
+    run, step = begin(seed=8)
+    step()
+    checkpoint.restore(tmp_path / "a.bopt", run)
+
+    assert [step() for _ in range(5)] == going_on
+    assert int(run["opt"].step) == 8
 
 
 model = make  # a global whose name is an attribute below

@@ -43,7 +43,11 @@ def attached(model, loss, steps=STEPS):
         opt.update(grads)
         return value
 
-    return [float(step()) for _ in range(steps)]
+    losses = [float(step()) for _ in range(steps)]
+    assert int(opt.step) == steps
+    values = [*net.dict().values(), *opt.vars().dict().values()]
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
+    return losses
 
 
 def functional(params, loss, steps=STEPS):
@@ -191,7 +195,6 @@ def test_the_parameters_of_haiku_train_as_with_optax(route):
     np.testing.assert_allclose(route(params, loss), by_optax(params, loss), rtol=1e-6)
 
 
-@pytest.mark.long
 @pytest.mark.hosts("jaxley")
 @pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
 def test_the_conductances_of_a_jaxley_cell_train_as_with_optax(route):
