@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._foreign import load_foreign
+from ._foreign import is_own, load_foreign
 from ._inspect import inspect_file
-from ._layout import MAGIC
 from ._paths import flat_paths
 
 Path = str | os.PathLike[str]
@@ -35,7 +34,7 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
     """
     trees = flat_paths(load_foreign(one)), flat_paths(load_foreign(two))
     lines = _compare(*trees, rtol, atol)
-    if _is_own(one) and _is_own(two):
+    if _has_nodes(one) and _has_nodes(two):
         metas = [flat_paths(inspect_file(path).nodes) for path in (one, two)]
         lines += _compare(metas[0], metas[1], 0.0, 0.0)
     return lines
@@ -94,11 +93,8 @@ def _said(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _is_own(path: Path) -> bool:
-    if os.path.isdir(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+def _has_nodes(path: Path) -> bool:
+    return not os.path.isdir(path) and is_own(os.fspath(path))
 
 
 def _is_long(value: Any) -> bool:

@@ -2,12 +2,13 @@
 """brainopt's own file: save, load and verify."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Literal
 
 from ._read import Reader
 from ._snapshot import Snapshot
 from ._stream import write_snapshot
-from ._tree import as_jax, build, read_values
+from ._tree import SavedNode, as_jax, build, read_values
 from ._write import replace_file
 
 
@@ -39,8 +40,9 @@ def load_file(
     path: str | os.PathLike[str],
     arrays: Literal["numpy", "jax"] = "numpy",
     cast: bool = False,
+    node: Callable[[SavedNode], Any] = lambda node: node.state,
 ) -> Any:
-    """Read a whole file into plain data."""
+    """Read a whole file into plain data, and its nodes as ``node`` makes them."""
     with Reader(path) as reader:
         paths = {i: where for i, (where, _) in enumerate(reader.walk())}
         values = read_values(reader)
@@ -48,7 +50,7 @@ def load_file(
             by_path = {paths[i]: value for i, value in values.items()}
             by_path = as_jax(by_path, reader.path, cast)
             values = {i: by_path[paths[i]] for i in values}
-        return build(reader, lambda i, _: values.pop(i), lambda node: node.state)
+        return build(reader, lambda i, _: values.pop(i), node)
 
 
 def verify_file(path: str | os.PathLike[str]) -> None:

@@ -113,7 +113,7 @@ def test_convert_gives_an_optimizer_its_state(tmp_path):
     state = {"W.exp_avg": W, "W.exp_avg_sq": W * 2, "W.step": np.float32(5)}
     checkpoint.save(tmp_path / "a", state)
     paths = str(tmp_path / "a"), str(tmp_path / "b")
-    assert main(["convert", *paths, "--adam", "opt"]) == 0
+    assert main(["convert", *paths, "--optimizer", "opt"]) == 0
     expected = {"step": np.asarray(5, "i4"), "slots.W.m": W, "slots.W.v": W * 2}
     assert same(checkpoint.load(tmp_path / "b")["opt"], expected)
 
