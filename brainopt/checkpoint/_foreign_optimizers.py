@@ -24,6 +24,8 @@ _OPTAX_SLOTS = {"mu": "m", "nu": "v", "nu_max": "v_max", "trace": "b"}
 _BRAINPY_NODE = re.compile(r"[A-Za-z_]\w*?\d+")
 _BRAINPY_MOMENT = re.compile(r"(.+)_(m|v|vmax)")
 _BRAINPY_SLOTS = {"m": "m", "v": "v", "vmax": "v_max"}
+_PART = r"(?:'[^']*'|\d+)"
+_TUPLE = re.compile(rf"\(({_PART}(?:, {_PART})*),?\)")
 _EPOCH = "groups.0.schedule.last_epoch"
 
 _Found = dict[Any, Any]
@@ -138,9 +140,14 @@ def _from_optax(tree: Any) -> tuple[_Found, list[Any], _Found]:
         for theirs, ours in _OPTAX_SLOTS.items():
             for path, array in flat_paths(part.get(theirs, {})).items():
                 if path or np.ndim(array):
-                    _put(slots, path, ours, array)
+                    _put(slots, _TUPLE.sub(_dotted, path), ours, array)
     # A momentum has no count of its own; that of a schedule beside it tells.
     return slots, steps or others, {}
+
+
+def _dotted(name: re.Match[str]) -> str:
+    """Write a path that braintools has as a tuple: ``('l', 0)`` is ``l.0``."""
+    return ".".join(part.strip("'") for part in name[1].split(", "))
 
 
 def _parts_of_optax(tree: Any) -> Iterator[Mapping[str, Any]]:
