@@ -13,7 +13,7 @@ from ..errors import (
     CheckpointIOError,
     message,
 )
-from ._leaves import ArrayLeaf
+from ._leaves import ArrayLeaf, Unstorable, refusal
 from ._os import fs
 from ._paths import is_meta, public
 from ._records import CONTAINERS
@@ -55,14 +55,21 @@ def refuse(wrong: list[str], suffix: str) -> None:
         )
 
 
-def host_array(leaf: ArrayLeaf) -> np.ndarray:
-    """Fetch an array in C order and little-endian bytes, as unsigned bytes."""
-    data, shared = leaf.host()
+def host_array(name: str, leaf: ArrayLeaf) -> np.ndarray:
+    """Fetch an array in C order and little-endian bytes, as unsigned bytes.
+
+    Raises:
+        CheckpointError: it could not be copied from its device.
+    """
+    try:
+        data, shared = leaf.host()
+    except Unstorable as reason:
+        raise refusal([f"{name}: {reason}"]) from reason
     array = np.frombuffer(data, np.uint8)
     return array.copy() if shared else array
 
 
-def read_whole(path: str | os.PathLike[str]) -> bytes:
+def read_whole(path: str | os.PathLike[str]) -> bytearray:
     """Read a regular file of any format.
 
     Raises:
@@ -86,7 +93,7 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
                 if count <= 0:
                     raise damaged(name, "it ended while it was read")
                 done += count
-            return bytes(data)
+            return data
         finally:
             fs.close(fd)
     except CheckpointError:

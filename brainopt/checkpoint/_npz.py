@@ -80,7 +80,7 @@ def save_npz(
                 with archive.open(member, "w", force_zip64=True) as file:
                     code = _NAMES[leaf.dtype.removesuffix(":big")]
                     file.write(_header(code, leaf.shape))
-                    file.write(host_array(leaf).data)
+                    file.write(host_array(name, leaf).data)
 
     replace_file(path, fill, load_npz if verify else None)
 

@@ -5,6 +5,7 @@ Nothing is allocated for an array before its place, shape and size were checked
 against the size of the file, so a hostile file costs no more than its own length.
 """
 
+import errno
 import os
 import stat
 import threading
@@ -26,6 +27,7 @@ from ..errors import (
 from . import _layout
 from ._dtypes import little_dtype
 from ._os import fs
+from ._paths import public
 from ._records import Malformed, Record, unpack, walk
 
 _CHUNK = 8 * _layout.BLOCK
@@ -107,6 +109,16 @@ class Reader:
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
 
+    def name_of(self, index: int) -> str:
+        """Write the path of a record as users do."""
+        nodes: set[tuple] = set()
+        for number, (where, record) in enumerate(self.walk()):
+            if number == index:
+                return public(where, nodes) or "the value itself"
+            if record.kind == "node":
+                nodes.add(where)
+        raise IndexError(index)
+
     def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
         """Read and verify the payload of some records.
 
@@ -118,7 +130,7 @@ class Reader:
             uint32 key data for PRNG keys, and uint8 for long texts and numbers.
         """
         wanted = sorted(wanted)
-        arrays = {index: self._allocate(self.records[index]) for index in wanted}
+        arrays = {index: self._memory_for(index) for index in wanted}
         total = sum(self.records[index].nbytes for index in wanted)
         self._run(
             total,
@@ -158,7 +170,10 @@ class Reader:
             raise Malformed(f"{self.size} bytes are too few for a checkpoint")
         header = self._bytes(0, _layout.HEADER_BYTES)
         if not header.startswith(_layout.MAGIC):
-            raise Malformed("it does not begin as a checkpoint of brainopt does")
+            raise Malformed(
+                "it does not begin as a checkpoint of brainopt does; "
+                "`load_foreign` reads those of other libraries"
+            )
         start = self.size - _layout.FOOTER_BYTES
         footer = _layout.unpack_footer(self._bytes(start, _layout.FOOTER_BYTES))
         if footer is None:
@@ -234,6 +249,16 @@ class Reader:
             if count:
                 buffers[0] = buffers[0][count:]
 
+    def _memory_for(self, index: int) -> np.ndarray:
+        record = self.records[index]
+        try:
+            return self._allocate(record)
+        except MemoryError:
+            raise no_memory(
+                f"{self.path} could not be read: no memory for "
+                f"{self.name_of(index)} of {record.nbytes:,} bytes."
+            ) from None
+
     def _allocate(self, record: Record) -> np.ndarray:
         if record.kind in ("array", "scalar"):
             return np.empty(record.shape, little_dtype(record.dtype))
@@ -289,9 +314,18 @@ class Reader:
             buffers = []
             expected = record.checksums[4 * number : 4 * number + 4]
             if head != piece.head or _layout.block_checksums(block) != expected:
-                raise Malformed(f"the bytes of {record.key!r} are damaged")
+                raise Malformed(f"{self.name_of(piece.record)}: its bytes are damaged")
         if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
-            raise Malformed(f"{record.key!r} has truth values beyond 0 and 1")
+            raise Malformed(
+                f"{self.name_of(piece.record)}: truth values beyond 0 and 1"
+            )
+
+
+def no_memory(fact: str) -> CheckpointIOError:
+    """Say what there was no memory for."""
+    refusal = CheckpointIOError(message(fact))
+    refusal.errno = errno.ENOMEM
+    return refusal
 
 
 def _bytes_of(array: Any) -> memoryview:

@@ -112,9 +112,9 @@ def _write(stream: Stream, snapshot: Snapshot, extra: dict[str, Any]) -> None:
     header = _layout.pack_header()
     stream.put(header)
     written: list[Record] = []
-    for record, leaf in snapshot.items:
+    for index, (record, leaf) in enumerate(snapshot.items):
         if leaf is not None:
-            offset, checksums = stream.put_array(*leaf.host())
+            offset, checksums = stream.put_array(*snapshot.fetch(index))
             record = leaf.record(record.key, offset, checksums)
         written.append(record)
     metadata = framed({**snapshot.metadata(), **extra})

@@ -110,7 +110,7 @@ def read_values(reader: Reader, wanted: Sequence[int] | None = None) -> dict[int
         try:
             values[index] = value_of(record, data.pop(index, None))
         except UnicodeDecodeError:
-            raise reader.damaged(f"{record.key!r} is no text") from None
+            raise reader.damaged(f"{reader.name_of(index)}: no text") from None
     return values
 
 
