@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import platform
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ _HOSTS = (
     ("optax", "optax", "brainopt[optax]"),
     ("orbax", "orbax-checkpoint", "orbax-checkpoint"),
 )
+_JSON = bool | int | float | str | None
 _NEEDED = ("jax", "jaxlib", "numpy", "msgpack")
 
 
@@ -132,7 +134,7 @@ def _inspect(chosen: argparse.Namespace) -> int:
         table = dataclasses.asdict(dataclasses.replace(told, entries=entries))
         for entry in table["entries"]:
             entry |= stats.get(entry["path"], {})
-        print(json.dumps(table, indent=1, default=_as_json))
+        print(json.dumps(_as_json(table), indent=1, allow_nan=False))
         return 0
     print(dataclasses.replace(told, entries=entries))
     for path, numbers in stats.items():
@@ -142,7 +144,18 @@ def _inspect(chosen: argparse.Namespace) -> int:
 
 
 def _as_json(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else repr(value)
+    """Turn data into what strict JSON can hold; what it cannot becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(child) for child in value]
+    if hasattr(value, "tolist"):
+        return _as_json(value.tolist())
+    if isinstance(value, int) and value.bit_length() > 64:
+        return hex(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, _JSON) else repr(value)
 
 
 def _stats(file: str, entries: list[checkpoint.Entry]) -> dict[str, dict[str, float]]:

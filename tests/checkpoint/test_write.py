@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _os, _read, _stream, _write
+from brainopt.checkpoint import _flat, _npz, _os, _read, _stream, _write
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.faults import (
     FailingFileSystem,
@@ -29,7 +29,7 @@ NEW = {**{f"w{i}": np.ones(500, "f4") for i in range(10)}, "epoch": 2}
 
 def use(monkeypatch, files):
     """Put another file system in the place of the real one."""
-    for room in (_os, _read, _write):
+    for room in (_os, _read, _write, _flat, _npz):
         monkeypatch.setattr(room, "fs", files)
 
 
@@ -156,20 +156,22 @@ def test_short_writes_are_completed(tmp_path, monkeypatch, small_chunks):
         assert same(NEW, checkpoint.load(path))
 
 
+@pytest.mark.parametrize("suffix", ["", ".npz", ".safetensors"])
 @pytest.mark.parametrize("kind", ["open_read", "fstat", "read_at"])
-def test_a_read_that_fails_names_the_file(tmp_path, monkeypatch, kind):
-    checkpoint.save(tmp_path / "f", NEW)
-    n = 0
+def test_a_read_that_fails_names_the_file(tmp_path, monkeypatch, kind, suffix):
+    arrays = {name: value for name, value in NEW.items() if name != "epoch"}
+    path, n = tmp_path / f"f{suffix}", 0
+    checkpoint.save(path, arrays)
     while True:
         n += 1
         failing = FailingFileSystem(kind, n, OSError(errno.EIO, "Input/output error"))
         with monkeypatch.context() as patch:
             use(patch, failing)
             try:
-                assert same(NEW, checkpoint.load(tmp_path / "f"))
+                assert same(arrays, checkpoint.load(path))
                 break
             except CheckpointIOError as refusal:
-                assert str(tmp_path / "f") in str(refusal)
+                assert str(path) in str(refusal)
     assert n > 1
 
 
