@@ -144,7 +144,9 @@ def test_no_state_or_two_states_are_refused(tree):
 
 
 def test_a_converted_state_restores_into_a_node(tmp_path):
-    checkpoint.save(tmp_path / "f", {"opt": checkpoint.optimizer_state(OPTAX), "net.W": W})
+    checkpoint.save(
+        tmp_path / "f", {"opt": checkpoint.optimizer_state(OPTAX), "net.W": W}
+    )
     opt = FakeNode({"step": np.asarray(0, "i4"), "slots.l.W.m": W, "slots.l.W.v": W})
     net = FakeNode({"W": W * 0})
     checkpoint.restore(tmp_path / "f", {"opt": opt, "net": net})

@@ -69,9 +69,7 @@ def goes_on(path, now, end, folder):
     opt = optimizer(library, kind, net)
     checkpoint.convert(path, folder / "net.bopt", rename=names)
     checkpoint.restore(folder / "net.bopt", {"net": net}, only="net")
-    checkpoint.convert(
-        path, folder / "opt.bopt", optimizer="opt", rename=names, **told
-    )
+    checkpoint.convert(path, folder / "opt.bopt", optimizer="opt", rename=names, **told)
     taken = ["opt.step", "opt.slots"]
     taken += ["opt.*.last_epoch"] if kind == "adamw_epochs" else []
     checkpoint.restore(folder / "opt.bopt", {"opt": opt}, only=taken)
