@@ -67,6 +67,13 @@ def test_two_writers_and_a_reader_never_see_a_mixture(tmp_path, seconds):
     assert "alive=2 final=7 left=0" in told, told
 
 
+@pytest.mark.parametrize("times", [200, pytest.param(3000, marks=pytest.mark.long)])
+def test_ctrl_c_at_any_moment_leaves_nothing_half_done(tmp_path, times):
+    told = run("interrupt", tmp_path, times, 20251)
+    hits = int(re.search(r"hits=(\d+)", told)[1])
+    assert "left=0" in told and hits > times / 2, told
+
+
 def test_a_lost_power_supply_leaves_the_old_or_the_new_file(
     tmp_path, monkeypatch, small_chunks
 ):
