@@ -299,7 +299,8 @@ class Reader:
 
     def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
         if isinstance(into, threading.local):
-            into.__dict__.setdefault("buffer", bytearray(_CHUNK))
+            if not hasattr(into, "buffer"):
+                into.buffer = bytearray(_CHUNK)
             into = memoryview(into.buffer)[: piece.nbytes]
         record = self.records[piece.record]
         head = bytearray(len(piece.head))
