@@ -4,7 +4,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-
 NOTES = "notes"
 """Where the metadata of a node keep what ``checkpoint_notes`` says."""
 

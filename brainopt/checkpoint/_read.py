@@ -6,10 +6,12 @@ against the size of the file, so a hostile file costs no more than its own lengt
 """
 
 import errno
+import hashlib
+import hmac
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -50,15 +52,18 @@ class Reader:
 
     Args:
         path: the file.
+        key: the key that it was written with, to be sure that nobody else wrote it.
 
     Raises:
-        CheckpointCorruptError: it is damaged, cut, or no checkpoint of brainopt.
+        CheckpointCorruptError: it is damaged, cut, no checkpoint of brainopt, or not
+            written with the key.
         CheckpointVersionError: it was written by a newer version of the format.
         CheckpointIOError: the system refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         self.path = os.fspath(path)
+        self._key = key
         try:
             self._fd = fs.open_read(self.path)
         except OSError as error:
@@ -139,6 +144,7 @@ class Reader:
                 for piece, start in self._pieces(wanted)
             ),
         )
+        self._check_digests(arrays)
         return arrays
 
     def verify(self) -> None:
@@ -156,6 +162,9 @@ class Reader:
                 yield piece, local
 
         self._run(sum(record.nbytes for record in self.records), buffers())
+        for index, record in enumerate(self.records):
+            if record.digest:
+                self.read([index])
 
     def _prove(self) -> None:
         found = fs.fstat(self._fd)
@@ -210,7 +219,23 @@ class Reader:
         )
         if len(self.records) != footer.records:
             raise Malformed("its manifest has too many or too few records")
+        if self._key is not None:
+            self._authenticate(header, manifest, footer)
         self._check_needs()
+
+    def _authenticate(
+        self, header: bytes, manifest: bytes, footer: _layout.Footer
+    ) -> None:
+        expected = _layout.tag(self._key, header, manifest)
+        whole = all(record.digest for record in self.records if record.has_payload)
+        if not hmac.compare_digest(expected, footer.tag) or not whole:
+            raise Malformed("it was not written with this key, or was changed since")
+
+    def _check_digests(self, arrays: Mapping[int, np.ndarray]) -> None:
+        for index, array in arrays.items():
+            digest = self.records[index].digest
+            if digest and hashlib.sha256(_bytes_of(array)).digest() != digest:
+                raise self.damaged(f"{self.name_of(index)}: its digest is another")
 
     def _check_needs(self) -> None:
         needs = self.metadata.get("needs", [])

@@ -47,6 +47,7 @@ class Record(NamedTuple):
     nbytes: int = 0
     offset: int = 0
     checksums: bytes = b""
+    digest: bytes = b""
 
     @property
     def has_payload(self) -> bool:
@@ -68,6 +69,8 @@ def pack(record: Record) -> bytes:
         fields += [record.value.real, record.value.imag]
     elif kind != "none":
         fields.append(record.value)
+    if record.digest:
+        fields.append(record.digest)
     body = framed(fields)
     if record.has_payload:
         body += b"\xc6" + len(record.checksums).to_bytes(4, "big") + record.checksums
@@ -168,13 +171,19 @@ def _record(fields: Any, limit: int) -> Record:
     key, kind, *rest = fields
     if type(key) not in _KEY_TYPES or key != key:
         raise Malformed("the key of a record is of no allowed type")
+    digest = b""
+    if kind in ARRAYS + LONG and len(rest) == (4 if kind in ARRAYS else 3):
+        digest = rest.pop()
+        if type(digest) is not bytes or len(digest) != _layout.DIGEST_BYTES:
+            raise Malformed(f"{key!r} has an impossible digest")
     types = [type(item) for item in rest]
     if kind in CONTAINERS and types == [int] and 0 <= rest[0] <= _layout.MOST_RECORDS:
         return Record(key, kind, count=rest[0])
     if kind in ARRAYS and types == [str, list, int]:
-        return _array(key, kind, *rest, limit=limit)
+        return _array(key, kind, *rest, limit=limit)._replace(digest=digest)
     if kind in LONG and types == [int, int] and 0 <= rest[0] <= limit:
-        return Record(key, kind, nbytes=rest[0], offset=rest[1])
+        nbytes, offset = rest
+        return Record(key, kind, nbytes=nbytes, offset=offset, digest=digest)
     if kind == "complex" and types == [float, float]:
         return Record(key, kind, value=complex(*rest))
     if kind == "none" and not rest:

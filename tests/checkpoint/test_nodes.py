@@ -27,7 +27,9 @@ def net(width=3, dtype="f4", names=("W", "b")):
 def trained(node, make=bo.optim.AdamW, lr=0.01, **settings):
     opt = make(lr, node, **settings)
     for _ in range(3):
-        opt.update({path: jnp.ones_like(v.value) for path, v in node.train_vars().items()})
+        opt.update(
+            {path: jnp.ones_like(v.value) for path, v in node.train_vars().items()}
+        )
     return opt
 
 
@@ -150,7 +152,7 @@ def test_a_float64_file_is_refused_with_x64_off_unless_cast(tmp_path):
         checkpoint.save(tmp_path / "f", wide)
     node = bo.Node()
     node.W = bo.TrainVar(np.zeros(3, "f4"))
-    with pytest.raises(CheckpointMismatchError, match="stored .3,. float64"):
+    with pytest.raises(CheckpointMismatchError, match=r"stored \(3,\) float64"):
         checkpoint.restore(tmp_path / "f", node)
     checkpoint.restore(tmp_path / "f", node, cast=True)
     assert node.W.value.dtype == "float32" and node.W.value[2] == 2

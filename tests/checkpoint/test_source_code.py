@@ -98,9 +98,9 @@ def system_calls(source):
         act = node.func
         if isinstance(act, ast.Name) and act.id == "open":
             yield node.lineno, "open"
-        if isinstance(act, ast.Attribute) and act.attr in SYSTEM:
-            if isinstance(act.value, ast.Name) and act.value.id == "os":
-                yield node.lineno, f"os.{act.attr}"
+        of_os = isinstance(act, ast.Attribute) and getattr(act.value, "id", "") == "os"
+        if of_os and act.attr in SYSTEM:
+            yield node.lineno, f"os.{act.attr}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "checkpoint").rglob("*.py")), ids=str)
