@@ -107,10 +107,8 @@ def load(
         return load_file(path, arrays, cast, key=_checked(key))
     if key is not None:
         _own_only(path, "has no tag to prove")
-    flat = {(name,): array for name, array in load_flat(path).items()}
-    if arrays == "jax":
-        flat = as_jax(flat, os.fspath(path), cast)
-    return {name: array for (name,), array in flat.items()}
+    flat = load_flat(path)
+    return as_jax(flat, os.fspath(path), str, cast) if arrays == "jax" else flat
 
 
 def restore(

@@ -48,12 +48,11 @@ def load_file(
 ) -> Any:
     """Read a whole file into plain data, and its nodes as ``node`` makes them."""
     with Reader(path, key) as reader:
-        paths = {i: where for i, (where, _) in enumerate(reader.walk())}
+        for _ in reader.walk():  # proves the tree before its arrays are read
+            pass
         values = read_values(reader)
         if arrays == "jax":
-            by_path = {paths[i]: value for i, value in values.items()}
-            by_path = as_jax(by_path, reader.path, cast)
-            values = {i: by_path[paths[i]] for i in values}
+            values = as_jax(values, reader.path, reader.name_of, cast)
         return build(reader, lambda i, _: values.pop(i), node)
 
 

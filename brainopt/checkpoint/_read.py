@@ -8,6 +8,7 @@ against the size of the file, so a hostile file costs no more than its own lengt
 import errno
 import hashlib
 import hmac
+import itertools
 import os
 import stat
 import threading
@@ -29,8 +30,7 @@ from ..errors import (
 from . import _layout
 from ._dtypes import little_dtype
 from ._os import fs
-from ._paths import public
-from ._records import Malformed, Record, unpack, walk
+from ._records import Malformed, Record, named, unpack, walk
 
 _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
@@ -116,13 +116,12 @@ class Reader:
 
     def name_of(self, index: int) -> str:
         """Write the path of a record as users do."""
-        nodes: set[tuple] = set()
-        for number, (where, record) in enumerate(self.walk()):
-            if number == index:
-                return public(where, nodes) or "the value itself"
-            if record.kind == "node":
-                nodes.add(where)
-        raise IndexError(index)
+        name, _, _ = next(itertools.islice(self.named(), index, None))
+        return name or "the value itself"
+
+    def named(self) -> Iterator[tuple[str, bool, Record]]:
+        """Yield each record with its path, and whether it is metadata."""
+        return named(self.walk())
 
     def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
         """Read and verify the payload of some records.

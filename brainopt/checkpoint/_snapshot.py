@@ -85,6 +85,12 @@ class Snapshot:
         )
         if texts > _layout.MOST_TEXT:
             self._wrong.append("long texts of more than 8 MiB in all: store bytes")
+        keys = sum(record.kind == "key" for record, _ in self.items)
+        if keys > _layout.MOST_PRNG_KEYS:
+            self._wrong.append(
+                f"{keys:,} PRNG keys; {_layout.MOST_PRNG_KEYS:,} can be stored: put "
+                "them into arrays of keys"
+            )
         if sum(_most_bytes(record) for record, _ in self.items) > _MOST_IN_ALL:
             self._wrong.append("names and short texts of more than 16 MiB in all")
 
