@@ -42,7 +42,7 @@ _HEADER = re.compile(
     r"\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
 )
-_MOST_MEMBERS = 100_000
+_MOST_MEMBERS = 50_000
 _SLACK = 32 << 20
 _MOST_END = (1 << 16) + 22
 
@@ -97,14 +97,14 @@ def save_npz(
 ) -> None:
     """Write the arrays of a snapshot as an uncompressed ``.npz``."""
     flat = flattened(snapshot, ".npz")
-    refuse(
-        [
-            f"{name}: dtype {leaf.dtype}"
-            for name, leaf in flat.items()
-            if leaf.dtype.removesuffix(":big") not in _NAMES
-        ],
-        ".npz",
-    )
+    wrong = [
+        f"{name}: dtype {leaf.dtype}"
+        for name, leaf in flat.items()
+        if leaf.dtype.removesuffix(":big") not in _NAMES
+    ]
+    if len(flat) > _MOST_MEMBERS:
+        wrong.append(f"more than {_MOST_MEMBERS:,} arrays")
+    refuse(wrong, ".npz")
     snapshot.settle()
 
     def fill(fd: int) -> None:
