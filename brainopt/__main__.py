@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import platform
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,19 @@ from . import checkpoint
 from ._version import __version__
 from .errors import BrainoptError, CheckpointError
 
-_HOSTS = ("brainpy", "brainstate", "braintools", "flax", "equinox", "jaxley", "optax")
+# Package, its distribution, and what installs it.
+_HOSTS = (
+    ("brainpy", "brainpy", "brainopt[brainpy]"),
+    ("brainstate", "brainstate", "brainopt[brainstate]"),
+    ("braintools", "braintools", "brainopt[brainstate]"),
+    ("flax", "flax", "brainopt[flax]"),
+    ("equinox", "equinox", "brainopt[equinox]"),
+    ("haiku", "dm-haiku", "brainopt[haiku]"),
+    ("jaxley", "jaxley", "brainopt[jaxley]"),
+    ("optax", "optax", "brainopt[optax]"),
+    ("orbax", "orbax-checkpoint", "orbax-checkpoint"),
+)
+_JSON = bool | int | float | str | None
 _NEEDED = ("jax", "jaxlib", "numpy", "msgpack")
 
 
@@ -86,7 +99,14 @@ def _parser() -> argparse.ArgumentParser:
         help="rename a path and all below it; may be given several times",
     )
     convert.add_argument(
-        "--adam", metavar="NAME", help="convert the state of Adam, and call it NAME"
+        "--optimizer",
+        metavar="NAME",
+        help="convert the state of the optimizer alone, and call it NAME",
+    )
+    convert.add_argument(
+        "--step",
+        type=int,
+        help="with --optimizer: the updates done, where the file does not tell",
     )
     convert.set_defaults(run=_convert)
 
@@ -114,7 +134,7 @@ def _inspect(chosen: argparse.Namespace) -> int:
         table = dataclasses.asdict(dataclasses.replace(told, entries=entries))
         for entry in table["entries"]:
             entry |= stats.get(entry["path"], {})
-        print(json.dumps(table, indent=1, default=_as_json))
+        print(json.dumps(_as_json(table), indent=1, allow_nan=False))
         return 0
     print(dataclasses.replace(told, entries=entries))
     for path, numbers in stats.items():
@@ -124,7 +144,18 @@ def _inspect(chosen: argparse.Namespace) -> int:
 
 
 def _as_json(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else repr(value)
+    """Turn data into what strict JSON can hold; what it cannot becomes its text."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(child) for child in value]
+    if hasattr(value, "tolist"):
+        return _as_json(value.tolist())
+    if isinstance(value, int) and value.bit_length() > 64:
+        return hex(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, _JSON) else repr(value)
 
 
 def _stats(file: str, entries: list[checkpoint.Entry]) -> dict[str, dict[str, float]]:
@@ -168,16 +199,17 @@ def _diff(chosen: argparse.Namespace) -> int:
 
 
 def _convert(chosen: argparse.Namespace) -> int:
-    tree = checkpoint.load_foreign(chosen.source)
-    if chosen.adam is not None:
-        tree = {chosen.adam: checkpoint.adam_state(tree)}
-    elif isinstance(tree, dict):
-        tree = checkpoint.from_brainpy(tree)
-    if chosen.map:
-        names = dict(_pair(text) for text in chosen.map)
-        tree = checkpoint.renamed(checkpoint.flat_paths(tree), names)
-    checkpoint.save(chosen.target, tree, verify=True)
-    print(f"{chosen.target}: {len(checkpoint.flat_paths(tree))} values")
+    names = dict(_pair(text) for text in chosen.map) or None
+    if chosen.step is not None and chosen.optimizer is None:
+        raise CheckpointError("--step belongs to --optimizer.")
+    written = checkpoint.convert(
+        chosen.source,
+        chosen.target,
+        rename=names,
+        optimizer=chosen.optimizer,
+        step=chosen.step,
+    )
+    print(f"{chosen.target}: {len(checkpoint.flat_paths(written))} values")
     return 0
 
 
@@ -192,13 +224,33 @@ def _doctor(chosen: argparse.Namespace) -> int:
     print(f"brainopt {__version__}, Python {platform.python_version()}")
     for name in _NEEDED:
         print(f"  {name} {importlib.metadata.version(name)}")
-    print(f"devices: {', '.join(map(str, jax.devices()))}")
-    hosts = [name for name in _HOSTS if importlib.util.find_spec(name) is not None]
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in hosts]
-    print(f"hosts: {', '.join(versions) or 'none'}")
-    if jax.default_backend() == "cpu":
+    print(f"devices: {_devices()}")
+    there, missing = [], []
+    for name, distribution, source in _HOSTS:
+        if importlib.util.find_spec(name) is None:
+            missing.append(f"no {name}: pip install '{source}'")
+        else:
+            there.append(f"{name} {_version(distribution)}")
+    print(f"hosts: {', '.join(there) or 'none'}")
+    for line in missing:
+        print(line)
+    if "cpu" in _devices().lower():
         print("no accelerator: pip install 'brainopt[cuda12]' where there is one")
     return 0
+
+
+def _devices() -> str:
+    try:
+        return ", ".join(map(str, jax.devices()))
+    except RuntimeError as error:  # a plugin without its driver
+        return f"none; jax says: {error}"
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "of an unknown version"
 
 
 if __name__ == "__main__":

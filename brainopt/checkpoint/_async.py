@@ -12,7 +12,7 @@ from typing import Any
 from ._doors import write
 from ._snapshot import Snapshot
 
-_failed: dict[int, tuple[str, BaseException]] = {}
+_failed: dict[object, tuple[str, BaseException]] = {}
 _NICENESS = 19
 
 
@@ -43,6 +43,7 @@ class AsyncSaver:
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
+        self._key = object()  # an id would be taken by another saver later
 
     def save(
         self, path: str | os.PathLike[str], tree: Any, *, verify: bool = False
@@ -82,7 +83,7 @@ class AsyncSaver:
         if thread is not None:
             thread.join()
             self._thread = None
-        _, error = _failed.pop(id(self), ("", None))
+        _, error = _failed.pop(self._key, ("", None))
         if error is not None:
             raise error
 
@@ -108,7 +109,7 @@ class AsyncSaver:
             _yield_to_training()
             work()
         except BaseException as error:
-            _failed[id(self)] = name, error
+            _failed[self._key] = name, error
 
 
 def _yield_to_training() -> None:

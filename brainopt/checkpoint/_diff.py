@@ -2,17 +2,15 @@
 """Where two checkpoints differ."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._foreign import load_foreign
+from ._foreign import is_own, load_foreign
 from ._inspect import inspect_file
-from ._layout import MAGIC
-from ._paths import flat_paths
 
 Path = str | os.PathLike[str]
 
@@ -33,12 +31,35 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
     Raises:
         CheckpointError: a file cannot be read.
     """
-    trees = flat_paths(load_foreign(one)), flat_paths(load_foreign(two))
+    trees = _leaves(load_foreign(one)), _leaves(load_foreign(two))
     lines = _compare(*trees, rtol, atol)
-    if _is_own(one) and _is_own(two):
-        metas = [flat_paths(inspect_file(path).nodes) for path in (one, two)]
+    if _has_nodes(one) and _has_nodes(two):
+        metas = [_leaves(inspect_file(path).nodes) for path in (one, two)]
         lines += _compare(metas[0], metas[1], 0.0, 0.0)
     return lines
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Flatten to dotted paths of which no two are one; empty containers are leaves."""
+    flat: dict[str, Any] = {}
+    for path, leaf in _walk(tree, ""):
+        number = 2
+        while path in flat:  # a dotted key beside a nested path of the same spelling
+            path, number = f"{path.partition('#')[0]}#{number}", number + 1
+        flat[path] = leaf
+    return flat
+
+
+def _walk(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        children = tree.items()
+    elif isinstance(tree, list | tuple) and tree:
+        children = enumerate(tree)
+    else:
+        yield path, tree
+        return
+    for key, child in children:
+        yield from _walk(child, f"{path}.{key}" if path else str(key))
 
 
 def _compare(
@@ -94,11 +115,8 @@ def _said(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _is_own(path: Path) -> bool:
-    if os.path.isdir(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+def _has_nodes(path: Path) -> bool:
+    return not os.path.isdir(path) and is_own(os.fspath(path))
 
 
 def _is_long(value: Any) -> bool:

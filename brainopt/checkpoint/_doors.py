@@ -4,7 +4,9 @@
 import os
 from typing import Any, Literal
 
+from ..errors import CheckpointError, message
 from ._inspect import Inspection, inspect_file, inspect_flat
+from ._layout import NO_SEAL, Seal
 from ._native import load_file, save_snapshot, verify_file
 from ._npz import load_npz, save_npz
 from ._read import Reader
@@ -23,7 +25,14 @@ _FLAT = {
 Path = str | os.PathLike[str]
 
 
-def save(path: Path, tree: Any, *, verify: bool = False) -> None:
+def save(
+    path: Path,
+    tree: Any,
+    *,
+    verify: bool = False,
+    digest: Literal["sha256"] | None = None,
+    key: bytes | None = None,
+) -> None:
     """Save a node, several nodes, or any plain data to one file.
 
     The file is replaced as a whole: after any failure the old one is complete, after
@@ -37,6 +46,11 @@ def save(path: Path, tree: Any, *, verify: bool = False) -> None:
             float, complex, str, bytes, and stateful objects (see `Stateful`); or one
             of these alone.
         verify: read the new file back before it takes the place of the old one.
+        digest: ``"sha256"`` keeps that hash of each array beside its checksums, which
+            are made to find accidents; it is checked whenever the array is read.
+        key: a secret of 1 to 64 bytes. Whoever reads the file with the same key is
+            sure that nobody without it has written or changed it; who has none can
+            read it all the same. It implies ``digest``.
 
     Raises:
         CheckpointError: something in ``tree`` cannot be stored.
@@ -50,11 +64,20 @@ def save(path: Path, tree: Any, *, verify: bool = False) -> None:
         >>> checkpoint.load(path)
         {'w': array([1., 1., 1.], dtype=float32), 'epoch': 3}
     """
-    write(path, Snapshot(tree), verify)
+    if digest not in (None, "sha256"):
+        raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
+    seal = Seal(digest is not None or key is not None, _checked(key))
+    if seal.digest:
+        _own_only(path, "keeps neither a digest nor a tag")
+    write(path, Snapshot(tree), verify, seal=seal)
 
 
 def load(
-    path: Path, *, arrays: Literal["numpy", "jax"] = "numpy", cast: bool = False
+    path: Path,
+    *,
+    arrays: Literal["numpy", "jax"] = "numpy",
+    cast: bool = False,
+    key: bytes | None = None,
 ) -> Any:
     """Load plain data from a file, without any target.
 
@@ -65,6 +88,8 @@ def load(
             in both.
         cast: with ``arrays="jax"``, let 64-bit numbers become 32-bit where
             ``jax_enable_x64`` is off, instead of refusing.
+        key: the key that the file was saved with, to be sure that nobody else has
+            written or changed it.
 
     Returns:
         The data as it was saved; a saved node is its state, ``{path: array}``.
@@ -79,11 +104,11 @@ def load(
         raise ValueError(f"arrays must be 'numpy' or 'jax', not {arrays!r}")
     _, load_flat = _FLAT.get(_suffix(path), (None, None))
     if load_flat is None:
-        return load_file(path, arrays, cast)
-    flat = {(name,): array for name, array in load_flat(path).items()}
-    if arrays == "jax":
-        flat = as_jax(flat, os.fspath(path), cast)
-    return {name: array for (name,), array in flat.items()}
+        return load_file(path, arrays, cast, key=_checked(key))
+    if key is not None:
+        _own_only(path, "has no tag to prove")
+    flat = load_flat(path)
+    return as_jax(flat, os.fspath(path), str, cast) if arrays == "jax" else flat
 
 
 def restore(
@@ -95,6 +120,7 @@ def restore(
     only: Globs = None,
     skip: Globs = None,
     rename: Rename = None,
+    key: bytes | None = None,
 ) -> Any:
     """Restore nodes from a file: all of them, or none.
 
@@ -116,6 +142,7 @@ def restore(
         rename: from the names in the file to those of the nodes: a dict, where a
             name stands for all that is below it, or pairs of a regular expression
             and its replacement, or a function.
+        key: the key that the file was saved with, as for `load`.
 
     Returns:
         The plain values of the file, as in ``{"epoch": 3}``, and the defaults that
@@ -131,18 +158,21 @@ def restore(
     selection = Selection(only, skip, rename)
     _, load_flat = _FLAT.get(_suffix(path), (None, None))
     if load_flat is not None:
+        if key is not None:
+            _own_only(path, "has no tag to prove")
         source = FlatSource(os.fspath(path), load_flat(path))
         return Restore(source, nodes, selection, strict, cast).run()
-    with Reader(path) as reader:
+    with Reader(path, _checked(key)) as reader:
         return Restore(FileSource(reader), nodes, selection, strict, cast).run()
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, *, key: bytes | None = None) -> None:
     """Read a whole file and check every byte of it, holding little in memory.
 
     Args:
         path: the file. A ``.safetensors`` file has no checksums: of it only the
-            layout can be checked.
+            layout can be checked. A file with digests takes the memory of one array.
+        key: the key that the file was saved with, as for `load`.
 
     Raises:
         CheckpointCorruptError: a byte is not what it was when it was written.
@@ -151,8 +181,10 @@ def verify(path: Path) -> None:
     """
     _, load_flat = _FLAT.get(_suffix(path), (None, None))
     if load_flat is None:
-        verify_file(path)
+        verify_file(path, _checked(key))
     else:
+        if key is not None:
+            _own_only(path, "has no tag to prove")
         load_flat(path)
 
 
@@ -180,7 +212,11 @@ def inspect(path: Path) -> Inspection:
 
 
 def write(
-    path: Path, snapshot: Snapshot, verify: bool = False, helper: bool = True
+    path: Path,
+    snapshot: Snapshot,
+    verify: bool = False,
+    helper: bool = True,
+    seal: Seal = NO_SEAL,
 ) -> None:
     """Write a snapshot in the format that the suffix of the name chooses.
 
@@ -189,12 +225,29 @@ def write(
         snapshot: what to write.
         verify: read the new file back before it takes the name.
         helper: whether a second thread may take checksums.
+        seal: what is kept beyond the checksums.
     """
     save_flat, _ = _FLAT.get(_suffix(path), (None, None))
     if save_flat is None:
-        save_snapshot(path, snapshot, verify, helper=helper)
+        save_snapshot(path, snapshot, verify, helper=helper, seal=seal)
     else:
         save_flat(path, snapshot, verify)
+
+
+def _checked(key: bytes | None) -> bytes | None:
+    if key is not None and not (type(key) is bytes and 1 <= len(key) <= 64):
+        raise ValueError("key must be None or 1 to 64 bytes")
+    return key
+
+
+def _own_only(path: Path, lack: str) -> None:
+    if _suffix(path) in _FLAT:
+        raise CheckpointError(
+            message(
+                f"A {_suffix(path)} file {lack}.",
+                help="brainopt's own format does: choose another suffix.",
+            )
+        )
 
 
 def _suffix(path: Path) -> str:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flat dicts of arrays, which is all that the formats of others can hold."""
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from ..errors import (
     CheckpointIOError,
     message,
 )
-from ._leaves import ArrayLeaf
+from ._leaves import ArrayLeaf, Unstorable, refusal
 from ._os import fs
 from ._paths import is_meta, public
 from ._records import CONTAINERS
@@ -55,19 +57,27 @@ def refuse(wrong: list[str], suffix: str) -> None:
         )
 
 
-def host_array(leaf: ArrayLeaf) -> np.ndarray:
-    """Fetch an array in C order and little-endian bytes, as unsigned bytes."""
-    data, shared = leaf.host()
+def host_array(name: str, leaf: ArrayLeaf) -> np.ndarray:
+    """Fetch an array in C order and little-endian bytes, as unsigned bytes.
+
+    Raises:
+        CheckpointError: it could not be copied from its device.
+    """
+    try:
+        data, shared = leaf.host()
+    except Unstorable as reason:
+        raise refusal([f"{name}: {reason}"]) from reason
     array = np.frombuffer(data, np.uint8)
     return array.copy() if shared else array
 
 
-def read_whole(path: str | os.PathLike[str]) -> bytes:
-    """Read a regular file of any format.
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
+    """Open a regular file of any format; give its descriptor and its length.
 
     Raises:
         CheckpointError: it is a folder or a device.
-        CheckpointIOError: the system refused.
+        CheckpointIOError: the system refused, here or within the block.
     """
     name = os.fspath(path)
     try:
@@ -80,13 +90,7 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
                         f"{name} is no regular file.", help="give the name of a file."
                     )
                 )
-            data, done = bytearray(found.st_size), 0
-            while done < len(data):
-                count = fs.read_at(fd, [memoryview(data)[done:]], done)
-                if count <= 0:
-                    raise damaged(name, "it ended while it was read")
-                done += count
-            return bytes(data)
+            yield fd, found.st_size
         finally:
             fs.close(fd)
     except CheckpointError:
@@ -97,6 +101,18 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
         )
         refusal.errno, refusal.filename = error.errno, name
         raise refusal from error
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytearray:
+    """Read a regular file of any format; raises as `opened` does."""
+    with opened(path) as (fd, size):
+        data, done = bytearray(size), 0
+        while done < len(data):
+            count = fs.read_at(fd, [memoryview(data)[done:]], done)
+            if count <= 0:
+                raise damaged(path, "it ended while it was read")
+            done += count
+        return data
 
 
 def damaged(path: Any, reason: str) -> CheckpointCorruptError:

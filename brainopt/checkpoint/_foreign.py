@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of other libraries, and the optimizers in them."""
+"""Files of any known kind, read into plain data."""
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, message
+from ..errors import CheckpointCorruptError, CheckpointError, message
 from . import _layout
 from ._doors import load
 from ._msgpack import load_msgpack
 from ._os import fs
-from ._paths import flat_paths
 
 _OWN_READERS = (".npz", ".safetensors")
-_TORCH = re.compile(r"(?:.*?state\.)?(.+)\.(exp_avg|exp_avg_sq|max_exp_avg_sq|step)")
-_TORCH_SLOTS = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "v_max"}
-_BRAINPY = re.compile(r"[A-Za-z_]\w*?\d+\.(?:(.+)_(m|v|vmax)|(step))")
-_BRAINPY_SLOTS = {"m": "m", "v": "v", "vmax": "v_max"}
 
 
 def load_foreign(path: str | os.PathLike[str]) -> Any:
@@ -40,127 +34,13 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
     name = os.fspath(path)
     if os.path.isdir(name):
         return _orbax(name)
-    if name.lower().endswith(_OWN_READERS) or _has_magic(name):
+    if name.lower().endswith(_OWN_READERS) or is_own(name):
         return load(name)
     return load_msgpack(name)
 
 
-def adam_state(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """Find the state of Adam or AdamW in the checkpoint of another library.
-
-    It is understood where it was written by optax (through flax or Orbax: ``count``,
-    ``mu``, ``nu``), by torch (exported by parameter name: ``exp_avg``,
-    ``exp_avg_sq``), or by BrainPy (state dicts v1 and v2: ``AdamW0.W_m``).
-
-    Args:
-        tree: what `load_foreign` returned, or a part of it.
-
-    Returns:
-        ``{"step": …, "slots.<path>.m": …, "slots.<path>.v": …}``, which the state of
-        a brainopt Adam or AdamW is called. Its other numbers stay as they are
-        constructed: restore with ``only=["step", "slots"]``.
-
-    Raises:
-        CheckpointError: there is no such state, or there are several.
-
-    Example:
-        >>> import numpy as np
-        >>> moments = {"count": 3, "mu": {"W": np.ones(2)}, "nu": {"W": np.ones(2)}}
-        >>> sorted(adam_state({"0": moments, "1": {}}))
-        ['slots.W.m', 'slots.W.v', 'step']
-    """
-    flat = flat_paths(tree)
-    readers = (_from_optax(tree), _from_torch(flat), _from_brainpy(flat))
-    found = [state for state in readers if state]
-    if len(found) != 1:
-        what = "no state" if not found else "the states of several libraries"
-        raise CheckpointError(
-            message(
-                f"There is {what} of Adam here; these paths are:",
-                flat,
-                "pass the part of the checkpoint that holds the optimizer.",
-            )
-        )
-    state = found[0]
-    steps = {int(np.max(step)) for step in state.pop("steps")}
-    if len(steps) != 1:
-        raise CheckpointError(
-            message(f"The optimizer has no step, or several: {sorted(steps)}.")
-        )
-    return {"step": np.asarray(steps.pop(), np.int32), **state}
-
-
-def from_brainpy(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten a BrainPy state dict of version 2 to one of version 1.
-
-    Version 2 has one dict for each node, whose keys repeat the name of the node.
-    Everything else is left as it is.
-
-    Args:
-        tree: a state dict, as `load_foreign` gives it.
-
-    Example:
-        >>> from_brainpy({"Dense0": {"Dense0.W": 1, "Dense0.b": 2}})
-        {'Dense0.W': 1, 'Dense0.b': 2}
-    """
-    flat: dict[str, Any] = {}
-    for node, state in tree.items():
-        if isinstance(state, Mapping) and all(
-            str(key).startswith(f"{node}.") for key in state
-        ):
-            flat |= state
-        else:
-            flat[node] = state
-    return flat
-
-
-def _from_optax(tree: Any) -> dict[str, Any]:
-    state: dict[str, Any] = {"steps": []}
-    for part in _moments(tree):
-        state["steps"].append(part["count"])
-        for theirs, ours in (("mu", "m"), ("nu", "v"), ("nu_max", "v_max")):
-            for path, array in flat_paths(part.get(theirs, {})).items():
-                state[f"slots.{path}.{ours}"] = array
-    return state if len(state) > 1 else {}
-
-
-def _moments(tree: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(tree, list | tuple):
-        tree = dict(enumerate(tree))
-    if not isinstance(tree, Mapping):
-        return
-    if {"count", "mu", "nu"} <= set(tree):
-        yield tree
-    else:
-        for child in tree.values():
-            yield from _moments(child)
-
-
-def _from_torch(flat: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[str, Any] = {"steps": []}
-    for path, array in flat.items():
-        match = _TORCH.fullmatch(path)
-        if match and match[2] == "step":
-            state["steps"].append(array)
-        elif match:
-            state[f"slots.{match[1]}.{_TORCH_SLOTS[match[2]]}"] = array
-    return state if len(state) > 1 else {}
-
-
-def _from_brainpy(flat: Mapping[str, Any]) -> dict[str, Any]:
-    state: dict[str, Any] = {"steps": []}
-    for path, array in flat.items():
-        # In version 2 the name of the node stands twice: AdamW0.AdamW0.W_m.
-        node, _, rest = path.partition(".")
-        match = _BRAINPY.fullmatch(rest if rest.startswith(f"{node}.") else path)
-        if match and match[3]:
-            state["steps"].append(array)
-        elif match:
-            state[f"slots.{match[1]}.{_BRAINPY_SLOTS[match[2]]}"] = array
-    return state if len(state) > 1 else {}
-
-
-def _has_magic(path: str) -> bool:
+def is_own(path: str) -> bool:
+    """Whether a file begins as brainopt's own; True if that cannot be told."""
     try:
         fd = fs.open_read(path)
     except OSError:
@@ -185,7 +65,13 @@ def _orbax(path: str) -> Any:
                 help="pip install orbax-checkpoint",
             )
         ) from None
-    tree = orbax.PyTreeCheckpointer().restore(os.path.abspath(path))
+    try:
+        tree = orbax.PyTreeCheckpointer().restore(os.path.abspath(path))
+    except Exception as error:  # Orbax raises whatever its parts raised
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CheckpointCorruptError(
+            message(f"Orbax could not read the folder {path}:", [first])
+        ) from error
     return _plain(tree)
 
 

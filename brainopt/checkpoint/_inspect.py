@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._os import fs
-from ._paths import is_meta, public
 from ._read import Reader
 from ._records import ARRAYS, CONTAINERS
 from ._tree import SavedNode, build, value_of
@@ -78,17 +77,17 @@ class Inspection:
 def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     """Read header and manifest, and no array."""
     with Reader(path) as reader:
-        entries, nodes = [], {}
-        inside: set[tuple] = set()
-        for where, record in reader.walk():
+        entries: list[Entry] = []
+        inside: list[str] = []
+        for name, meta, record in reader.named():
             if record.kind == "node":
-                inside.add(where)
-            elif record.kind not in CONTAINERS and not is_meta(where, inside):
+                inside.append(name)
+            elif record.kind not in CONTAINERS and not meta:
                 shape = record.shape[:-1] if record.kind == "key" else record.shape
                 plain = None if record.has_payload else value_of(record, None)
                 entries.append(
                     Entry(
-                        public(where, inside),
+                        name,
                         record.kind,
                         record.dtype if record.kind in ARRAYS else "",
                         shape,
@@ -97,10 +96,8 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
                         plain,
                     )
                 )
-        metas = iter(_metas(reader))
-        for where, record in reader.walk():
-            if record.kind == "node":
-                nodes[".".join(map(str, where))] = next(metas)
+        metas = _metas(reader) if inside else []
+        nodes = dict(zip(inside, metas, strict=True))
         return Inspection(
             reader.path,
             reader.version,

@@ -23,19 +23,22 @@ ALIGN = 64
 BLOCK = 1 << 20
 SEGMENT = 1 << 30
 
-MOST_RECORDS = 100_000
+MOST_RECORDS = 1 << 16
 MOST_RECORD_BYTES = 1 << 14
 MOST_MANIFEST_TEXT = 1 << 24
 MOST_KEY_BYTES = 4096
 MOST_INLINE = 4096
 MOST_TEXT = 1 << 23
+MOST_PRNG_KEYS = 10_000
 MOST_DEPTH = 64
 MOST_NDIM = 32
 
 MAGIC = b"\xd9\x0cbrainopt\r\n\x1a\n"
 _HEADER = struct.Struct(">14sBBHBHBBI")
 HEADER_BYTES = _HEADER.size
-_FOOTER = struct.Struct(">BB12sQQQQ32s14xI")
+_FOOTER = struct.Struct(">BB12sQQQQ32s14sI")
+TAG_BYTES = 14
+DIGEST_BYTES = 32
 FOOTER_BYTES = _FOOTER.size
 _END_MAGIC = b"brainopt-end"
 SMALLEST = HEADER_BYTES + FOOTER_BYTES
@@ -51,6 +54,21 @@ class Footer(NamedTuple):
     manifest_bytes: int
     records: int
     sha256: bytes
+    tag: bytes = bytes(TAG_BYTES)
+
+
+class Seal(NamedTuple):
+    """What is kept of a file beyond its checksums.
+
+    ``digest`` asks for the sha256 of each array, ``key`` for a tag over the manifest
+    that nobody without the key can make.
+    """
+
+    digest: bool = False
+    key: bytes | None = None
+
+
+NO_SEAL = Seal()
 
 
 class Segment(NamedTuple):
@@ -83,6 +101,7 @@ def pack_footer(footer: Footer) -> bytes:
         footer.manifest_bytes,
         footer.records,
         footer.sha256,
+        footer.tag,
         0,
     )
     return body[:-4] + zlib.crc32(body[:-4]).to_bytes(4, "big")
@@ -90,14 +109,25 @@ def pack_footer(footer: Footer) -> bytes:
 
 def unpack_footer(data: bytes) -> Footer | None:
     """Read a footer, or None where the bytes are not exactly one."""
-    _, _, _, length, offset, nbytes, records, sha256, _ = _FOOTER.unpack(data)
-    footer = Footer(length, offset, nbytes, records, sha256)
+    _, _, _, *fields, _ = _FOOTER.unpack(data)
+    footer = Footer(*fields)
     return footer if pack_footer(footer) == data else None
 
 
 def digest(header: bytes, manifest: bytes | bytearray | memoryview) -> bytes:
     """Take the sha256 that the footer holds."""
     total = hashlib.sha256(header)
+    total.update(manifest)
+    return total.digest()
+
+
+def tag(
+    key: bytes | None, header: bytes, manifest: bytes | bytearray | memoryview
+) -> bytes:
+    """Take the keyed hash that the footer holds; zeros without a key."""
+    if key is None:
+        return bytes(TAG_BYTES)
+    total = hashlib.blake2b(header, digest_size=TAG_BYTES, key=key)
     total.update(manifest)
     return total.digest()
 

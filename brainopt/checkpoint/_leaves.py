@@ -8,12 +8,25 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from ..errors import CheckpointError, message
 from ._dtypes import BIG, dtype_name
 from ._records import KEY_IMPLS, Record
 
 
 class Unstorable(Exception):
     """A value that has no exact form in the file; says why."""
+
+
+def refusal(wrong: list[str]) -> CheckpointError:
+    """Say which values cannot be stored, and what can."""
+    return CheckpointError(
+        message(
+            "These values cannot be stored in a checkpoint:",
+            wrong,
+            "store arrays, None, bool, int, float, complex, str, bytes, and "
+            "dict, list and tuple of them. No file was touched.",
+        )
+    )
 
 
 class ArrayLeaf:
@@ -93,7 +106,17 @@ class ArrayLeaf:
 
         Returns:
             The bytes, and whether somebody else may write into them.
+
+        Raises:
+            Unstorable: the array was deleted, or there is no memory for it.
         """
+        try:
+            return self._host()
+        except (RuntimeError, MemoryError) as error:  # of XLA: subclasses of the first
+            first = str(error).strip().split("\n")[0] or type(error).__name__
+            raise Unstorable(f"it could not be copied: {first}") from error
+
+    def _host(self) -> tuple[memoryview, bool]:
         array: Any = self.value
         shared = not isinstance(array, jax.Array)
         if isinstance(array, jax.Array):

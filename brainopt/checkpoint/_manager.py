@@ -123,15 +123,15 @@ class Manager:
     def restore(
         self,
         nodes: Any = None,
-        *,
-        step: int | Literal["latest", "best"] | None = None,
+        step: Any = None,
         **options: Any,
     ) -> Any:
         """Restore a step into nodes, or load it as plain data.
 
         Args:
             nodes: as for `brainopt.checkpoint.restore`; None loads plain data.
-            step: a number, ``"best"``, or ``"latest"``, which None means too.
+            step: a number, ``"best"``, or ``"latest"``, which None means too. It may
+                stand first, as in ``restore("best")`` and ``restore(3, nodes)``.
             options: as for `brainopt.checkpoint.restore`, or `load` without nodes.
 
         Returns:
@@ -143,6 +143,8 @@ class Manager:
             CheckpointMismatchError: it does not fit; nothing has changed.
             CheckpointError: there is no such step.
         """
+        if isinstance(nodes, int | str):
+            nodes, step = step, nodes
         self._saver.wait()
         number = self._number(step)
         path = self._index.path(number)

@@ -2,12 +2,14 @@
 """brainopt's own file: save, load and verify."""
 
 import os
+from collections.abc import Callable
 from typing import Any, Literal
 
+from ._layout import NO_SEAL, Seal
 from ._read import Reader
 from ._snapshot import Snapshot
 from ._stream import write_snapshot
-from ._tree import as_jax, build, read_values
+from ._tree import SavedNode, as_jax, build, read_values
 from ._write import replace_file
 
 
@@ -17,6 +19,7 @@ def save_snapshot(
     verify: bool = False,
     extra: dict[str, Any] | None = None,
     helper: bool = True,
+    seal: Seal = NO_SEAL,
 ) -> None:
     """Write a snapshot in the place of whatever file has that name.
 
@@ -26,12 +29,13 @@ def save_snapshot(
         verify: read the new file back before it takes the name.
         extra: optional entries of the metadata map.
         helper: whether a second thread may take checksums.
+        seal: what is kept beyond the checksums.
     """
     snapshot.settle()
     replace_file(
         path,
-        lambda fd: write_snapshot(fd, snapshot, extra, helper),
-        verify_file if verify else None,
+        lambda fd: write_snapshot(fd, snapshot, extra, helper, seal),
+        (lambda path: verify_file(path, seal.key)) if verify else None,
     )
 
 
@@ -39,19 +43,20 @@ def load_file(
     path: str | os.PathLike[str],
     arrays: Literal["numpy", "jax"] = "numpy",
     cast: bool = False,
+    node: Callable[[SavedNode], Any] = lambda node: node.state,
+    key: bytes | None = None,
 ) -> Any:
-    """Read a whole file into plain data."""
-    with Reader(path) as reader:
-        paths = {i: where for i, (where, _) in enumerate(reader.walk())}
+    """Read a whole file into plain data, and its nodes as ``node`` makes them."""
+    with Reader(path, key) as reader:
+        for _ in reader.walk():  # proves the tree before its arrays are read
+            pass
         values = read_values(reader)
         if arrays == "jax":
-            by_path = {paths[i]: value for i, value in values.items()}
-            by_path = as_jax(by_path, reader.path, cast)
-            values = {i: by_path[paths[i]] for i in values}
-        return build(reader, lambda i, _: values.pop(i), lambda node: node.state)
+            values = as_jax(values, reader.path, reader.name_of, cast)
+        return build(reader, lambda i, _: values.pop(i), node)
 
 
-def verify_file(path: str | os.PathLike[str]) -> None:
+def verify_file(path: str | os.PathLike[str], key: bytes | None = None) -> None:
     """Read a whole file and check every byte, in bounded memory."""
-    with Reader(path) as reader:
+    with Reader(path, key) as reader:
         reader.verify()

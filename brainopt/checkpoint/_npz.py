@@ -13,12 +13,14 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
+from ..errors import CheckpointCorruptError
 from ._dtypes import ITEMSIZE, little_dtype
-from ._flat import damaged, flattened, host_array, read_whole, refuse
+from ._flat import damaged, flattened, host_array, opened, refuse
+from ._os import fs
 from ._snapshot import Snapshot
 from ._write import replace_file, write_all
 
@@ -40,8 +42,9 @@ _HEADER = re.compile(
     r"\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
 )
-_MOST_MEMBERS = 100_000
+_MOST_MEMBERS = 50_000
 _SLACK = 32 << 20
+_MOST_END = (1 << 16) + 22
 
 
 class _Sink(io.RawIOBase):
@@ -58,19 +61,50 @@ class _Sink(io.RawIOBase):
         return len(data)
 
 
+class _Window(io.RawIOBase):
+    """A descriptor as a file to read from, which holds none of it in memory."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd, self._size, self._position = fd, size, 0
+        self.refused: OSError | None = None  # zipfile keeps some errors to itself
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = (0, self._position, self._size)[whence]
+        if base + offset < 0:
+            raise OSError("a place before the beginning of the file")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")[: max(self._size - self._position, 0)]
+        try:
+            count = fs.read_at(self._fd, [view], self._position) if len(view) else 0
+        except OSError as error:
+            self.refused = error
+            raise
+        self._position += count
+        return count
+
+
 def save_npz(
     path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
 ) -> None:
     """Write the arrays of a snapshot as an uncompressed ``.npz``."""
     flat = flattened(snapshot, ".npz")
-    refuse(
-        [
-            f"{name}: dtype {leaf.dtype}"
-            for name, leaf in flat.items()
-            if leaf.dtype.removesuffix(":big") not in _NAMES
-        ],
-        ".npz",
-    )
+    wrong = [
+        f"{name}: dtype {leaf.dtype}"
+        for name, leaf in flat.items()
+        if leaf.dtype.removesuffix(":big") not in _NAMES
+    ]
+    if len(flat) > _MOST_MEMBERS:
+        wrong.append(f"more than {_MOST_MEMBERS:,} arrays")
+    refuse(wrong, ".npz")
     snapshot.settle()
 
     def fill(fd: int) -> None:
@@ -80,7 +114,7 @@ def save_npz(
                 with archive.open(member, "w", force_zip64=True) as file:
                     code = _NAMES[leaf.dtype.removesuffix(":big")]
                     file.write(_header(code, leaf.shape))
-                    file.write(host_array(leaf).data)
+                    file.write(host_array(name, leaf).data)
 
     replace_file(path, fill, load_npz if verify else None)
 
@@ -91,17 +125,29 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         CheckpointCorruptError: it is damaged, or holds something else.
     """
-    data = read_whole(path)
+    with opened(path) as (fd, size):
+        window = _Window(fd, size)
+        try:
+            return _load(path, io.BufferedReader(window), size)
+        except CheckpointCorruptError:
+            if window.refused is not None:
+                raise window.refused from None
+            raise
+
+
+def _load(
+    path: str | os.PathLike[str], file: io.BufferedReader, size: int
+) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = [member.filename for member in members]
             if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
                 raise ValueError("it has too many members, or two of one name")
-            if _entries(data) not in (len(members), 0xFFFF):
+            if _entries(file, size) not in (len(members), 0xFFFF):
                 raise ValueError("its directory has lost or gained members")
             declared = sum(member.file_size for member in members)
-            if declared > len(data) + _SLACK:
+            if declared > size + _SLACK:
                 raise ValueError(f"it unpacks to {declared:,} bytes, which is too much")
             return {
                 member.filename.removesuffix(".npy"): _parsed(archive, member)
@@ -119,8 +165,10 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise damaged(path, f"a zip of another kind ({error})") from None
 
 
-def _entries(data: bytes) -> int:
+def _entries(file: io.BufferedReader, size: int) -> int:
     # A damaged length within the directory can swallow the members that follow.
+    file.seek(max(size - _MOST_END, 0))
+    data = file.read()
     end = data.rfind(b"PK\5\6")
     return int.from_bytes(data[end + 10 : end + 12], "little")
 

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paths as users write them, from the keys that lead to a record."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
-def is_meta(path: tuple, nodes: set[tuple]) -> bool:
+def is_meta(path: tuple, nodes: Collection[tuple]) -> bool:
     """Whether a path lies in the metadata of one of the nodes at ``nodes``."""
     return any(path[:n] in nodes and path[n] == "meta" for n in range(len(path)))
 
 
-def public(path: tuple, nodes: set[tuple]) -> str:
+def public(path: tuple, nodes: Collection[tuple]) -> str:
     """Write a path as users do: ``net.layers.0.W``.
 
     The file keeps the state of a node under one more key, which users do not see.
     """
+    if not nodes:
+        return ".".join(map(str, path))
     kept = [
         str(part)
         for n, part in enumerate(path)

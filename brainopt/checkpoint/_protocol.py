@@ -4,6 +4,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+NOTES = "notes"
+"""Where the metadata of a node keep what ``checkpoint_notes`` says."""
+
 
 class Staged(Protocol):
     """A state that was compared with its object and converted, but not written.
@@ -45,7 +48,10 @@ class Stateful(Protocol):
     def checkpoint_meta(self) -> Mapping[str, Any]:
         """Return plain data that must be equal when the state is restored.
 
-        The name of the class and its hyperparameters belong here.
+        The name of the class and its fixed settings belong here. Numbers that are
+        part of the state come back with it; an object that also has
+        ``checkpoint_notes(state) -> dict`` has them noted beside its metadata, by
+        name, for whoever inspects the file. Notes are not compared.
         """
         ...
 

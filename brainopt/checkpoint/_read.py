@@ -5,10 +5,14 @@ Nothing is allocated for an array before its place, shape and size were checked
 against the size of the file, so a hostile file costs no more than its own length.
 """
 
+import errno
+import hashlib
+import hmac
+import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -26,7 +30,7 @@ from ..errors import (
 from . import _layout
 from ._dtypes import little_dtype
 from ._os import fs
-from ._records import Malformed, Record, unpack, walk
+from ._records import Malformed, Record, named, unpack, walk
 
 _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
@@ -48,15 +52,18 @@ class Reader:
 
     Args:
         path: the file.
+        key: the key that it was written with, to be sure that nobody else wrote it.
 
     Raises:
-        CheckpointCorruptError: it is damaged, cut, or no checkpoint of brainopt.
+        CheckpointCorruptError: it is damaged, cut, no checkpoint of brainopt, or not
+            written with the key.
         CheckpointVersionError: it was written by a newer version of the format.
         CheckpointIOError: the system refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
         self.path = os.fspath(path)
+        self._key = key
         try:
             self._fd = fs.open_read(self.path)
         except OSError as error:
@@ -107,6 +114,15 @@ class Reader:
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
 
+    def name_of(self, index: int) -> str:
+        """Write the path of a record as users do."""
+        name, _, _ = next(itertools.islice(self.named(), index, None))
+        return name or "the value itself"
+
+    def named(self) -> Iterator[tuple[str, bool, Record]]:
+        """Yield each record with its path, and whether it is metadata."""
+        return named(self.walk())
+
     def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
         """Read and verify the payload of some records.
 
@@ -118,7 +134,7 @@ class Reader:
             uint32 key data for PRNG keys, and uint8 for long texts and numbers.
         """
         wanted = sorted(wanted)
-        arrays = {index: self._allocate(self.records[index]) for index in wanted}
+        arrays = {index: self._memory_for(index) for index in wanted}
         total = sum(self.records[index].nbytes for index in wanted)
         self._run(
             total,
@@ -127,6 +143,7 @@ class Reader:
                 for piece, start in self._pieces(wanted)
             ),
         )
+        self._check_digests(arrays)
         return arrays
 
     def verify(self) -> None:
@@ -144,6 +161,9 @@ class Reader:
                 yield piece, local
 
         self._run(sum(record.nbytes for record in self.records), buffers())
+        for index, record in enumerate(self.records):
+            if record.digest:
+                self.read([index])
 
     def _prove(self) -> None:
         found = fs.fstat(self._fd)
@@ -158,7 +178,10 @@ class Reader:
             raise Malformed(f"{self.size} bytes are too few for a checkpoint")
         header = self._bytes(0, _layout.HEADER_BYTES)
         if not header.startswith(_layout.MAGIC):
-            raise Malformed("it does not begin as a checkpoint of brainopt does")
+            raise Malformed(
+                "it does not begin as a checkpoint of brainopt does; "
+                "`load_foreign` reads those of other libraries"
+            )
         start = self.size - _layout.FOOTER_BYTES
         footer = _layout.unpack_footer(self._bytes(start, _layout.FOOTER_BYTES))
         if footer is None:
@@ -195,7 +218,23 @@ class Reader:
         )
         if len(self.records) != footer.records:
             raise Malformed("its manifest has too many or too few records")
+        if self._key is not None:
+            self._authenticate(header, manifest, footer)
         self._check_needs()
+
+    def _authenticate(
+        self, header: bytes, manifest: bytes, footer: _layout.Footer
+    ) -> None:
+        expected = _layout.tag(self._key, header, manifest)
+        whole = all(record.digest for record in self.records if record.has_payload)
+        if not hmac.compare_digest(expected, footer.tag) or not whole:
+            raise Malformed("it was not written with this key, or was changed since")
+
+    def _check_digests(self, arrays: Mapping[int, np.ndarray]) -> None:
+        for index, array in arrays.items():
+            digest = self.records[index].digest
+            if digest and hashlib.sha256(_bytes_of(array)).digest() != digest:
+                raise self.damaged(f"{self.name_of(index)}: its digest is another")
 
     def _check_needs(self) -> None:
         needs = self.metadata.get("needs", [])
@@ -233,6 +272,16 @@ class Reader:
                 count -= len(buffers.pop(0))
             if count:
                 buffers[0] = buffers[0][count:]
+
+    def _memory_for(self, index: int) -> np.ndarray:
+        record = self.records[index]
+        try:
+            return self._allocate(record)
+        except MemoryError:
+            raise no_memory(
+                f"{self.path} could not be read: no memory for "
+                f"{self.name_of(index)} of {record.nbytes:,} bytes."
+            ) from None
 
     def _allocate(self, record: Record) -> np.ndarray:
         if record.kind in ("array", "scalar"):
@@ -274,7 +323,8 @@ class Reader:
 
     def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
         if isinstance(into, threading.local):
-            into.__dict__.setdefault("buffer", bytearray(_CHUNK))
+            if not hasattr(into, "buffer"):
+                into.buffer = bytearray(_CHUNK)
             into = memoryview(into.buffer)[: piece.nbytes]
         record = self.records[piece.record]
         head = bytearray(len(piece.head))
@@ -289,9 +339,18 @@ class Reader:
             buffers = []
             expected = record.checksums[4 * number : 4 * number + 4]
             if head != piece.head or _layout.block_checksums(block) != expected:
-                raise Malformed(f"the bytes of {record.key!r} are damaged")
+                raise Malformed(f"{self.name_of(piece.record)}: its bytes are damaged")
         if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
-            raise Malformed(f"{record.key!r} has truth values beyond 0 and 1")
+            raise Malformed(
+                f"{self.name_of(piece.record)}: truth values beyond 0 and 1"
+            )
+
+
+def no_memory(fact: str) -> CheckpointIOError:
+    """Say what there was no memory for."""
+    refusal = CheckpointIOError(message(fact))
+    refusal.errno = errno.ENOMEM
+    return refusal
 
 
 def _bytes_of(array: Any) -> memoryview:

@@ -47,6 +47,7 @@ class Record(NamedTuple):
     nbytes: int = 0
     offset: int = 0
     checksums: bytes = b""
+    digest: bytes = b""
 
     @property
     def has_payload(self) -> bool:
@@ -68,6 +69,8 @@ def pack(record: Record) -> bytes:
         fields += [record.value.real, record.value.imag]
     elif kind != "none":
         fields.append(record.value)
+    if record.digest:
+        fields.append(record.digest)
     body = framed(fields)
     if record.has_payload:
         body += b"\xc6" + len(record.checksums).to_bytes(4, "big") + record.checksums
@@ -107,12 +110,16 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
             if position > limit:
                 raise Malformed("more payload is declared than the file holds")
             count = _layout.block_count(record.nbytes)
-            record = record._replace(checksums=frames.table(4 * count))
+            checksums = frames.table(4 * count)
+            if checksums:
+                record = record._replace(checksums=checksums)
         records.append(record)
     if position != limit:
         raise Malformed("the payload does not end where the manifest begins")
     if frames.text > _layout.MOST_MANIFEST_TEXT:
         raise Malformed("the records of the manifest are too long")
+    if sum(r.kind == "key" for r in records) > _layout.MOST_PRNG_KEYS:
+        raise Malformed(f"more than {_layout.MOST_PRNG_KEYS} PRNG keys")
     if sum(r.nbytes for r in records if r.kind == "long str") > _layout.MOST_TEXT:
         raise Malformed("the texts are too long")
     return metadata, records
@@ -168,13 +175,19 @@ def _record(fields: Any, limit: int) -> Record:
     key, kind, *rest = fields
     if type(key) not in _KEY_TYPES or key != key:
         raise Malformed("the key of a record is of no allowed type")
+    digest = b""
+    if kind in ARRAYS + LONG and len(rest) == (4 if kind in ARRAYS else 3):
+        digest = rest.pop()
+        if type(digest) is not bytes or len(digest) != _layout.DIGEST_BYTES:
+            raise Malformed(f"{key!r} has an impossible digest")
     types = [type(item) for item in rest]
     if kind in CONTAINERS and types == [int] and 0 <= rest[0] <= _layout.MOST_RECORDS:
         return Record(key, kind, count=rest[0])
     if kind in ARRAYS and types == [str, list, int]:
-        return _array(key, kind, *rest, limit=limit)
+        return _array(key, kind, *rest, limit=limit, digest=digest)
     if kind in LONG and types == [int, int] and 0 <= rest[0] <= limit:
-        return Record(key, kind, nbytes=rest[0], offset=rest[1])
+        nbytes, offset = rest
+        return Record(key, kind, nbytes=nbytes, offset=offset, digest=digest)
     if kind == "complex" and types == [float, float]:
         return Record(key, kind, value=complex(*rest))
     if kind == "none" and not rest:
@@ -185,7 +198,13 @@ def _record(fields: Any, limit: int) -> Record:
 
 
 def _array(
-    key: Any, kind: str, name: str, shape: list, offset: int, limit: int
+    key: Any,
+    kind: str,
+    name: str,
+    shape: list,
+    offset: int,
+    limit: int,
+    digest: bytes,
 ) -> Record:
     allowed = KEY_IMPLS if kind == "key" else ITEMSIZE
     if name not in allowed:
@@ -202,7 +221,8 @@ def _array(
     nbytes = math.prod(shape) * itemsize
     if nbytes > limit or math.prod(n for n in shape if n) * itemsize >= 1 << 63:
         raise Malformed(f"{key!r} is larger than the file")
-    return Record(key, kind, 0, None, name, tuple(shape), nbytes, offset)
+    place = nbytes, offset
+    return Record(key, kind, 0, None, name, tuple(shape), *place, digest=digest)
 
 
 def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
@@ -240,6 +260,26 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
         stack.pop()
     if stack:
         raise Malformed("the tree has fewer records than it declares")
+
+
+def named(
+    walked: Iterator[tuple[tuple, Record]],
+) -> Iterator[tuple[str, bool, Record]]:
+    """Yield the path of each record as users write it, and if it is metadata.
+
+    The file keeps metadata and state of a node under a key each; users see neither
+    the first nor the second.
+    """
+    above: list[tuple[str | None, bool, bool]] = []  # name, in metadata, is a node
+    for where, record in walked:
+        del above[len(where) :]
+        name, meta, node = above[-1] if above else (None, False, False)
+        if where and not (node and where[-1] == "state"):
+            meta = meta or (node and where[-1] == "meta")
+            name = str(where[-1]) if name is None else f"{name}.{where[-1]}"
+        if record.kind in CONTAINERS:
+            above.append((name, meta, record.kind == "node"))
+        yield name or "", meta, record
 
 
 def _check_node(parent: str, record: Record, index: int) -> None:

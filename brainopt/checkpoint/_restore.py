@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import CheckpointMismatchError, message
 from ._paths import flat_paths
-from ._protocol import Stateful
+from ._protocol import NOTES, Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
 from ._tree import SavedNode
@@ -174,13 +174,10 @@ class Restore:
         if not self.strict or saved is None or not saved.meta:
             return
         mine = dict(node.checkpoint_meta())
-        for key in (*saved.meta, *(key for key in mine if key not in saved.meta)):
-            stored, own = saved.meta.get(key, _ABSENT), mine.get(key, _ABSENT)
-            if not _equal(stored, own):
-                self.wrong.append(
-                    f"{_under(name, str(key))}: stored {_said(stored)}, "
-                    f"this one has {_said(own)}"
-                )
+        stored = dict(saved.meta)
+        if hasattr(node, "checkpoint_notes"):
+            stored.pop(NOTES, None)
+        self.wrong += _differences(name, stored, mine)
 
     def _mismatch(self) -> CheckpointMismatchError:
         error = CheckpointMismatchError(
@@ -245,6 +242,17 @@ def _merged(nodes: Any, plain: Any) -> Any:
         elif not any(True for _ in _stateful(default, ())):
             found.setdefault(key, default)
     return found
+
+
+def _differences(path: str, stored: Any, own: Any) -> Iterator[str]:
+    if _equal(stored, own):
+        return
+    if isinstance(stored, dict) and isinstance(own, Mapping):
+        for key in (*stored, *(key for key in own if key not in stored)):
+            values = stored.get(key, _ABSENT), own.get(key, _ABSENT)
+            yield from _differences(_under(path, str(key)), *values)
+    else:
+        yield f"{path}: stored {_said(stored)}, this one has {_said(own)}"
 
 
 def _under(name: str, path: str) -> str:

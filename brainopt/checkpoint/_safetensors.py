@@ -73,8 +73,8 @@ def save_safetensors(
 
     def fill(fd: int) -> None:
         write_all(fd, len(header).to_bytes(8, "little") + header)
-        for leaf in flat.values():
-            write_all(fd, host_array(leaf).data)
+        for name, leaf in flat.items():
+            write_all(fd, host_array(name, leaf).data)
 
     replace_file(path, fill, load_safetensors if verify else None)
 
@@ -95,6 +95,10 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return _arrays(table, memoryview(data)[8 + size :])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, str(error) or type(error).__name__) from None
+
+
+def _beyond_truth(piece: memoryview) -> bool:
+    return bool(np.frombuffer(piece, np.uint8).max(initial=0) > 1)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _arrays(table: dict[str, Any], payload: memoryview) -> dict[str, np.ndarray]
         if end - start != math.prod(shape) * ITEMSIZE[dtype] or start != covered:
             raise ValueError(f"{name} is not where its header says, or of that length")
         piece = payload[start:end]
-        if len(piece) != end - start or (dtype == "bool" and not set(piece) <= {0, 1}):
+        if len(piece) != end - start or (dtype == "bool" and _beyond_truth(piece)):
             raise ValueError(f"{name} is cut, or no truth values")
         covered = end
         flat = np.frombuffer(piece, little_dtype(dtype))

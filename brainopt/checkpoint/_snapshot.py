@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import jax
+import jax.core
 import numpy as np
 
 from .._version import __version__
 from ..errors import CheckpointError, message
 from . import _layout
-from ._leaves import ArrayLeaf, BytesLeaf, Unstorable
+from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
 from ._paths import public
-from ._protocol import Stateful
+from ._protocol import NOTES, Stateful
 from ._records import Record
 
 _ATTEMPTS = 1000
@@ -84,19 +85,31 @@ class Snapshot:
         )
         if texts > _layout.MOST_TEXT:
             self._wrong.append("long texts of more than 8 MiB in all: store bytes")
+        keys = sum(record.kind == "key" for record, _ in self.items)
+        if keys > _layout.MOST_PRNG_KEYS:
+            self._wrong.append(
+                f"{keys:,} PRNG keys; {_layout.MOST_PRNG_KEYS:,} can be stored: put "
+                "them into arrays of keys"
+            )
         if sum(_most_bytes(record) for record, _ in self.items) > _MOST_IN_ALL:
             self._wrong.append("names and short texts of more than 16 MiB in all")
 
     def _refuse(self) -> None:
         if self._wrong:
-            raise CheckpointError(
-                message(
-                    "These values cannot be stored in a checkpoint:",
-                    self._wrong,
-                    "store arrays, None, bool, int, float, complex, str, bytes, and "
-                    "dict, list and tuple of them. No file was touched.",
-                )
-            )
+            raise refusal(self._wrong)
+
+    def fetch(self, index: int) -> tuple[memoryview, bool]:
+        """Return the bytes of a leaf; see `ArrayLeaf.host`.
+
+        Raises:
+            CheckpointError: it could not be copied from its device.
+        """
+        leaf = self.items[index][1]
+        assert leaf is not None
+        try:
+            return leaf.host()
+        except Unstorable as reason:
+            raise refusal([f"{self._said(self.paths[index])}: {reason}"]) from reason
 
     def _add(self, path: tuple, key: Any, value: Any) -> None:
         try:
@@ -136,7 +149,7 @@ class Snapshot:
         state = self._states[id(value)]
         self.nodes.add(path)
         self._append(path, Record(key, "node", count=2))
-        self._add((*path, "meta"), "meta", dict(value.checkpoint_meta()))
+        self._add((*path, "meta"), "meta", _metadata(value, state))
         for name in state:
             if type(name) is not str:
                 raise Unstorable(
@@ -155,6 +168,21 @@ class Snapshot:
 
 class _Nested:
     """A container within a state dict, which is flat."""
+
+
+def _metadata(node: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    meta = dict(node.checkpoint_meta())
+    notes = getattr(node, "checkpoint_notes", None)
+    if notes is not None and not any(_is_gone(value) for value in state.values()):
+        meta[NOTES] = dict(notes(state))
+    return meta
+
+
+def _is_gone(value: Any) -> bool:
+    """Whether nothing can be read of it; it is refused by its path."""
+    if not isinstance(value, jax.Array):
+        return False
+    return isinstance(value, jax.core.Tracer) or value.is_deleted()
 
 
 def _leaf(key: Any, value: Any) -> tuple[Record, Leaf | None]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot as a stream of bytes, with its checksums taken beside the writing."""
 
+import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -43,13 +44,16 @@ class Stream:
         write_all(self.fd, self._gathered)
         self._gathered = bytearray()
 
-    def put_array(self, data: memoryview, shared: bool) -> tuple[int, bytes]:
+    def put_array(
+        self, data: memoryview, shared: bool, digest: Any = None
+    ) -> tuple[int, bytes]:
         """Append an array with the padding and heads before it.
 
         Args:
             data: the bytes of the array.
             shared: whether somebody may write into them meanwhile. Then each chunk
                 is copied first, so that checksum and file see the same bytes.
+            digest: a hash to feed with the bytes that are written.
 
         Returns:
             Where the array begins, and its checksums.
@@ -64,11 +68,13 @@ class Stream:
                 own = memoryview(bytes(piece)) if shared else piece
                 checksums.append(_layout.block_checksums(own))
                 self.put(own)
+                if digest is not None:
+                    digest.update(own)
             else:
-                checksums += self._put_long(piece, shared)
+                checksums += self._put_long(piece, shared, digest)
         return first, b"".join(checksums)
 
-    def _put_long(self, piece: memoryview, shared: bool) -> list[bytes]:
+    def _put_long(self, piece: memoryview, shared: bool, digest: Any) -> list[bytes]:
         self.flush()
         running: deque[Future[bytes]] = deque()
         checksums = []
@@ -81,6 +87,8 @@ class Stream:
             else:
                 running.append(self._pool.submit(_layout.block_checksums, chunk))
             write_all(self.fd, chunk)
+            if digest is not None:
+                digest.update(chunk)
             if len(running) > 2:
                 checksums.append(running.popleft().result())
         self.position += len(piece)
@@ -92,6 +100,7 @@ def write_snapshot(
     snapshot: Snapshot,
     extra: dict[str, Any] | None = None,
     helper: bool = True,
+    seal: _layout.Seal = _layout.NO_SEAL,
 ) -> None:
     """Write header, payload, manifest and footer of a checkpoint.
 
@@ -100,22 +109,28 @@ def write_snapshot(
         snapshot: what to write.
         extra: optional entries of the metadata map.
         helper: whether a second thread may take the checksums of a large snapshot.
+        seal: what is kept beyond the checksums.
     """
     if not helper or snapshot.nbytes < _THREADED:
-        _write(Stream(fd, None), snapshot, extra or {})
+        _write(Stream(fd, None), snapshot, extra or {}, seal)
         return
     with ThreadPoolExecutor(1, "brainopt-checksum") as pool:
-        _write(Stream(fd, pool), snapshot, extra or {})
+        _write(Stream(fd, pool), snapshot, extra or {}, seal)
 
 
-def _write(stream: Stream, snapshot: Snapshot, extra: dict[str, Any]) -> None:
+def _write(
+    stream: Stream, snapshot: Snapshot, extra: dict[str, Any], seal: _layout.Seal
+) -> None:
     header = _layout.pack_header()
     stream.put(header)
     written: list[Record] = []
-    for record, leaf in snapshot.items:
+    for index, (record, leaf) in enumerate(snapshot.items):
         if leaf is not None:
-            offset, checksums = stream.put_array(*leaf.host())
+            digest = hashlib.sha256() if seal.digest else None
+            offset, checksums = stream.put_array(*snapshot.fetch(index), digest)
             record = leaf.record(record.key, offset, checksums)
+            if digest is not None:
+                record = record._replace(digest=digest.digest())
         written.append(record)
     metadata = framed({**snapshot.metadata(), **extra})
     start = stream.position
@@ -129,6 +144,7 @@ def _write(stream: Stream, snapshot: Snapshot, extra: dict[str, Any]) -> None:
                 len(manifest),
                 len(written),
                 _layout.digest(header, manifest),
+                _layout.tag(seal.key, header, manifest),
             )
         )
     )

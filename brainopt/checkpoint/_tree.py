@@ -110,11 +110,13 @@ def read_values(reader: Reader, wanted: Sequence[int] | None = None) -> dict[int
         try:
             values[index] = value_of(record, data.pop(index, None))
         except UnicodeDecodeError:
-            raise reader.damaged(f"{record.key!r} is no text") from None
+            raise reader.damaged(f"{reader.name_of(index)}: no text") from None
     return values
 
 
-def as_jax(values: dict[tuple, Any], path: str, cast: bool) -> dict[tuple, Any]:
+def as_jax(
+    values: dict[Any, Any], path: str, name: Callable[[Any], str], cast: bool
+) -> dict[Any, Any]:
     """Copy NumPy arrays into JAX arrays of the same dtype.
 
     Raises:
@@ -122,7 +124,7 @@ def as_jax(values: dict[tuple, Any], path: str, cast: bool) -> dict[tuple, Any]:
             switched off, and ``cast`` is False.
     """
     narrowed = [
-        f"{'.'.join(map(str, where))}: stored {value.dtype}"
+        f"{name(where)}: stored {value.dtype}"
         for where, value in values.items()
         if isinstance(value, np.ndarray | np.generic)
         and jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype

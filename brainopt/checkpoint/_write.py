@@ -49,6 +49,7 @@ def replace_file(
         sweep(folder)
         temporary = _Temporary(folder)
         try:
+            temporary.open()
             if mode is not None:
                 fs.set_mode(temporary.fd, mode)
             fill(temporary.fd)
@@ -121,21 +122,23 @@ class _Temporary:
     """A new file in a folder, which no sweep removes while it is open."""
 
     def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._open = False
+        self.path, self.fd = "", -1
+
+    def open(self) -> None:
+        """Create it and lock it; whoever calls discards it after an error."""
         while True:
-            self.path = os.path.join(folder, f".bopt-{secrets.token_hex(6)}.tmp")
+            name = f".bopt-{secrets.token_hex(6)}.tmp"
+            self.path = os.path.join(self._folder, name)
             try:
                 self.fd = fs.open_new(self.path)
             except FileExistsError:
                 continue
             self._open = True
-            try:
-                # Between creation and lock a sweep may have taken it for dead.
-                if fs.lock(self.fd) and fs.fstat(self.fd).st_nlink:
-                    return
-            except BaseException:
-                self.discard()
-                self.close()
-                raise
+            # Between creation and lock a sweep may have taken it for dead.
+            if fs.lock(self.fd) and fs.fstat(self.fd).st_nlink:
+                return
             self.close()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from .._compat import config, is_eager
@@ -16,7 +17,7 @@ from ..core._device import Place
 from ..errors import HyperparameterError, message
 from ._closure import Loss
 from ._groups import split
-from ._numbers import Numbered
+from ._numbers import Numbered, Numbers
 from ._options import Common
 from ._pure import Views, named
 from ._report import Report, report
@@ -327,6 +328,17 @@ class Optimizer(Settings):
             "precision": self.precision,
             "frozen": list(self.frozen),
         }
+
+    def checkpoint_notes(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """Return the hyperparameters in a state dict of it by name, to be inspected."""
+        notes: dict[str, float] = {}
+        for path, variable in self.vars().items():
+            if isinstance(variable, Numbers) and path in state:
+                values = map(str, np.asarray(state[path]))  # shortest, as 0.001
+                prefix = path.removesuffix("numbers")
+                pairs = zip(variable.names, values, strict=False)
+                notes |= {f"{prefix}{name}": float(text) for name, text in pairs}
+        return notes
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)

@@ -89,3 +89,13 @@ def row(
         "pass": ratio <= required,
         "peers": peers or {},
     }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print rows where one benchmark is run alone."""
+    for line in rows:
+        mark = "ok" if line["pass"] else "MISSED"
+        print(
+            f"{line['name']:64} {line['ours']:12.4g} {line['reference']:12.4g} "
+            f"{line['ratio']:7.3f} <= {line['required']:.3f} {mark}"
+        )

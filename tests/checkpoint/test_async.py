@@ -163,3 +163,13 @@ def test_saves_beside_compiled_training_of_a_node_are_from_one_step(tmp_path):
     for number in range(20):
         state = checkpoint.load(tmp_path / str(number))["net"]
         assert state["step"] == 3 * number and (state["W"] == 3 * number).all()
+
+
+def test_the_error_of_one_saver_is_never_raised_by_another(tmp_path):
+    for _ in range(20):  # a new saver may get the id of one that is gone
+        lost = checkpoint.AsyncSaver()
+        lost.save(tmp_path / "no" / "f", 1)
+        lost._thread.join()
+        del lost
+        checkpoint.AsyncSaver().save(tmp_path / "f", 2)
+    _async._failed.clear()

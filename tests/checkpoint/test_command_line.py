@@ -113,7 +113,7 @@ def test_convert_gives_an_optimizer_its_state(tmp_path):
     state = {"W.exp_avg": W, "W.exp_avg_sq": W * 2, "W.step": np.float32(5)}
     checkpoint.save(tmp_path / "a", state)
     paths = str(tmp_path / "a"), str(tmp_path / "b")
-    assert main(["convert", *paths, "--adam", "opt"]) == 0
+    assert main(["convert", *paths, "--optimizer", "opt"]) == 0
     expected = {"step": np.asarray(5, "i4"), "slots.W.m": W, "slots.W.v": W * 2}
     assert same(checkpoint.load(tmp_path / "b")["opt"], expected)
 
@@ -133,3 +133,54 @@ def test_the_module_runs(file):
         check=False,
     )
     assert done.returncode == 0 and "intact" in done.stdout
+
+
+def test_inspect_prints_strict_json_of_any_value(tmp_path, capsys):
+    values = {"n": 3**9000, "nan": float("nan"), "b": b"\0", "c": 1j, "none": None}
+    node = FakeNode({"W": np.array([np.nan, 1], "f4")}, limits={2: (None, -np.inf)})
+    checkpoint.save(tmp_path / "f", {"net": node, **values})
+    assert main(["inspect", str(tmp_path / "f"), "--json", "--stats"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert {entry["path"] for entry in told["entries"]} == {"net.W", *values}
+    assert told["nodes"]["net"]["limits"] == {"2": [None, "-inf"]}
+    assert main(["inspect", str(tmp_path / "f")]) == 0
+
+
+def test_diff_sees_what_one_dotted_path_hides(tmp_path, capsys):
+    checkpoint.save(tmp_path / "a", {"a.b": 1, "a": {"b": 2}, "e": {}})
+    checkpoint.save(tmp_path / "b", {"a.b": 3, "a": {"b": 2}, "e": []})
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert capsys.readouterr().out.splitlines() == ["a.b: 1 and 3", "e: {} and []"]
+
+
+def test_convert_keeps_the_nodes_of_an_own_file(file, tmp_path):
+    assert main(["convert", file, str(tmp_path / "g")]) == 0
+    assert main(["diff", file, str(tmp_path / "g")]) == 0
+    assert checkpoint.inspect(tmp_path / "g").nodes["net"]["lr"] == 0.5
+
+
+def test_convert_renames_the_parameters_of_an_optimizer(tmp_path, capsys):
+    checkpoint.save(tmp_path / "a", {"optim.state.l.weight.momentum_buffer": W})
+    paths = str(tmp_path / "a"), str(tmp_path / "b")
+    words = ["convert", *paths, "--optimizer", "opt", "--map", "l.weight=l.W"]
+    assert main(words) == 2
+    assert "tells none" in capsys.readouterr().err and not (tmp_path / "b").exists()
+    assert main([*words, "--step", "9"]) == 0
+    expected = {"step": np.asarray(9, "i4"), "slots.l.W.b": W}
+    assert same(checkpoint.load(tmp_path / "b"), {"opt": expected})
+
+
+@pytest.mark.hosts("orbax")
+@pytest.mark.parametrize("command", ["diff D D", "convert D G"])
+def test_a_folder_that_orbax_cannot_read_is_2(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("D").mkdir()
+    (Path("D") / "_METADATA").write_text("{")
+    assert main(command.split()) == 2
+
+
+def test_doctor_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "hosts: none" in told and "pip install 'brainopt[brainpy]'" in told

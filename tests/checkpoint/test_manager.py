@@ -182,3 +182,25 @@ def test_the_old_steps_go_only_after_the_new_one_is_durable(tmp_path, monkeypatc
 def test_a_killed_run_keeps_its_steps(tmp_path, kills):
     told = run("manage", tmp_path, kills, 20251)
     assert f"kills={kills} " in told and "left=0" in told, told
+
+
+@pytest.mark.parametrize(
+    ("call", "step"),
+    [
+        (lambda m, n: m.restore("best", n), 2),
+        (lambda m, n: m.restore(n, "best"), 2),
+        (lambda m, n: m.restore(3, n), 3),
+        (lambda m, n: m.restore(step=0, nodes=n), 0),
+        (lambda m, n: m.restore("latest", n), 4),
+        (lambda m, n: m.restore(n), 4),
+    ],
+)
+def test_the_step_may_stand_first_or_second(tmp_path, call, step):
+    manager = Manager(tmp_path, best=("acc", "max"), async_=False)
+    for number in range(5):
+        node = FakeNode({"w": np.full(2, number)})
+        manager.save(number, {"net": node}, {"acc": -abs(number - 2)})
+    node = FakeNode({"w": np.zeros(2, int)})
+    call(manager, {"net": node})
+    assert node.state_dict()["w"][0] == step
+    assert manager.restore("best")["net"]["w"][0] == 2

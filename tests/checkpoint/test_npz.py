@@ -66,6 +66,16 @@ def test_what_an_npz_cannot_hold_is_refused_by_path(tmp_path, value):
     assert not (tmp_path / "f.npz").exists()
 
 
+def test_too_many_arrays_are_refused_by_both_sides(tmp_path, monkeypatch):
+    arrays = {str(number): np.zeros(1) for number in range(4)}
+    checkpoint.save(tmp_path / "f.npz", arrays)
+    monkeypatch.setattr("brainopt.checkpoint._npz._MOST_MEMBERS", 3)
+    with pytest.raises(CheckpointError, match="more than 3 arrays"):
+        checkpoint.save(tmp_path / "g.npz", arrays)
+    with pytest.raises(CheckpointError, match="too many members"):
+        checkpoint.load(tmp_path / "f.npz")
+
+
 def test_two_arrays_of_one_dotted_path_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"a\.b: two arrays"):
         tree = {"a.b": np.ones(1), "a": {"b": np.ones(1)}}

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
+from brainopt.checkpoint import _layout
 from brainopt.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -284,7 +285,7 @@ def test_bombs_behind_valid_checksums_are_refused(scratch):
 
 def crowds():
     """The largest legal crowds of records that cost memory to hold."""
-    most = 100_000
+    most = _layout.MOST_RECORDS
     head = [forge.frame([None, "dict", most - 1])]
     empty = [forge.frame([i, "dict", 0]) for i in range(most - 1)]
     yield head + empty
@@ -295,26 +296,46 @@ def crowds():
     yield [forge.frame([None, "list", 3000])] + [
         forge.frame([None, "str", "x" * 4000 + "\U0001f600"])
     ] * 3000
+    keys = _layout.MOST_PRNG_KEYS
+    yield [forge.frame([None, "dict", keys])] + [
+        forge.frame([i, "key", "rbg", [0, 4], 0]) + array for i in range(keys)
+    ]
+    node = [forge.frame([None, "node", 2]), forge.frame(["meta", "dict", 0])]
+    yield [*node, forge.frame(["state", "dict", most - 3])] + [
+        forge.frame([str(i), "array", "int8", [0], 0]) + array for i in range(most - 3)
+    ]
+    deep = [forge.frame([None, "list", 1])] * 59
+    yield [*deep, forge.frame([None, "dict", most - 60])] + [
+        forge.frame([i, "array", "int8", [0], 0]) + array for i in range(most - 60)
+    ]
 
 
 _MEASURE = """
 import resource, sys
 from brainopt import checkpoint, errors
+act = getattr(checkpoint, sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    checkpoint.load(sys.argv[1])
+    act(sys.argv[1])
 except errors.CheckpointError:
     pass
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
 
-@pytest.mark.parametrize("crowd", range(3))
-def test_the_most_crowded_files_cost_bounded_memory(tmp_path, crowd):
+ACTS = [
+    "load",
+    *(pytest.param(a, marks=pytest.mark.long) for a in ("verify", "inspect")),
+]
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("crowd", range(6))
+def test_the_most_crowded_files_cost_bounded_memory(tmp_path, crowd, act):
     path = tmp_path / "f"
     path.write_bytes(forge.bare_file(list(crowds())[crowd]))
     told = subprocess.run(
-        [sys.executable, "-c", _MEASURE, path],
+        [sys.executable, "-c", _MEASURE, path, act],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,

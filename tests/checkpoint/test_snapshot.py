@@ -224,6 +224,15 @@ def test_too_many_values_are_refused(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path / "f") == [None] * 99
 
 
+def test_too_many_prng_keys_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_layout, "MOST_PRNG_KEYS", 3)
+    keys = list(jax.random.split(jax.random.key(1), 4))
+    with pytest.raises(CheckpointError, match="4 PRNG keys"):
+        checkpoint.save(tmp_path / "f", keys)
+    checkpoint.save(tmp_path / "f", {"all": jax.numpy.stack(keys)})
+    assert checkpoint.load(tmp_path / "f")["all"].shape == (4,)
+
+
 def test_too_much_text_is_refused_and_never_unreadable(tmp_path):
     with pytest.raises(CheckpointError, match="8 MiB"):
         checkpoint.save(tmp_path / "f", ["x" * (5 << 20)] * 2)

@@ -83,3 +83,27 @@ def test_no_borrowed_buffer_goes_to_device_put():
     for path in (ROOT / "checkpoint").rglob("*.py"):
         names = {name for _, name in names_in(ast.parse(path.read_text("utf-8")))}
         assert "device_put" not in names, path
+
+
+SYSTEM = {"open", "fdopen", "write", "read", "pread", "preadv", "fsync", "rename",
+          "replace", "unlink", "remove", "listdir", "scandir", "stat", "mkdir",
+          "makedirs"}  # fmt: skip
+
+
+def system_calls(source):
+    """Calls of `open` and of `os` that ask the operating system about files."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        act = node.func
+        if isinstance(act, ast.Name) and act.id == "open":
+            yield node.lineno, "open"
+        of_os = isinstance(act, ast.Attribute) and getattr(act.value, "id", "") == "os"
+        if of_os and act.attr in SYSTEM:
+            yield node.lineno, f"os.{act.attr}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "checkpoint").rglob("*.py")), ids=str)
+def test_all_file_calls_go_through_the_one_object(path):
+    found = list(system_calls(path.read_text("utf-8")))
+    assert found if path.name == "_os.py" else not found

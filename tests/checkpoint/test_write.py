@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _os, _read, _stream, _write
+from brainopt.checkpoint import _flat, _npz, _os, _read, _stream, _write
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.faults import (
     FailingFileSystem,
@@ -29,7 +29,7 @@ NEW = {**{f"w{i}": np.ones(500, "f4") for i in range(10)}, "epoch": 2}
 
 def use(monkeypatch, files):
     """Put another file system in the place of the real one."""
-    for room in (_os, _read, _write):
+    for room in (_os, _read, _write, _flat, _npz):
         monkeypatch.setattr(room, "fs", files)
 
 
@@ -54,7 +54,7 @@ def run(*args):
 
 @pytest.mark.parametrize(
     ("kills", "size"),
-    [(40, 4 << 20), pytest.param(500, 32 << 20, marks=pytest.mark.long)],
+    [(40, 32 << 20), pytest.param(500, 32 << 20, marks=pytest.mark.long)],
 )
 def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, kills, size):
     told = run("kill", tmp_path, kills, size, 20251)
@@ -65,6 +65,13 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, kills, size):
 def test_two_writers_and_a_reader_never_see_a_mixture(tmp_path, seconds):
     told = run("race", tmp_path, seconds, 1 << 20)
     assert "alive=2 final=7 left=0" in told, told
+
+
+@pytest.mark.parametrize("times", [100, pytest.param(3000, marks=pytest.mark.long)])
+def test_ctrl_c_at_any_moment_leaves_nothing_half_done(tmp_path, times):
+    told = run("interrupt", tmp_path, times, 20251)
+    hits = int(re.search(r"hits=(\d+)", told)[1])
+    assert "left=0" in told and hits > times / 2, told
 
 
 def test_a_lost_power_supply_leaves_the_old_or_the_new_file(
@@ -156,20 +163,22 @@ def test_short_writes_are_completed(tmp_path, monkeypatch, small_chunks):
         assert same(NEW, checkpoint.load(path))
 
 
+@pytest.mark.parametrize("suffix", ["", ".npz", ".safetensors"])
 @pytest.mark.parametrize("kind", ["open_read", "fstat", "read_at"])
-def test_a_read_that_fails_names_the_file(tmp_path, monkeypatch, kind):
-    checkpoint.save(tmp_path / "f", NEW)
-    n = 0
+def test_a_read_that_fails_names_the_file(tmp_path, monkeypatch, kind, suffix):
+    arrays = {name: value for name, value in NEW.items() if name != "epoch"}
+    path, n = tmp_path / f"f{suffix}", 0
+    checkpoint.save(path, arrays)
     while True:
         n += 1
         failing = FailingFileSystem(kind, n, OSError(errno.EIO, "Input/output error"))
         with monkeypatch.context() as patch:
             use(patch, failing)
             try:
-                assert same(NEW, checkpoint.load(tmp_path / "f"))
+                assert same(arrays, checkpoint.load(path))
                 break
             except CheckpointIOError as refusal:
-                assert str(tmp_path / "f") in str(refusal)
+                assert str(path) in str(refusal)
     assert n > 1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that write and are killed, for the tests of R5, R8 and R9.
+"""Processes that write and are stopped, for the tests of R5, R8 and R9.
 
 Run as a script, so that a child forks from a process without any JAX backend. Every
 file that a child writes holds one number throughout, so that half a file shows.
@@ -112,6 +112,40 @@ def limit(folder, size):
     print(f"final={number_in(path)} left={len(os.listdir(folder)) - 1}")
 
 
+def interrupt(folder, times, seed):
+    """Interrupt saves and restores at random moments; nothing is ever half done."""
+    import brainopt as bo
+
+    rng, path = random.Random(seed), os.path.join(folder, "f")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    node, hits = bo.Node(), 0
+    for index in range(20):
+        setattr(node, f"v{index}", bo.Variable(np.zeros(50, "f4")))
+    for number in range(2):
+        for variable in node.vars().values():
+            variable.value = np.full(50, number, "f4")
+        checkpoint.save(f"{path}{number}", node)
+    for number in range(2):  # what JAX compiles at first, it loses for good if stopped
+        checkpoint.restore(f"{path}{number}", node)
+    for turn in range(times):
+        work = (
+            lambda: [checkpoint.save(path, tree(n, 1 << 16)) for n in range(99)],
+            lambda: [checkpoint.restore(f"{path}{n % 2}", node) for n in range(99)],
+        )[turn % 2]
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 2e-2))
+            work()
+        except KeyboardInterrupt:
+            hits += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        values = {float(x) for v in node.vars().values() for x in np.asarray(v.value)}
+        assert len(values) == 1, (seed, turn, values)
+        assert not os.path.exists(path) or number_in(path) in range(99)
+    checkpoint.save(path, tree(7, 80))
+    print(f"turns={times} hits={hits} left={len(os.listdir(folder)) - 3}")
+
+
 def train_for_ever(folder, first):
     """Save one step after the other through a manager."""
     manager = checkpoint.Manager(folder, keep=2, best=("acc", "max"))
@@ -142,7 +176,8 @@ def manage(folder, kills, seed):
 if __name__ == "__main__":
     try:
         name, folder, *numbers = sys.argv[1:]
-        act = {"kill": kill, "race": race, "limit": limit, "manage": manage}[name]
+        known = {"kill": kill, "race": race, "limit": limit, "manage": manage}
+        act = (known | {"interrupt": interrupt})[name]
         act(folder, *map(int, numbers))
     except CheckpointError as error:
         sys.exit(f"lost: {error}")

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Large files: what they cost in memory, and more than 4 GiB in one array (R23)."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainopt import checkpoint
+from brainopt.checkpoint import _read
+from brainopt.errors import CheckpointIOError
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+
+_PEAK = """
+import sys, numpy as np, jax.numpy as jnp
+from brainopt import checkpoint
+def status(name):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return 1024 * int(lines[name].split()[0])
+path, act = sys.argv[1:]
+{prepare}
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+{act}
+print(status("VmHWM") - before)
+"""
+_JAX = "tree = {str(i): jnp.ones(4 << 20).block_until_ready() for i in range(6)}"
+_NUMPY = "tree = {str(i): np.ones(4 << 20, 'f4') for i in range(6)}"
+_WARM = "; checkpoint.save(path + 'w', {'w': jnp.ones(8)}); checkpoint.load(path + 'w')"
+_SAVE = "checkpoint.save(path, tree)"
+COSTS = {
+    "save of jax arrays": (_JAX + _WARM, _SAVE, 16 * MIB + 16 * MIB),
+    "save of numpy arrays": (_NUMPY + _WARM, _SAVE, 16 * MIB + 16 * MIB),
+    "verify": (
+        f"{_JAX}{_WARM}; {_SAVE}; del tree",
+        "checkpoint.verify(path)",
+        40 * MIB,
+    ),
+    "load": (
+        f"{_JAX}{_WARM}; {_SAVE}; del tree",
+        "tree = checkpoint.load(path)",
+        (6 * 16 + 32) * MIB,
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", COSTS)
+def test_memory_stays_within_its_bound(tmp_path, kind):
+    prepare, act, most = COSTS[kind]
+    script = _PEAK.format(prepare=prepare, act=act)
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "f", kind],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) <= most
+
+
+def test_an_array_without_memory_is_named(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "f", {"net": {"W": np.ones(9)}})
+
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(_read.np, "empty", full)
+    with pytest.raises(CheckpointIOError, match=r"no memory for net\.W of 72 bytes"):
+        checkpoint.load(tmp_path / "f")
+
+
+@pytest.mark.long
+def test_an_array_of_more_than_4_gib_comes_back(tmp_path):
+    if shutil.disk_usage(tmp_path).free < 8 << 30:
+        pytest.skip("needs 8 GiB of disk")
+    count, path = (4 << 30) // 4 + 12_345, tmp_path / "f"
+    array = np.arange(count, dtype="u4")
+    checkpoint.save(path, {"before": 1, "a": array, "after": np.ones(3)}, verify=True)
+    entry = checkpoint.inspect(path).entries[1]
+    assert entry.nbytes > 4 << 30 and path.stat().st_size > entry.nbytes
+    loaded = checkpoint.load(path)
+    assert (loaded["a"] == array).all() and loaded["after"].sum() == 3
+    data = loaded["a"]
+    with path.open("r+b") as file:  # one bit in the last segment
+        file.seek(entry.offset + (4 << 30) + 5000)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+    del loaded, data
+    with pytest.raises(ValueError, match="a: its bytes are damaged"):
+        checkpoint.verify(path)
+    path.unlink()
