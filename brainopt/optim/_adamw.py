@@ -8,10 +8,10 @@ from typing import Any, Literal, Unpack
 import jax.numpy as jnp
 
 from ..errors import HyperparameterError, message
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
 _DIALECTS = ("document", "torch", "brainpy", "optax", "keras")

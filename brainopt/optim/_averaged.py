@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable, _trace
+from ._leaves import named
 from ._numbers import Numbered, Numbers
 from ._precision import wide
-from ._pure import named
 from ._rollback import Snapshot
 from ._trained import Trained
 
@@ -116,6 +116,7 @@ class EMA(Averaged, Numbered):
 
     def update(self) -> None:
         """Take the present values in; to be called after each step."""
+        self._trained.require("EMA")
         self.revision.seen()
         count = self.count.value
         decay, rest = self.numbers.value[0], self.numbers.value[1]

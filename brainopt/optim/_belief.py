@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._adam import Moments
+from ._leaves import abs2
 from ._numbers import View
 from ._options import Common
-from ._pure import abs2
 
 
 class AdaBelief(Moments):

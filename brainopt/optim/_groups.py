@@ -52,6 +52,8 @@ class Group(Numbered):
             for name in options
         }
         own = {name: settings[name] for name in numbers if name in settings}
+        if parent is not None and "momentum" in own and "no_momentum" in self.options:
+            self.options["no_momentum"] = is_off(own["momentum"])
         scheduled = {k: v for k, v in own.items() if not is_number(v)}
         values = {
             name: 0.0 if name in scheduled else own.get(name, _held(parent, name))
@@ -111,6 +113,14 @@ class Group(Numbered):
 
     def change(self, name: str, value: Any) -> None:
         """Set a number, or put a schedule in its place."""
+        if name == "momentum" and self.options.get("no_momentum") and not is_off(value):
+            raise HyperparameterError(
+                message(
+                    f"This {self.kind} was made without momentum and keeps no buffer "
+                    "for it.",
+                    help="give momentum= at construction; it may change from there.",
+                )
+            )
         if name in self.schedules or not is_number(value):
             schedules = dict(self.schedules)
             schedules.pop(name, None)
@@ -206,6 +216,11 @@ class GroupView(MutableMapping):
 
     def __repr__(self) -> str:
         return repr({k: v if k != "params" else len(v) for k, v in self.items()})
+
+
+def is_off(number: Any) -> bool:
+    """Whether ``number`` is a plain 0, for which an optimizer keeps no slot."""
+    return isinstance(number, int | float) and number == 0
 
 
 def split(train_vars: Any) -> list[tuple[Any, dict[str, Any]]] | None:

@@ -8,10 +8,10 @@ from typing import Any, Literal, Unpack
 import jax.numpy as jnp
 
 from ..errors import HyperparameterError, message
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 _QUINTIC = (3.4445, -4.775, 2.0315)
 

@@ -192,6 +192,16 @@ class View:
                 new._kept[key] = value
         return new
 
+    def exempted(self) -> View:
+        """Return the same view for a variable that does not decay.
+
+        Both compute each bias correction once together: alone, XLA would turn the
+        division by it into a multiplication, which rounds otherwise.
+        """
+        new = View(self._numbers, self._vector, self._replace, self._options, True)
+        new._kept = self._kept
+        return new
+
     def decay(self, x: Any, param: Any, by: Any = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
 

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from ..core import Variable
 from ..core._trace import Frame
 from ..core._walk import collect_vars
-from ..errors import HyperparameterError, StateDictError, message
+from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
 from ._groups import Group
+from ._leaves import named, real, uphill, zeros
 from ._match import Choice
 from ._numbers import Numbered, Setting, View
 from ._parts import Accumulator, Clip, Monitor, make_guard
@@ -116,7 +117,8 @@ class Core(Stepped, Numbered, abc.ABC):
         """Return the parameter and its slots after one step; a pure function.
 
         Args:
-            grad: the gradient, in the dtype of computation (float32 or wider).
+            grad: the gradient, in the dtype of computation (float32 or wider); of a
+                complex parameter the direction uphill.
             param: the parameter, in the same dtype.
             slots: its slots.
             hyper: ``hyper.lr`` and the other numbers as 0-d arrays, and the options.
@@ -151,7 +153,8 @@ class Core(Stepped, Numbered, abc.ABC):
         Args:
             params: any pytree of arrays.
             state: from `init`, or from the step before.
-            grads: the same structure as ``params``; None skips a parameter.
+            grads: the same structure as ``params``; None skips a parameter. Complex
+                ones as `jax.grad` has them.
             weight: of this micro-batch, when gradients are accumulated.
         """
         params, own, slots = self._advance(params, state, grads, weight)
@@ -160,14 +163,21 @@ class Core(Stepped, Numbered, abc.ABC):
     def _advance(self, params, state, grads, weight=None) -> tuple[Any, dict, dict]:
         """Return the parameters, the counters that were written, and the slots."""
         self.revision.seen()
-        own = self._own()
-        known = [(own[path], state[path]) for path in own if path in state]
-        with Frame(known) as frame:
-            new, slots = self._step(dict(named(params)), state["slots"], grads, weight)
-            touched = set(frame.lesson().written)
-            written = {p: frame.values[v] for p, v in own.items() if v in touched}
+        given, slots = dict(named(params)), state["slots"]
+        (new, slots), written = self._noting(
+            self._own(), state, lambda: self._step(given, slots, grads, weight)
+        )
         leaves = [new[path] for path, _ in named(params)]
         return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
+
+    @staticmethod
+    def _noting(own: dict[str, Variable], values: dict, run: Any) -> tuple[Any, dict]:
+        """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
+        known = [(own[path], values[path]) for path in own if path in values]
+        with Frame(known) as frame:
+            out = run()
+            touched = set(frame.lesson().written)
+            return out, {p: frame.values[v] for p, v in own.items() if v in touched}
 
     def _step(self, params, slots, grads, weight) -> tuple[dict, dict]:
         grads = {
@@ -187,7 +197,7 @@ class Core(Stepped, Numbered, abc.ABC):
         if self.clip is not None:
             grads = wrap(self.clip(peel(grads)), grads)
         count = self.step.value
-        step = jnp.minimum(count, _LAST_STEP - 1) + 1
+        step = next_step(count)
 
         def take():
             return *self._step_all(params, slots, grads, Views(self, count), step), step
@@ -219,7 +229,7 @@ class Core(Stepped, Numbered, abc.ABC):
 
     def _step_one(self, path, grad, param, slots, views, step) -> tuple[Any, dict]:
         if grad is None:
-            return param, {**slots, "late": slots["late"] + 1}
+            return param, skipped(slots)
         group, hyper = views(path, param)
         if "late" in slots:
             step = step - slots["late"]
@@ -257,7 +267,8 @@ class Core(Stepped, Numbered, abc.ABC):
             return None
         if isinstance(grad, Rows) and self.accumulator is not None:
             raise HyperparameterError(message("Row gradients cannot be accumulated."))
-        grad = grad.astype(wide(param.dtype))
+        # jax.grad returns ∂L/∂x - i ∂L/∂y; uphill is its conjugate.
+        grad = uphill(grad.astype(wide(param.dtype)))
         return -grad if self.maximize else grad
 
     def _slots_of(self, path: str, param: Any, views: Views) -> dict[str, Any]:
@@ -306,7 +317,7 @@ class Views:
         self._core = core
         self.met: dict[View, Any] = {}
         self._rates: dict[int, Any] = {}
-        self._views: dict[Any, View] = {}
+        self._views: dict[Any, tuple[View, View]] = {}
 
     def rate(self, i: int) -> Any:
         """Return the learning rate of a group, before its ``lr_mult``."""
@@ -321,51 +332,20 @@ class Views:
         i = core.group_of(path, param)
         group = core.groups[i]
         exempt = core.mask is not None and not core.mask(path, param)
-        key = i, real(wide(param.dtype)), exempt
-        if key not in self._views:
+        dtype = real(wide(param.dtype))
+        if (i, dtype) not in self._views:
             by = core.schedule_of(i) if core.decays_by_schedule else None
-            view = group.view(self.rate(i), self.count, key[1], by)
-            view._exempt = exempt
-            self._views[key] = view
-        return group, self._views[key]
+            view = group.view(self.rate(i), self.count, dtype, by)
+            self._views[i, dtype] = view, view.exempted()
+        return group, self._views[i, dtype][exempt]
 
 
-def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
-    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
-
-    Args:
-        param: whose shape and sharding it takes.
-        dtype: of the slot.
-        is_real: whether a complex parameter gets a real slot.
-    """
-    if dtype is None:
-        dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
-    return jnp.zeros_like(param, dtype=dtype)
+def next_step(count: Any) -> Any:
+    """Return the number of the step that follows ``count`` steps; it saturates."""
+    return jnp.minimum(count, _LAST_STEP - 1) + 1
 
 
-def real(dtype: Any) -> Any:
-    """Return the real dtype of the same precision."""
-    return jnp.finfo(dtype).dtype
-
-
-def abs2(x: Any) -> Any:
-    """Return the squared modulus, real for complex ``x``."""
-    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
-
-
-def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
-
-    Raises:
-        StateDictError: two leaves have the same path.
-    """
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda x: isinstance(x, Rows) or (none and x is None)
-    )
-    found = [
-        (jax.tree_util.keystr(keys, simple=True, separator=".") or "param", leaf)
-        for keys, leaf in flat
-    ]
-    if len({name for name, _ in found}) < len(found):
-        raise StateDictError(message("Two parameters have the same path."))
-    return found
+def skipped(slots: dict[str, Any]) -> dict[str, Any]:
+    """Return the slots of a parameter without a gradient: its step is not counted."""
+    late = slots.get("late", jnp.zeros((), jnp.int32))
+    return {**slots, "late": late + 1}

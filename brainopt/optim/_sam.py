@@ -13,6 +13,7 @@ from ..core import _trace
 from ._averaged import Swapped
 from ._closure import Loss
 from ._gradients import global_norm
+from ._leaves import uphill
 from ._numbers import Numbered, Numbers
 
 
@@ -61,10 +62,11 @@ class SAM(Numbered):
                 it writes is kept from the second run.
         """
         trained = self.optimizer._trained
+        trained.require(type(self.optimizer).__name__)
         kept = Swapped({v: _trace.read(v) for v in trained.variables.values()})
         out, grads = Loss(closure, trained).gradients()
         with kept:
-            worst = self._worst(trained.values(), grads)
+            worst = self._worst(trained.values(), jax.tree.map(uphill, grads))
             places = [trained.variables[path] for path in worst]
             _trace.commit(places, list(worst.values()))
             _, grads = Loss(closure, trained).gradients()

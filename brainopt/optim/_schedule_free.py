@@ -8,11 +8,11 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._averaged import Averaged
+from ._leaves import abs2, named, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
 from ._precision import wide
-from ._pure import abs2, named, zeros
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from jax.core import Tracer
 from ..core import Variable, _trace
 from ..errors import HyperparameterError, PathError, TraceContextError, message
 from ._groups import Group, GroupView
+from ._leaves import named
 from ._match import Choice
 from ._numbers import scalar
-from ._pure import Core, Views, named
+from ._pure import Core, Views
 from ._schedule import Constant, Schedule, as_schedule, is_number
 from ._trained import Trained
 
@@ -111,7 +113,8 @@ class Settings(Core):
         settings = {k: v for k, v in param_group.items() if k != "params"}
         if "params" not in param_group:
             raise HyperparameterError(message("A parameter group needs 'params'."))
-        self._add_group(param_group["params"], settings, len(self.groups))
+        with self._or_nothing():
+            self._add_group(param_group["params"], settings, len(self.groups))
 
     def _add_group(self, params: Any, settings: dict[str, Any], index: int) -> None:
         group = self._group(settings, self.groups[0])
@@ -122,11 +125,7 @@ class Settings(Core):
         self._refuse_double(params, index)
         self.groups = [*self.groups, group]
         self._count_by_step(group)
-        try:
-            self._register(params, len(self.groups) - 1)
-        except Exception:
-            self.groups = self.groups[:-1]
-            raise
+        self._register(params, len(self.groups) - 1)
 
     def _refuse_double(self, params: Any, index: int) -> None:
         trained = self._trained
@@ -140,6 +139,9 @@ class Settings(Core):
             raise HyperparameterError(
                 message("A variable has settings from two groups:", double)
             )
+
+    def _or_nothing(self) -> contextlib.AbstractContextManager[None]:
+        raise NotImplementedError
 
     def _register(self, train_vars: Any, index: int | None = None) -> None:
         raise NotImplementedError

@@ -7,10 +7,10 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 from ._rows import Rows
 
 
@@ -34,6 +34,7 @@ class SparseAdam(Optimizer):
 
     Source: Kingma & Ba 2015, Adam, algorithm 1, masked as torch's SparseAdam does; the
     step counts for all rows, so bias correction is that of the table.
+    Differs: torch adds eps to the root of the uncorrected moment.
     """
 
     decays = ("beta1", "beta2")

@@ -63,8 +63,8 @@ class Trained(Node):
                 )
             )
         _check_dtypes(new)
-        self.variables |= new
-        self.paths |= keys
+        self.variables = self.variables | new
+        self.paths = self.paths | keys
         return list(new)
 
     @staticmethod
@@ -80,6 +80,17 @@ class Trained(Node):
         """Return ``{path: value}``."""
         return {path: read(variable) for path, variable in self.variables.items()}
 
+    def require(self, owner: str) -> None:
+        """Raise `GradientError` if there is nothing to train."""
+        if not self.variables:
+            raise GradientError(
+                message(
+                    f"This {owner} has no variables to train.",
+                    help="pass `train_vars`, or call opt.register_train_vars(...); of "
+                    "a Node it takes the `TrainVar`s.",
+                )
+            )
+
     def match(
         self, grads: Any, owner: str, frozen: Any = (), rows: bool = False
     ) -> dict[str, Any]:
@@ -94,8 +105,10 @@ class Trained(Node):
             rows: whether `Rows` are welcome.
 
         Raises:
-            GradientError: listing every name, shape and dtype that does not fit.
+            GradientError: listing every name, shape and dtype that does not fit; or
+                there is no variable to train.
         """
+        self.require(owner)
         flat = self._by_own_names(dict(_flatten(grads, self)))
         problems = [f"unexpected: {key}" for key in flat if key not in self.paths]
         given: dict[str, Any] = {}
