@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._leaves import abs2, zeros
-from ._numbers import View
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
 
@@ -58,7 +58,7 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         numbers |= {"weight_decay": weight_decay, "momentum_decay": momentum_decay}
         options = {"decoupled": bool(decoupled_weight_decay)}

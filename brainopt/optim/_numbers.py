@@ -9,7 +9,7 @@ in the fifth digit, and bias correction would inherit that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -287,6 +287,8 @@ def scalar(value: Any, name: str) -> Any:
         HyperparameterError: ``value`` is not one number.
     """
     value = unwrap(value)
+    if isinstance(value, str):
+        raise HyperparameterError(message(f"{name} is a number, not {value!r}."))
     if isinstance(value, Tracer) and value.ndim == 0:
         return value
     try:
@@ -295,6 +297,21 @@ def scalar(value: Any, name: str) -> Any:
         raise HyperparameterError(
             message(f"{name} must be one number, not {value!r}.")
         ) from None
+
+
+def pair(betas: Any, beta1: Any = None, beta2: Any = None) -> tuple[Any, Any]:
+    """Return ``betas`` as two numbers, or the others where it is None.
+
+    Raises:
+        HyperparameterError: it is not two of something.
+    """
+    if betas is None:
+        return beta1, beta2
+    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+        raise HyperparameterError(
+            message(f"betas={betas!r}.", help="give two numbers, (beta1, beta2).")
+        )
+    return betas[0], betas[1]
 
 
 def show(value: Any) -> str:

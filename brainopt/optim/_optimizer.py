@@ -116,6 +116,7 @@ class Optimizer(Settings):
             for leaf_path, leaf in named({path: value}):
                 if index is not None:
                     self._member[leaf_path] = index
+                self.groups[self.group_of(leaf_path, leaf)].fit(leaf_path, leaf)
                 slots = self._slots_of(leaf_path, leaf, views)
                 self.slots[leaf_path] = {
                     name: Variable(value, name=f"{leaf_path}.{name}")
@@ -260,6 +261,8 @@ class Optimizer(Settings):
         return self._hook("after", hook)
 
     def _hook(self, when: str, hook: Callable) -> Callable[[], None]:
+        if not callable(hook):
+            raise TypeError(f"A hook is a function, not {hook!r}.")
         self._hooks[when].append(hook)
         self.revision.changed()
 

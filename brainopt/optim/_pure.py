@@ -9,7 +9,7 @@ not due (bad gradients, a micro-batch) is the other branch of one `jax.lax.cond`
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -24,6 +24,7 @@ from ._groups import Group
 from ._leaves import named, real, uphill, zeros
 from ._match import Choice
 from ._numbers import Numbered, Setting, View
+from ._options import refuse_unknown
 from ._parts import Accumulator, Clip, Monitor, make_guard
 from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows, peel, wrap
@@ -42,8 +43,8 @@ class Core(Stepped, Numbered, abc.ABC):
     """Intervals of the numbers that are neither decay rates nor in [0, inf)."""
     takes_rows: ClassVar[bool] = False
     """Whether gradients may be `Rows`."""
-    decays_by_schedule = False
-    """Whether the rule asks for ``hyper.eta``."""
+    choices: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    """What the options may be; `FLAG` for on or off, `DTYPE` for a dtype."""
     _borrowed = frozenset(
         {"_trained", "_member", "_names", "_hooks", "_cache", "frozen"}
     )
@@ -65,19 +66,22 @@ class Core(Stepped, Numbered, abc.ABC):
         accumulate: int = 1,
         monitor: bool = False,
         seed: int = 0,
+        **unknown: Any,
     ):
+        refuse_unknown(type(self), unknown)
+        if isinstance(groups, Mapping | str) or not isinstance(groups, Iterable):
+            raise HyperparameterError(
+                message("groups= is a list of dicts, each with a 'match'.")
+            )
         if precision not in PRECISIONS:
             raise HyperparameterError(
                 message(f"precision={precision!r}.", help=f"one of {PRECISIONS}.")
             )
-        if mask is not None and "weight_decay" not in numbers:
-            raise HyperparameterError(
-                message(f"{type(self).__name__} has no weight decay to mask.")
-            )
         self._names = tuple(numbers), tuple(options)
+        self._check_mask(mask)
         first = self._group({"lr": lr, **numbers, **options})
         self.step = Step(jnp.zeros((), jnp.int32), name=f"{type(self).__name__}.step")
-        self.groups = [first, *(self._group(rule, first) for rule in groups)]
+        self.groups = [first, *(self._rule(rule, first) for rule in groups)]
         self.slots: dict[str, dict[str, Variable]] = {}
         self.mask = None if mask is None else Choice(mask)
         self.maximize = bool(maximize)
@@ -95,6 +99,24 @@ class Core(Stepped, Numbered, abc.ABC):
 
     def _group(self, settings: Mapping[str, Any], parent: Group | None = None) -> Group:
         return Group(type(self), settings, parent, self._names)
+
+    def _check_mask(self, mask: Any) -> None:
+        if mask is not None and "weight_decay" not in self._names[0]:
+            raise HyperparameterError(
+                message(f"{type(self).__name__} has no weight decay to mask.")
+            )
+
+    def _rule(self, rule: Mapping[str, Any], first: Group) -> Group:
+        group = self._group(rule, first)
+        if group.chosen is None:
+            raise HyperparameterError(
+                message(
+                    f"A rule of this {type(self).__name__} has no 'match': {rule!r}.",
+                    help="groups=[{'match': '*.bias', 'lr': 1e-3}]; groups of "
+                    "variables go into train_vars, with 'params'.",
+                )
+            )
+        return group
 
     def _count_by_step(self, group: Group) -> None:
         for node in group.nodes().values():
@@ -334,7 +356,8 @@ class Views:
         exempt = core.mask is not None and not core.mask(path, param)
         dtype = real(wide(param.dtype))
         if (i, dtype) not in self._views:
-            by = core.schedule_of(i) if core.decays_by_schedule else None
+            scales = group.options.get("decay_by") == "schedule"
+            by = core.schedule_of(i) if scales else None
             view = group.view(self.rate(i), self.count, dtype, by)
             self._views[i, dtype] = view, view.exempted()
         return group, self._views[i, dtype][exempt]

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._leaves import abs2, zeros
-from ._numbers import View
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
 from ._rows import Rows
@@ -52,7 +52,7 @@ class SparseAdam(Optimizer):
         betas: tuple[Any, Any] | None = None,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         super().__init__(lr, train_vars, name, numbers, **common)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["JAX_ENABLE_X64"] = "1"
-# ruff: noqa: E402
 import keras
 import numpy as np
 
@@ -38,10 +37,7 @@ def problem():
     rng = np.random.default_rng(11)
     params = {k: rng.normal(size=s) for k, s in SHAPES.items()}
     sizes = np.exp(rng.normal(size=STEPS))
-    grads = [
-        {k: c * rng.normal(size=s) for k, s in SHAPES.items()}
-        for c in sizes
-    ]
+    grads = [{k: c * rng.normal(size=s) for k, s in SHAPES.items()} for c in sizes]
     return params, grads
 
 
