@@ -45,11 +45,16 @@ class Loss:
             )
         return loss, (out, values)
 
-    def gradients(self) -> tuple[Any, dict[str, Any]]:
-        """Return what the closure returned, and the gradients; keep what it wrote."""
+    def gradients(self, keep: bool = True) -> tuple[Any, dict[str, Any]]:
+        """Return what the closure returned, and the gradients.
+
+        Args:
+            keep: whether to keep what it wrote.
+        """
         params = self._trained.values()
         (_, (out, values)), grads = jax.value_and_grad(self, has_aux=True)(params)
-        self.keep(values)
+        if keep:
+            self.keep(values)
         return out, grads
 
     def keep(self, values: Any) -> None:

@@ -191,7 +191,7 @@ def test_compiles_once_whatever_number_changes(member, counted):
     opt.update(g)
     once = body.traces
 
-    for _ in range(3):
+    for _ in range(9):
         step(g)
     opt.lr = 0.5
     for name in opt.groups[0].numbers.names:
@@ -250,7 +250,7 @@ def test_bad_gradients_change_nothing(member):
             assert _same(before, _state(opt, variables)) is None, kind
 
 
-@each()
+@each(but=(bo.optim.LBFGS,))
 def test_a_gradient_of_none_leaves_the_variable_alone(member):
     opt, variables = _run(member, 1)
     before = _state(opt, variables)
@@ -281,7 +281,7 @@ def test_each_variable_counts_its_own_steps(member):
     np.testing.assert_allclose(together["b"].value, alone["b"].value, rtol=1e-6)
 
 
-@each(few=True, whole=False)
+@each(few=True, but=(bo.optim.LBFGS,))
 def test_works_in_groups(member):
     params, grads = problem(3, dtype=np.float32)
     variables, single = _vars(params), _vars({"b": params["b"]})
@@ -367,3 +367,130 @@ def test_says_what_it_is(member):
     assert "W" in str(opt.summary())
     assert "group 0" in opt.explain("W")
     assert float(opt.metrics()["lr"]) == pytest.approx(member.settings.get("lr", 1.0))
+
+
+@each(few=True, but=(bo.optim.LBFGS,))
+def test_the_functional_core_skips_none_too(member):
+    opt, params = member.make(), _arrays(problem(dtype=np.float32)[0])
+
+    new, state = jax.jit(opt.apply)(params, opt.init(params), {"W": None, "b": _B})
+
+    np.testing.assert_array_equal(new["W"], params["W"])
+    assert not np.array_equal(new["b"], params["b"])
+    assert int(state["step"]) == int(state["slots"]["W"]["late"]) == 1
+
+
+@each(few=True)
+def test_a_hundred_bad_gradients_in_a_row_are_never_accepted(member):
+    opt, variables = _run(member, 1, nonfinite="skip")
+    counters = ("guard.skipped", "guard.in_a_row")
+    before = {k: v for k, v in _state(opt, variables).items() if k not in counters}
+    bad = jnp.asarray([jnp.nan, jnp.inf, -jnp.inf])
+    one = {"W": _G, "b": bad.at[1:].set(1.0)}
+    all_ = {"W": jnp.full((4, 3), -jnp.inf), "b": bad}
+
+    bo.jit(lambda: bo.for_loop(lambda _: opt.update(one), jnp.arange(99)))()
+    opt.update(all_)
+
+    after = _state(opt, variables)
+    _same(before, {k: after[k] for k in before})
+    assert [int(after[k]) for k in counters] == [100, 100]
+    opt.update({"W": _G, "b": _B})
+    assert (int(opt.step), int(opt.metrics()["in_a_row"])) == (2, 0)
+
+
+@each(few=True)
+def test_the_step_saturates(member):
+    opt, variables = _run(member, 1)
+    opt.step.value = jnp.asarray(2**31 - 2, jnp.int32)
+
+    for _ in range(3):
+        opt.update({"W": _G, "b": _B})
+
+    assert int(opt.step) == 2**31 - 1
+    state = {k: v for k, v in _state(opt, variables).items() if "numbers" not in k}
+    assert all(np.isfinite(v).all() for v in state.values())
+
+
+@each(few=True)
+def test_a_huge_gradient_leaves_finite_weights(member):
+    opt, variables = _run(member, 1, clip_norm=None)
+
+    opt.update({"W": jnp.full((4, 3), 1e15), "b": jnp.full(3, -1e15)})
+    for _ in range(5):
+        opt.update({"W": _G, "b": _B})
+
+    assert all(np.isfinite(v.value).all() for v in variables.values())
+
+
+_NARROW = [
+    jnp.bfloat16,
+    pytest.param(jnp.float16, marks=pytest.mark.long),
+]
+
+
+@each(few=True)
+@pytest.mark.parametrize("dtype", _NARROW)
+def test_narrow_weights_follow_the_wide_ones_within_an_ulp(member, dtype):
+    """200 steps of 1e-3, with gradients that float16 would square to zero."""
+    start = jnp.asarray([[1.0, -0.5], [0.25, 2.0]])
+    g = jnp.asarray([[1e-4, 2e-4], [-1e-4, 3e-4]], dtype)
+    rate = {} if member.whole else {"lr": 1e-3}
+    narrow, wide = bo.TrainVar(start.astype(dtype)), bo.TrainVar(start)
+    opt = member.make(narrow, precision="master", **rate)
+    reference = member.make(wide, **rate)
+
+    for one, grad in ((opt, g), (reference, g.astype(jnp.float32))):
+        run = bo.jit(lambda o=one, x=grad: bo.for_loop(lambda _: o.update(x), _STEPS))
+        run()
+
+    found = np.asarray(narrow.value.astype(jnp.float32))
+    expected = np.asarray(wide.value)
+    assert np.isfinite(found).all()
+    ulp = np.maximum(np.abs(expected), 2.0**-14) * float(jnp.finfo(dtype).eps)
+    assert (np.abs(found - expected) <= ulp).all()
+
+
+_STEPS = jnp.arange(200)
+
+
+@each(few=True)
+@pytest.mark.parametrize("dtype", _NARROW)
+def test_a_gradient_of_zero_is_finite_in_narrow_dtypes(member, dtype):
+    w = bo.TrainVar(jnp.ones((2, 2), dtype))
+    opt = member.make(w)
+
+    for _ in range(3):
+        opt.update(jnp.zeros((2, 2), dtype))
+
+    assert np.isfinite(np.asarray(w.value, np.float32)).all()
+
+
+@each(whole=False)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_a_rate_out_of_range_is_refused_now_and_later(member, bad):
+    w = bo.TrainVar([1.0])
+    opt = member.make(w)
+
+    with pytest.raises(bo.errors.HyperparameterError, match="lr="):
+        member.make(w, lr=bad)
+    with pytest.raises(bo.errors.HyperparameterError, match="lr="):
+        opt.lr = bad
+    with pytest.raises(bo.errors.HyperparameterError, match="lr="):
+        member.make(w, groups=[{"match": "*", "lr": bad}])
+
+    assert float(opt.current_lr) == pytest.approx(member.settings["lr"])
+
+
+@each(whole=False)
+def test_every_number_has_a_range(member):
+    opt = member.make(bo.TrainVar([[1.0]]))
+    numbers = opt.groups[0].numbers
+    decays = dict.fromkeys(numbers.decays, (-0.1, 1.0, 1.5))
+
+    for name in numbers.names:
+        before = float(getattr(opt, name))
+        for bad in (float("nan"), float("inf"), -float("inf"), *decays.get(name, ())):
+            with pytest.raises(bo.errors.HyperparameterError, match=name):
+                setattr(opt, name, bad)
+        assert float(getattr(opt, name)) == before
