@@ -13,7 +13,7 @@ from jax.core import Tracer
 from ..errors import HyperparameterError, message
 from ._match import Choice
 from ._numbers import Numbered, Numbers, View, check, pair, scalar, show
-from ._options import check_options
+from ._options import check_options, suggest
 from ._schedule import Schedule, as_schedule, is_number
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
@@ -269,7 +269,11 @@ def _with_betas(settings: Any, numbers: tuple[str, ...], owner: str) -> dict:
 
 
 def _refuse_unknown(settings: dict, known: tuple[str, ...], owner: str) -> None:
-    unknown = [name for name in settings if name not in known]
+    unknown = [
+        f"{name}: {suggest(name, known)}".removesuffix(": ")
+        for name in settings
+        if name not in known
+    ]
     if unknown:
         raise HyperparameterError(
             message(

@@ -107,9 +107,9 @@ class LBFGS(Whole):
         lr = next(iter(hypers.values())).lr
         return _unflat(x + lr.astype(x.dtype) * along, params), held
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         before = len(self._trained.variables)
-        super()._register(train_vars, index)
+        super()._take_in(train_vars, index)
         if len(self._trained.variables) > before:
             self._forget()
 

@@ -166,10 +166,10 @@ class View:
         key = name, id(step), ahead, by_power
         if key not in self._kept:
             if by_power:
-                found = 1 - getattr(self, name) ** (step + ahead)
+                found = 1 - getattr(self, name) ** _later(step, ahead)
             else:
                 log = self._derived(name, 1)
-                found = -jnp.expm1((step + ahead).astype(log.dtype) * log)
+                found = -jnp.expm1(_later(step, ahead).astype(log.dtype) * log)
                 # Else XLA computes it anew for each element of each parameter.
                 found = jax.lax.optimization_barrier(found)
             # The step is kept too, so that its id stays its own.
@@ -312,6 +312,11 @@ def pair(betas: Any, beta1: Any = None, beta2: Any = None) -> tuple[Any, Any]:
             message(f"betas={betas!r}.", help="give two numbers, (beta1, beta2).")
         )
     return betas[0], betas[1]
+
+
+def _later(step: Any, ahead: int) -> Any:
+    """Return ``step + ahead``; the last int32 has no successor."""
+    return step if not ahead else jnp.where(step + ahead < step, step, step + ahead)
 
 
 def show(value: Any) -> str:

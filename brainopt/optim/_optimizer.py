@@ -88,7 +88,7 @@ class Optimizer(Settings):
         groups = split(train_vars)
         with self._or_nothing():
             if groups is None:
-                self._register(train_vars)
+                self._take_in(train_vars)
             for i, (params, settings) in enumerate(groups or ()):
                 self._add_group(params, settings, i)
 
@@ -108,7 +108,7 @@ class Optimizer(Settings):
             self.slots, self._member = slots, member
             raise
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         late = bool(self.slots) and int(self.step.value) > 0
         views = Views(self, self.step.value)
         for path in self._trained.add(train_vars):

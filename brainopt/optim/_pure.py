@@ -29,6 +29,7 @@ from ._parts import Accumulator, Clip, Monitor, make_guard
 from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows, peel, wrap
 from ._schedule import Schedule
+from ._trained import check_fit
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
 _OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
@@ -154,6 +155,7 @@ class Core(Stepped, Numbered, abc.ABC):
             the counters at zero and the settings, by path, and ``"slots"``:
             ``{path: {name: array}}``.
         """
+        params = jax.tree.map(jnp.asarray, params)
         parts = ("step", "guard.", "accumulator.", "monitor.")
         state = {
             path: jnp.zeros_like(variable.value)
@@ -178,7 +180,13 @@ class Core(Stepped, Numbered, abc.ABC):
             grads: the same structure as ``params``; None skips a parameter. Complex
                 ones as `jax.grad` has them.
             weight: of this micro-batch, when gradients are accumulated.
+
+        Raises:
+            GradientError: gradients or state do not fit the parameters.
         """
+        params, slots = jax.tree.map(jnp.asarray, params), state.get("slots", {})
+        check_fit(type(self).__name__, params, slots, grads, self.takes_rows)
+        grads = jax.tree.map(jnp.asarray, grads)
         params, own, slots = self._advance(params, state, grads, weight)
         return params, {**state, **own, "slots": slots}
 

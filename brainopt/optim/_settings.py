@@ -156,10 +156,10 @@ class Settings(Core):
             params = [params]
         if isinstance(params, list | tuple):
             params = {str(index): list(params)}
-        self._refuse_double(params, index)
+        self._refuse_double(params, len(self.groups))
         self.groups = [*self.groups, group]
         self._count_by_step(group)
-        self._register(params, len(self.groups) - 1)
+        self._take_in(params, len(self.groups) - 1)
 
     def _refuse_double(self, params: Any, index: int) -> None:
         trained = self._trained
@@ -177,7 +177,7 @@ class Settings(Core):
     def _or_nothing(self) -> contextlib.AbstractContextManager[None]:
         raise NotImplementedError
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         raise NotImplementedError
 
     def members(self, index: int) -> list[Variable]:

@@ -70,8 +70,8 @@ class Whole(Optimizer):
         state["slots"][ALL] = self.init_all(_widened(named(params)))
         return state
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
-        super()._register(train_vars, index)
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
+        super()._take_in(train_vars, index)
         held = self.slots.get(ALL, {})
         self.slots[ALL] = {}
         for name, value in self.init_all(_widened(self._leaves())).items():

@@ -369,6 +369,20 @@ def test_says_what_it_is(member):
     assert float(opt.metrics()["lr"]) == pytest.approx(member.settings.get("lr", 1.0))
 
 
+@each(few=True)
+def test_the_functional_core_refuses_what_does_not_fit(member):
+    opt, params = member.make(), _arrays(problem(dtype=np.float32)[0])
+    state = opt.init(params)
+
+    for kind, grads in BAD.items():
+        with pytest.raises(bo.errors.GradientError, match="do not fit"):
+            if kind == "a number":
+                grads = {"W": _G, "b": jnp.ones(())}
+            opt.apply(params, state, grads)
+    with pytest.raises(bo.errors.GradientError, match="c: not in the state"):
+        opt.apply({"c": _B}, state, {"c": _B})
+
+
 @each(few=True, but=(bo.optim.LBFGS,))
 def test_the_functional_core_skips_none_too(member):
     opt, params = member.make(), _arrays(problem(dtype=np.float32)[0])
