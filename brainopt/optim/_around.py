@@ -40,7 +40,11 @@ class Around(Numbered):
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        self.optimizer.lr = value
+        self.set_rate(0, value)
+
+    def set_rate(self, index: int, lr: Any) -> None:
+        """Set the learning rate of one group of the optimizer inside."""
+        self.optimizer.set_rate(index, lr)
 
     @property
     def current_lr(self) -> Any:

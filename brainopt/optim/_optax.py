@@ -120,7 +120,7 @@ class Optax(Whole):
         try:
             self.update(grads)
         finally:
-            del self._extra
+            del vars(self)["_extra"]
         return out
 
     def _ready(self) -> tuple[dict[str, Any], Callable]:
