@@ -33,6 +33,8 @@ from ._gradients import global_norm as global_norm
 from ._lars import LARS as LARS
 from ._lars import Lamb as Lamb
 from ._lbfgs import LBFGS as LBFGS
+from ._leaves import abs2 as abs2
+from ._leaves import zeros as zeros
 from ._lion import Lion as Lion
 from ._momentum import Momentum as Momentum
 from ._momentum import MomentumNesterov as MomentumNesterov
@@ -43,8 +45,6 @@ from ._optax import Optax as Optax
 from ._optimizer import Optimizer as Optimizer
 from ._options import Common as Common
 from ._plateau import ReduceLROnPlateau as ReduceLROnPlateau
-from ._pure import abs2 as abs2
-from ._pure import zeros as zeros
 from ._radam import RAdam as RAdam
 from ._rmsprop import RMSProp as RMSProp
 from ._rows import Rows as Rows

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
+from ._leaves import abs2, zeros
 from ._numbers import ANY, View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class Adafactor(Optimizer):

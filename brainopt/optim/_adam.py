@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
-from ._options import Common
-from ._pure import abs2, zeros
+from ._options import FLAG, Common
 
 
 class Moments(Optimizer):
     """Abstract: two moments and the direction m̂ / (√v̂ + ε)."""
 
     decays = ("beta1", "beta2")
+    choices: ClassVar = {"amsgrad": FLAG}
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class Moments(Optimizer):
         beta1, beta2 = betas
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_root": eps_root}
         numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
-        options = {"amsgrad": bool(amsgrad)}
+        options = {"amsgrad": amsgrad}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class Adam(Moments):
         eps_root: Any = 0.0,
         **common: Unpack[Common],
     ):
-        betas = (beta1, beta2) if betas is None else betas
+        betas = pair(betas, beta1, beta2)
         super().__init__(
             lr, train_vars, name, betas, eps, weight_decay, eps_root, amsgrad, **common
         )

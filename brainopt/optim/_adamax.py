@@ -7,10 +7,10 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from ._numbers import View
+from ._leaves import zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import zeros
 
 
 class Adamax(Optimizer):
@@ -51,7 +51,7 @@ class Adamax(Optimizer):
         betas: tuple[Any, Any] | None = None,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         numbers["weight_decay"] = weight_decay
         super().__init__(lr, train_vars, name, numbers, **common)

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import jax.numpy as jnp
 
-from ..errors import HyperparameterError, message
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
-from ._options import Common
-from ._pure import abs2, zeros
+from ._options import DTYPE, FLAG, Common
 
 Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
-_DIALECTS = ("document", "torch", "brainpy", "optax", "keras")
 _RAW = ("torch", "brainpy", "keras")
 
 
@@ -77,6 +75,14 @@ class AdamW(Optimizer):
     """
 
     decays = ("beta1", "beta2")
+    choices: ClassVar = {
+        "amsgrad": FLAG,
+        "nesterov": FLAG,
+        "decay_by": ("lr", "schedule", "none"),
+        "dialect": ("document", "torch", "brainpy", "optax", "keras"),
+        "mu_dtype": DTYPE,
+        "nu_dtype": DTYPE,
+    }
 
     def __init__(
         self,
@@ -98,15 +104,11 @@ class AdamW(Optimizer):
         dialect: Dialect = "document",
         **common: Unpack[Common],
     ):
-        _require("decay_by", decay_by, ("lr", "schedule", "none"))
-        _require("dialect", dialect, _DIALECTS)
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_root": eps_root}
         numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
-        options = {"amsgrad": bool(amsgrad), "nesterov": bool(nesterov)}
+        options = {"amsgrad": amsgrad, "nesterov": nesterov, "decay_by": decay_by}
         options |= {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype, "dialect": dialect}
-        self.decays_by_schedule = decay_by == "schedule"
-        options["decay_by"] = decay_by
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
@@ -157,10 +159,3 @@ def _raw_root(v: Any, hyper: View, step: Any) -> Any:
 
 def _debias(name: str, hyper: View, step: Any, ahead: int = 0) -> Any:
     return hyper.debias(name, step, ahead, by_power=hyper.dialect == "optax")
-
-
-def _require(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise HyperparameterError(
-            message(f"{name}={value!r}.", help=f"one of {', '.join(known)}.")
-        )

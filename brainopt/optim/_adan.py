@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
+from ..errors import HyperparameterError, message
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class Adan(Optimizer):
@@ -60,6 +61,8 @@ class Adan(Optimizer):
         eps_root: Any = 0.0,
         **common: Unpack[Common],
     ):
+        if len(betas) != 3:
+            raise HyperparameterError(message(f"betas={betas!r} are not three."))
         numbers = dict(zip(("beta1", "beta2", "beta3"), betas, strict=True))
         numbers |= {"eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
         options = {"no_prox": bool(no_prox)}

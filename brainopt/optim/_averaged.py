@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable, _trace
+from ._around import Around
+from ._leaves import named
 from ._numbers import Numbered, Numbers
 from ._precision import wide
-from ._pure import named
 from ._rollback import Snapshot
 from ._trained import Trained
 
@@ -116,6 +117,7 @@ class EMA(Averaged, Numbered):
 
     def update(self) -> None:
         """Take the present values in; to be called after each step."""
+        self._trained.require("EMA")
         self.revision.seen()
         count = self.count.value
         decay, rest = self.numbers.value[0], self.numbers.value[1]
@@ -140,7 +142,7 @@ class EMA(Averaged, Numbered):
         return {path: variable.value for path, variable in self.shadow.items()}
 
 
-class Lookahead(Averaged, Numbered):
+class Lookahead(Averaged, Around):
     r"""An optimizer whose weights return, every k steps, towards slow ones.
 
     .. math:: \phi \leftarrow \phi + \alpha (\theta - \phi), \qquad
@@ -155,8 +157,6 @@ class Lookahead(Averaged, Numbered):
     Source: Zhang et al. 2019, Lookahead Optimizer, algorithm 1.
     """
 
-    _borrowed = frozenset({"_trained"})
-
     def __init__(
         self,
         optimizer: Any,
@@ -167,10 +167,8 @@ class Lookahead(Averaged, Numbered):
         ranges = {"sync_period": "[1, inf)", "alpha": "[0, 1]"}
         numbers = {"sync_period": float(sync_period), "alpha": float(alpha)}
         self.numbers = Numbers(numbers, (), "Lookahead", ranges)
-        super().__init__(name)
-        self.optimizer = optimizer
+        super().__init__(optimizer, name)
         self.count = Variable(jnp.zeros((), jnp.int32))
-        self._trained = optimizer._trained
         self.slow: dict[str, Variable] = {}
         self._follow()
 
@@ -183,7 +181,7 @@ class Lookahead(Averaged, Numbered):
 
     def register_train_vars(self, train_vars: Any) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""
-        self.optimizer.register_train_vars(train_vars)
+        super().register_train_vars(train_vars)
         self._follow()
 
     def update(self, grads: Any, **options: Any) -> None:

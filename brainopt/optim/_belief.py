@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._adam import Moments
-from ._numbers import View
+from ._leaves import abs2
+from ._numbers import View, pair
 from ._options import Common
-from ._pure import abs2
 
 
 class AdaBelief(Moments):
@@ -50,7 +50,7 @@ class AdaBelief(Moments):
         eps_root: Any = 1e-16,
         **common: Unpack[Common],
     ):
-        betas = (beta1, beta2) if betas is None else betas
+        betas = pair(betas, beta1, beta2)
         super().__init__(
             lr, train_vars, name, betas, eps, weight_decay, eps_root, **common
         )
@@ -106,7 +106,7 @@ class Yogi(Moments):
         **common: Unpack[Common],
     ):
         self._start = float(initial_accumulator_value)
-        betas = (beta1, beta2) if betas is None else betas
+        betas = pair(betas, beta1, beta2)
         super().__init__(lr, train_vars, name, betas, eps, weight_decay, **common)
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:

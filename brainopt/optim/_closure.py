@@ -35,7 +35,7 @@ class Loss:
             out = jax.tree.map(unwrap, self._closure(), is_leaf=_is_variable)
             self._written = frame.lesson().written
             values = [frame.values[v] for v in self._written]
-        loss = jnp.asarray(out[0] if isinstance(out, tuple) else out)
+        loss = jnp.asarray(loss_of(out))
         if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise GradientError(
                 message(
@@ -45,19 +45,26 @@ class Loss:
             )
         return loss, (out, values)
 
-    def gradients(self) -> tuple[Any, dict[str, Any]]:
-        """Return what the closure returned, and the gradients; keep what it wrote.
+    def gradients(self, keep: bool = True) -> tuple[Any, dict[str, Any]]:
+        """Return what the closure returned, and the gradients.
 
-        The gradient of a complex variable is conjugated, so that it points uphill.
+        Args:
+            keep: whether to keep what it wrote.
         """
         params = self._trained.values()
         (_, (out, values)), grads = jax.value_and_grad(self, has_aux=True)(params)
-        self.keep(values)
-        return out, jax.tree.map(jnp.conj, grads)
+        if keep:
+            self.keep(values)
+        return out, grads
 
     def keep(self, values: Any) -> None:
         """Write what the last run of the closure wrote."""
         _trace.commit(self._written, values)
+
+
+def loss_of(out: Any) -> Any:
+    """Return the loss in what a closure returned."""
+    return out[0] if isinstance(out, tuple) else out
 
 
 def _is_variable(x: Any) -> bool:

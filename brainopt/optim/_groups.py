@@ -12,7 +12,8 @@ from jax.core import Tracer
 
 from ..errors import HyperparameterError, message
 from ._match import Choice
-from ._numbers import Numbered, Numbers, View, check, scalar, show
+from ._numbers import Numbered, Numbers, View, check, pair, scalar, show
+from ._options import check_options, suggest
 from ._schedule import Schedule, as_schedule, is_number
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
@@ -39,19 +40,20 @@ class Group(Numbered):
         names: tuple[Iterable[str], Iterable[str]] = ((), ()),
     ):
         numbers, options = map(tuple, names)
-        settings = _with_betas(settings, numbers)
         owner = kind.__name__
+        settings = _with_betas(settings, numbers, owner)
         _refuse_unknown(settings, (*numbers, *options, *_OF_A_RULE), owner)
         self.kind = owner
         self.label = str(settings.get("name", settings.get("match", "")))
         self.chosen: Choice | None = None
-        if "match" in settings:
+        if settings.get("match") is not None:
             self.chosen = Choice(settings["match"])
-        self.options = {
-            name: settings[name] if name in settings else parent.options[name]  # type: ignore[union-attr]
-            for name in options
-        }
+        given = {name: settings[name] for name in options if name in settings}
+        held = {} if parent is None else parent.options
+        self.options = {**held, **check_options(given, kind, held)}
         own = {name: settings[name] for name in numbers if name in settings}
+        if parent is not None and "momentum" in own and "no_momentum" in self.options:
+            self.options["no_momentum"] = is_off(own["momentum"])
         scheduled = {k: v for k, v in own.items() if not is_number(v)}
         values = {
             name: 0.0 if name in scheduled else own.get(name, _held(parent, name))
@@ -62,15 +64,16 @@ class Group(Numbered):
         values |= _bounds(settings.get("bounds"))
         values = {name: scalar(value, name) for name, value in values.items()}
         lr = settings.get("lr")
+        if lr is None and parent is None:
+            raise HyperparameterError(message(f"{owner} needs a learning rate."))
         plain_lr = {"lr": scalar(lr, "lr")} if is_number(lr) else {}
         ranges = {"lower": "[-inf, inf]", "upper": "[-inf, inf]", **kind.ranges}
         check({**plain_lr, **values}, kind.decays, ranges, owner)
         self.schedule = None if lr is None else as_schedule(lr, owner)
         self.schedules = _inherited(parent, own) | {
-            k: as_schedule(v, owner) for k, v in scheduled.items()
+            k: as_schedule(v, owner, k) for k, v in scheduled.items()
         }
-        self.sign = settings.get("sign")
-        self.constraint = settings.get("constraint")
+        self.sign, self.constraint = _constraints(settings, owner)
         self.numbers = Numbers(values, kind.decays, owner, ranges)
 
     def view(self, lr: Any, step: Any, dtype: Any, by: Schedule | None) -> View:
@@ -96,6 +99,21 @@ class Group(Numbered):
             replace["eta"] = jnp.asarray(by.multiplier(step)).astype(dtype)
         return View(self.numbers, vector, replace, self.options)
 
+    def fit(self, path: str, param: Any) -> None:
+        """Raise `HyperparameterError` if ``sign`` does not fit a variable."""
+        shape = np.shape(self.sign) if self.sign is not None else ()
+        try:
+            fine = np.broadcast_shapes(shape, param.shape) == param.shape
+        except ValueError:
+            fine = False
+        if not fine:
+            raise HyperparameterError(
+                message(
+                    f"{path}: sign of shape {shape} for a variable of shape "
+                    f"{param.shape}."
+                )
+            )
+
     def constrain(self, param: Any, hyper: View) -> Any:
         """Return the parameter with sign, bounds and constraint applied."""
         if self.sign is not None:
@@ -111,16 +129,31 @@ class Group(Numbered):
 
     def change(self, name: str, value: Any) -> None:
         """Set a number, or put a schedule in its place."""
+        if name == "momentum" and self.options.get("no_momentum") and not is_off(value):
+            raise HyperparameterError(
+                message(
+                    f"This {self.kind} was made without momentum and keeps no buffer "
+                    "for it.",
+                    help="give momentum= at construction; it may change from there.",
+                )
+            )
         if name in self.schedules or not is_number(value):
             schedules = dict(self.schedules)
             schedules.pop(name, None)
             if not is_number(value):
-                schedules[name] = as_schedule(value, self.kind)
+                schedules[name] = as_schedule(value, self.kind, name)
             else:
                 self.numbers.set_number(name, value)
             self.schedules = schedules
         else:
             self.numbers.set_number(name, value)
+
+    def change_betas(self, betas: Any) -> None:
+        """Set both, or none if one is out of range."""
+        new = dict(zip(("beta1", "beta2"), pair(betas), strict=True))
+        self.numbers.check({k: v for k, v in new.items() if is_number(v)})
+        for name, beta in new.items():
+            self.change(name, beta)
 
     def now(self, name: str, step: Any) -> Any:
         """Return a number as the next update uses it."""
@@ -179,11 +212,7 @@ class GroupView(MutableMapping):
         if key == "lr":
             self._optimizer.set_rate(self._index, value)
         elif key == "betas":
-            beta1, beta2 = value
-            betas = {"beta1": beta1, "beta2": beta2}
-            group.numbers.check(betas)
-            for name, beta in betas.items():
-                group.change(name, beta)
+            group.change_betas(value)
         elif key in group.numbers.names:
             group.change(key, value)
         else:
@@ -208,6 +237,11 @@ class GroupView(MutableMapping):
         return repr({k: v if k != "params" else len(v) for k, v in self.items()})
 
 
+def is_off(number: Any) -> bool:
+    """Whether ``number`` is a plain 0, for which an optimizer keeps no slot."""
+    return isinstance(number, int | float) and number == 0
+
+
 def split(train_vars: Any) -> list[tuple[Any, dict[str, Any]]] | None:
     """Return (params, settings) of each group dict, or None if these are no groups."""
     if not (isinstance(train_vars, list | tuple) and train_vars):
@@ -219,16 +253,27 @@ def split(train_vars: Any) -> list[tuple[Any, dict[str, Any]]] | None:
     ]
 
 
-def _with_betas(settings: Mapping[str, Any], numbers: tuple[str, ...]) -> dict:
+def _with_betas(settings: Any, numbers: tuple[str, ...], owner: str) -> dict:
+    if not isinstance(settings, Mapping):
+        raise HyperparameterError(
+            message(
+                f"A group of this {owner} is a dict, not {settings!r}.",
+                help="groups=[{'match': '*.bias', 'lr': 1e-3}].",
+            )
+        )
     settings = dict(settings)
     if settings.get("betas") is not None and "beta2" in numbers:
-        betas = settings.pop("betas")
+        betas = pair(settings.pop("betas"))
         settings |= dict(zip(("beta1", "beta2"), betas, strict=True))
     return settings
 
 
 def _refuse_unknown(settings: dict, known: tuple[str, ...], owner: str) -> None:
-    unknown = [name for name in settings if name not in known]
+    unknown = [
+        f"{name}: {suggest(name, known)}".removesuffix(": ")
+        for name in settings
+        if name not in known
+    ]
     if unknown:
         raise HyperparameterError(
             message(
@@ -252,9 +297,36 @@ def _inherited(parent: Group | None, own: dict[str, Any]) -> dict[str, Schedule]
 
 
 def _bounds(bounds: Any) -> dict[str, Any]:
-    low, high = bounds if bounds is not None else (None, None)
+    if bounds is None:
+        return {}
+    try:
+        low, high = bounds
+        fine = low is None or high is None or not float(low) > float(high)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise HyperparameterError(
+            message(
+                f"bounds={bounds!r}.",
+                help="give (low, high) with low <= high; None for no limit.",
+            )
+        )
     limits = {"lower": low, "upper": high}
     return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _constraints(settings: dict[str, Any], owner: str) -> tuple[Any, Any]:
+    sign, constraint = settings.get("sign"), settings.get("constraint")
+    problems = []
+    if sign is not None and not isinstance(sign, Tracer):
+        signs = np.asarray(sign)
+        if signs.dtype.kind not in "iufb" or not np.isin(signs, (-1, 0, 1)).all():
+            problems.append("sign: +1, -1, 0, or an array of these")
+    if constraint is not None and not callable(constraint):
+        problems.append(f"constraint: a function, not {constraint!r}")
+    if problems:
+        raise HyperparameterError(message(f"A group of this {owner}:", problems))
+    return sign, constraint
 
 
 def _as_number(value: Any) -> Any:

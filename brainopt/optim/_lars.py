@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Unpack
 import jax.numpy as jnp
 
 from ._adam import Moments
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class LARS(Optimizer):
@@ -108,7 +108,7 @@ class Lamb(Moments):
         betas: tuple[Any, Any] | None = None,
         **common: Unpack[Common],
     ):
-        betas = (beta1, beta2) if betas is None else betas
+        betas = pair(betas, beta1, beta2)
         super().__init__(lr, train_vars, name, betas, eps, weight_decay, **common)
 
     def rule(self, grad, param, slots, hyper, step):

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Unpack
 
+from ._leaves import zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import zeros
 
 
 class Momentum(Optimizer):

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import jax.numpy as jnp
 
-from ..errors import HyperparameterError, message
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
-from ._options import Common
-from ._pure import abs2, zeros
+from ._options import FLAG, Common
 
 _QUINTIC = (3.4445, -4.775, 2.0315)
 
@@ -55,6 +54,11 @@ class Muon(Optimizer):
     """
 
     decays = ("momentum", "beta1", "beta2")
+    choices: ClassVar = {
+        "nesterov": FLAG,
+        "adam": FLAG,
+        "adjust_lr": ("original", "match_rms_adamw"),
+    }
 
     def __init__(
         self,
@@ -76,12 +80,10 @@ class Muon(Optimizer):
         adam_eps: Any = 1e-8,
         **common: Unpack[Common],
     ):
-        if adjust_lr not in ("original", "match_rms_adamw"):
-            raise HyperparameterError(message(f"adjust_lr={adjust_lr!r} is unknown."))
         numbers = {"momentum": momentum, "weight_decay": weight_decay, "eps": eps}
         numbers |= {"adam_lr_ratio": adam_lr_ratio, "beta1": beta1, "beta2": beta2}
         numbers["adam_eps"] = adam_eps
-        options = {"nesterov": bool(nesterov), "ns_steps": int(ns_steps), "adam": adam}
+        options = {"nesterov": nesterov, "ns_steps": int(ns_steps), "adam": adam}
         options |= {"ns_coefficients": tuple(ns_coefficients), "adjust_lr": adjust_lr}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 

@@ -7,10 +7,10 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class NAdam(Optimizer):
@@ -58,7 +58,7 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         numbers |= {"weight_decay": weight_decay, "momentum_decay": momentum_decay}
         options = {"decoupled": bool(decoupled_weight_decay)}
@@ -77,7 +77,7 @@ class NAdam(Optimizer):
             grad = hyper.decay(grad, param)
         m = hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad
         v = hyper.beta2 * slots["v"] + hyper.rest("beta2") * abs2(grad)
-        mu, ahead = _momentum(step, hyper), _momentum(step + 1, hyper)
+        mu, ahead = _momentum(step, hyper), _momentum(step, hyper, 1)
         product = slots["product"] * mu
         root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
         along = (1 - mu) / (1 - product) * grad + ahead / (1 - product * ahead) * m
@@ -85,6 +85,7 @@ class NAdam(Optimizer):
         return param - hyper.lr * along / root, new
 
 
-def _momentum(step: Any, hyper: View) -> Any:
-    time = step.astype(hyper.lr.dtype) * hyper.momentum_decay
+def _momentum(step: Any, hyper: View, ahead: int = 0) -> Any:
+    # Added as a float: the last int32 has no successor.
+    time = (step.astype(hyper.lr.dtype) + ahead) * hyper.momentum_decay
     return hyper.beta1 * (1 - 0.5 * 0.96**time)

@@ -9,7 +9,7 @@ in the fifth digit, and bias correction would inherit that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -166,10 +166,10 @@ class View:
         key = name, id(step), ahead, by_power
         if key not in self._kept:
             if by_power:
-                found = 1 - getattr(self, name) ** (step + ahead)
+                found = 1 - getattr(self, name) ** _later(step, ahead)
             else:
                 log = self._derived(name, 1)
-                found = -jnp.expm1((step + ahead).astype(log.dtype) * log)
+                found = -jnp.expm1(_later(step, ahead).astype(log.dtype) * log)
                 # Else XLA computes it anew for each element of each parameter.
                 found = jax.lax.optimization_barrier(found)
             # The step is kept too, so that its id stays its own.
@@ -190,6 +190,16 @@ class View:
                 new._kept[key[0], id(step), *key[2:]] = value, step
             else:
                 new._kept[key] = value
+        return new
+
+    def exempted(self) -> View:
+        """Return the same view for a variable that does not decay.
+
+        Both compute each bias correction once together: alone, XLA would turn the
+        division by it into a multiplication, which rounds otherwise.
+        """
+        new = View(self._numbers, self._vector, self._replace, self._options, True)
+        new._kept = self._kept
         return new
 
     def decay(self, x: Any, param: Any, by: Any = None) -> Any:
@@ -277,6 +287,8 @@ def scalar(value: Any, name: str) -> Any:
         HyperparameterError: ``value`` is not one number.
     """
     value = unwrap(value)
+    if isinstance(value, str):
+        raise HyperparameterError(message(f"{name} is a number, not {value!r}."))
     if isinstance(value, Tracer) and value.ndim == 0:
         return value
     try:
@@ -285,6 +297,26 @@ def scalar(value: Any, name: str) -> Any:
         raise HyperparameterError(
             message(f"{name} must be one number, not {value!r}.")
         ) from None
+
+
+def pair(betas: Any, beta1: Any = None, beta2: Any = None) -> tuple[Any, Any]:
+    """Return ``betas`` as two numbers, or the others where it is None.
+
+    Raises:
+        HyperparameterError: it is not two of something.
+    """
+    if betas is None:
+        return beta1, beta2
+    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+        raise HyperparameterError(
+            message(f"betas={betas!r}.", help="give two numbers, (beta1, beta2).")
+        )
+    return betas[0], betas[1]
+
+
+def _later(step: Any, ahead: int) -> Any:
+    """Return ``step + ahead``; the last int32 has no successor."""
+    return step if not ahead else jnp.where(step + ahead < step, step, step + ahead)
 
 
 def show(value: Any) -> str:

@@ -3,24 +3,41 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import jax
 
+from ..errors import HyperparameterError, message
+from ._closure import Loss, loss_of
+from ._leaves import named
 from ._numbers import View
 from ._options import Common
-from ._whole import Whole, flatten
+from ._whole import Whole, flatten, name_of
 
 
 class Optax(Whole):
     """An optimizer made of an optax transformation.
 
+    A variable whose gradient is None, or that is frozen, stays as it is, with the
+    leaves of the state that are its own (``mu``, ``nu``, a trace). Leaves that all
+    share go on: a count counts the step, and a norm over all gradients sees zeros.
+
+    ``opt.step(closure)`` gives the transformation what it may ask for besides the
+    gradients: ``value``, ``grad`` and ``value_fn``, as ``optax.lbfgs`` does.
+
     Args:
         tx: anything with optax's ``init(params)`` and ``update(grads, state, params)``.
+            It sees float32 or wider, and complex gradients as optax wants them, the
+            conjugate of what `jax.grad` returns.
         train_vars: what to train; see `Optimizer`.
         name: a display name.
-        lr: a factor of the updates, which may be a schedule.
+        lr: a factor of the updates, which may be a schedule, and differ by group.
         common: see `Common`.
+
+    Raises:
+        HyperparameterError: ``tx`` is no transformation.
 
     Example:
         >>> import brainopt as bo, optax
@@ -40,6 +57,14 @@ class Optax(Whole):
         lr: Any = 1.0,
         **common: Unpack[Common],
     ):
+        if not all(callable(getattr(tx, name, 0)) for name in ("init", "update")):
+            raise HyperparameterError(
+                message(
+                    f"A {type(tx).__name__} is no optax transformation.",
+                    help="the order is Optax(tx, train_vars), as "
+                    "Optax(optax.adam(1e-3), net).",
+                )
+            )
         self.tx = tx
         super().__init__(lr, train_vars, name, **common)
 
@@ -47,13 +72,58 @@ class Optax(Whole):
         """Return the leaves of the optax state, by path."""
         return flatten(self.tx.init(params))
 
-    def rule_all(self, grads, params, held, hyper: View, step):
+    def owners(self, params: dict[str, Any]) -> Mapping[str, str]:
+        """Return the parameter of each leaf whose last key is that of a parameter."""
+        return {
+            name: keys[-1].key
+            for name, keys in self._places(params)[0].items()
+            if keys and getattr(keys[-1], "key", None) in params
+        }
+
+    def rule_all(self, grads, params, held, hypers: dict[str, View], step):
         """Return the parameters and the leaves of the state after one step."""
-        tree = jax.tree.structure(jax.eval_shape(self.tx.init, params))
-        state = jax.tree.unflatten(tree, list(held.values()))
-        updates, state = self.tx.update(grads, state, params)
-        new = jax.tree.map(
-            lambda p, u: p + hyper.lr.astype(p.dtype) * u, params, updates
-        )
-        leaves = jax.tree.leaves(state)
-        return new, dict(zip(held, leaves, strict=True))
+        places, tree = self._places(params)
+        # By name: inside a compiled step `held` comes sorted.
+        state = jax.tree.unflatten(tree, [held[name] for name in places])
+        extra = vars(self).get("_extra", {})
+        updates, state = self.tx.update(grads, state, params, **extra)
+        new = {
+            path: param + hypers[path].lr.astype(param.dtype) * updates[path]
+            for path, param in params.items()
+        }
+        return new, dict(zip(places, jax.tree.leaves(state), strict=True))
+
+    def _places(self, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """The keys of each leaf of the state by its name, and the structure."""
+        state = jax.eval_shape(self.tx.init, params)
+        flat, tree = jax.tree_util.tree_flatten_with_path(state)
+        return {name_of(keys): keys for keys, _ in flat}, tree
+
+    def _step_by(self, closure: Callable[[], Any]) -> Any:
+        asked = inspect.signature(self.tx.update).parameters.values()
+        names = {p.name for p in asked} & {"value", "grad", "value_fn"}
+        if any(p.kind is p.VAR_KEYWORD for p in asked):
+            names = {"value", "grad", "value_fn"}
+        if not names:
+            return super()._step_by(closure)
+        self._trained.require(type(self).__name__)
+        params, loss = self._trained.values(), Loss(closure, self._trained)
+        out, grads = loss.gradients()
+
+        def value_fn(new):
+            leaves = [new[path].astype(leaf.dtype) for path, leaf in named(params)]
+            return loss(jax.tree.unflatten(jax.tree.structure(params), leaves))[0]
+
+        slopes = {path: self._incoming(path, g, g) for path, g in named(grads)}
+        extra = {"value": loss_of(out), "grad": slopes, "value_fn": value_fn}
+        vars(self)["_extra"] = {name: extra[name] for name in names}
+        try:
+            self.update(grads)
+        finally:
+            del vars(self)["_extra"]
+        return out
+
+    def _ready(self) -> tuple[dict[str, Any], Callable]:
+        own, advance = super()._ready()
+        # A function such as value_fn is no input of a compiled one.
+        return own, self._advance if "_extra" in vars(self) else advance

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, Unpack
 
@@ -17,9 +18,10 @@ from ..core._device import Place
 from ..errors import HyperparameterError, message
 from ._closure import Loss
 from ._groups import split
+from ._leaves import named
 from ._numbers import Numbered, Numbers
 from ._options import Common
-from ._pure import Views, named
+from ._pure import Views
 from ._report import Report, report
 from ._rollback import Snapshot, Trial
 from ._settings import Settings
@@ -85,14 +87,29 @@ class Optimizer(Settings):
         if train_vars is None:
             return
         groups = split(train_vars)
-        if groups is None:
-            self._register(train_vars)
-        for i, (params, settings) in enumerate(groups or ()):
-            self._add_group(params, settings, i)
+        with self._or_nothing():
+            if groups is None:
+                self._take_in(train_vars)
+            for i, (params, settings) in enumerate(groups or ()):
+                self._add_group(params, settings, i)
 
     register_vars = register_trainable_weights = register_train_vars
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
+    @contextlib.contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Take back what was registered in the block if it fails."""
+        trained = self._trained
+        kept = trained.variables, trained.paths, self.groups
+        slots = {path: dict(held) for path, held in self.slots.items()}
+        member = dict(self._member)
+        try:
+            yield
+        except BaseException:
+            trained.variables, trained.paths, self.groups = kept
+            self.slots, self._member = slots, member
+            raise
+
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         late = bool(self.slots) and int(self.step.value) > 0
         views = Views(self, self.step.value)
         for path in self._trained.add(train_vars):
@@ -100,6 +117,7 @@ class Optimizer(Settings):
             for leaf_path, leaf in named({path: value}):
                 if index is not None:
                     self._member[leaf_path] = index
+                self.groups[self.group_of(leaf_path, leaf)].fit(leaf_path, leaf)
                 slots = self._slots_of(leaf_path, leaf, views)
                 self.slots[leaf_path] = {
                     name: Variable(value, name=f"{leaf_path}.{name}")
@@ -146,11 +164,17 @@ class Optimizer(Settings):
             grads: ``{path: gradient}`` as `bo.grad` returns it; a list or a single
                 gradient where a list or a single Variable was registered. A variable
                 whose gradient is None is skipped: no decay, no step of its slots.
+                Those of complex variables as `bo.grad` and `jax.grad` return them.
             weight: of this micro-batch, with ``accumulate=``; default 1.
 
         Raises:
             GradientError: the gradients do not fit, and nothing has changed; or they
-                were not finite too often, see ``nonfinite=``.
+                were not finite too often, see ``nonfinite=``; or there is no variable
+                to train.
+
+        Differs: a complex gradient is ∂L/∂x - i ∂L/∂y, the convention of jax, and the
+        step goes downhill along its conjugate. torch keeps the conjugate in ``.grad``
+        and optax asks for it; pass ``g.conj()`` for such a ``g``.
         """
         if weight is not None and self.accumulator is None:
             raise HyperparameterError(
@@ -175,6 +199,7 @@ class Optimizer(Settings):
             hook(self)
 
     def _step_by(self, closure: Callable[[], Any]) -> Any:
+        self._trained.require(type(self).__name__)
         out, grads = Loss(closure, self._trained).gradients()
         self.update(grads)
         return out
@@ -237,6 +262,8 @@ class Optimizer(Settings):
         return self._hook("after", hook)
 
     def _hook(self, when: str, hook: Callable) -> Callable[[], None]:
+        if not callable(hook):
+            raise TypeError(f"A hook is a function, not {hook!r}.")
         self._hooks[when].append(hook)
         self.revision.changed()
 
@@ -275,7 +302,8 @@ class Optimizer(Settings):
     def as_optax(self) -> Any:
         """Return it as an optax ``GradientTransformation``.
 
-        The state is that of `init`; the updates are for ``optax.apply_updates``.
+        The state is that of `init`; the updates are for ``optax.apply_updates``. It
+        takes complex gradients conjugated, as optax does.
         """
         return as_optax(self)
 
@@ -319,7 +347,10 @@ class Optimizer(Settings):
         return super().stage_state_dict(state_dict, **options)
 
     def checkpoint_meta(self) -> dict[str, Any]:
-        """Return class, settings that are fixed, and kinds of the schedules."""
+        """Return class, settings that are fixed, and kinds of the schedules.
+
+        Dtypes, functions and classes stand there by name.
+        """
         return {
             "class": type(self).__name__,
             "options": {k: _plain(v) for k, v in self.groups[0].options.items()},
@@ -350,5 +381,11 @@ def _fresh(function: Callable) -> Callable:
 
 
 def _plain(value: Any) -> Any:
-    known = bool | int | float | str | None
-    return value if isinstance(value, known) else str(value)
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    try:
+        return jnp.dtype(value).name
+    except TypeError:
+        return getattr(value, "__name__", type(value).__name__)

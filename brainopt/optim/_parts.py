@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from ..core import Variable
 from ..errors import GradientError, HyperparameterError, message
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
-from ._numbers import Numbered, Numbers
+from ._numbers import Numbered, Numbers, scalar
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 
@@ -39,9 +40,9 @@ class Guard(Numbered):
     """
 
     def __init__(self, limit: int | None):
-        if limit is not None and not limit >= 1:
+        if limit is not None and not (is_whole(limit) and limit >= 1):
             raise HyperparameterError(
-                message(f"max_nonfinite={limit} is not in [1, inf).")
+                message(f"max_nonfinite={limit!r} is no whole number in [1, inf).")
             )
         self.limit = limit
         self.skipped = _count()
@@ -96,6 +97,11 @@ class Guard(Numbered):
         )
 
 
+def is_whole(number: Any) -> bool:
+    """Whether ``number`` is an integer, of Python or numpy."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
 def make_guard(policy: str, limit: int | None) -> Guard | None:
     """Return the guard for a policy, or None for ``"propagate"``."""
     if policy not in ("propagate", "skip", "raise"):
@@ -103,6 +109,13 @@ def make_guard(policy: str, limit: int | None) -> Guard | None:
             message(f"nonfinite={policy!r}.", help="'propagate', 'skip' or 'raise'.")
         )
     if policy == "propagate":
+        if limit is not None:
+            raise HyperparameterError(
+                message(
+                    "max_nonfinite= counts steps that are not taken.",
+                    help="give nonfinite='skip' or 'raise' too.",
+                )
+            )
         return None
     return Guard(1 if policy == "raise" and limit is None else limit)
 
@@ -116,8 +129,12 @@ class Accumulator(Numbered):
     """
 
     def __init__(self, every: int):
+        if not is_whole(every):
+            raise HyperparameterError(
+                message(f"accumulate={every!r} is no whole number in [1, inf).")
+            )
         self.numbers = Numbers(
-            {"every": every}, (), "accumulate", {"every": "[1, inf)"}
+            {"every": int(every)}, (), "accumulate", {"every": "[1, inf)"}
         )
         self.seen = _count()
         self.total = Variable(jnp.zeros((), float))
@@ -155,7 +172,7 @@ class Clip(Numbered):
 
     def __init__(self, norm: Any, value: Any):
         given = {"clip_norm": norm, "clip_value": value}
-        values = {name: float(v) for name, v in given.items() if v is not None}
+        values = {n: scalar(v, n) for n, v in given.items() if v is not None}
         self.numbers = Numbers(values, (), "clip", dict.fromkeys(values, "(0, inf)"))
 
     def __call__(self, grads: Any) -> Any:

@@ -9,7 +9,7 @@ not due (bad gradients, a micro-batch) is the other branch of one `jax.lax.cond`
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -18,15 +18,18 @@ import jax.numpy as jnp
 from ..core import Variable
 from ..core._trace import Frame
 from ..core._walk import collect_vars
-from ..errors import HyperparameterError, StateDictError, message
+from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
 from ._groups import Group
+from ._leaves import named, real, uphill, zeros
 from ._match import Choice
 from ._numbers import Numbered, Setting, View
+from ._options import refuse_unknown
 from ._parts import Accumulator, Clip, Monitor, make_guard
 from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows, peel, wrap
 from ._schedule import Schedule
+from ._trained import check_fit
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
 _OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
@@ -41,8 +44,8 @@ class Core(Stepped, Numbered, abc.ABC):
     """Intervals of the numbers that are neither decay rates nor in [0, inf)."""
     takes_rows: ClassVar[bool] = False
     """Whether gradients may be `Rows`."""
-    decays_by_schedule = False
-    """Whether the rule asks for ``hyper.eta``."""
+    choices: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    """What the options may be; `FLAG` for on or off, `DTYPE` for a dtype."""
     _borrowed = frozenset(
         {"_trained", "_member", "_names", "_hooks", "_cache", "frozen"}
     )
@@ -64,19 +67,22 @@ class Core(Stepped, Numbered, abc.ABC):
         accumulate: int = 1,
         monitor: bool = False,
         seed: int = 0,
+        **unknown: Any,
     ):
+        refuse_unknown(type(self), unknown)
+        if isinstance(groups, Mapping | str) or not isinstance(groups, Iterable):
+            raise HyperparameterError(
+                message("groups= is a list of dicts, each with a 'match'.")
+            )
         if precision not in PRECISIONS:
             raise HyperparameterError(
                 message(f"precision={precision!r}.", help=f"one of {PRECISIONS}.")
             )
-        if mask is not None and "weight_decay" not in numbers:
-            raise HyperparameterError(
-                message(f"{type(self).__name__} has no weight decay to mask.")
-            )
         self._names = tuple(numbers), tuple(options)
+        self._check_mask(mask)
         first = self._group({"lr": lr, **numbers, **options})
         self.step = Step(jnp.zeros((), jnp.int32), name=f"{type(self).__name__}.step")
-        self.groups = [first, *(self._group(rule, first) for rule in groups)]
+        self.groups = [first, *(self._rule(rule, first) for rule in groups)]
         self.slots: dict[str, dict[str, Variable]] = {}
         self.mask = None if mask is None else Choice(mask)
         self.maximize = bool(maximize)
@@ -94,6 +100,24 @@ class Core(Stepped, Numbered, abc.ABC):
 
     def _group(self, settings: Mapping[str, Any], parent: Group | None = None) -> Group:
         return Group(type(self), settings, parent, self._names)
+
+    def _check_mask(self, mask: Any) -> None:
+        if mask is not None and "weight_decay" not in self._names[0]:
+            raise HyperparameterError(
+                message(f"{type(self).__name__} has no weight decay to mask.")
+            )
+
+    def _rule(self, rule: Mapping[str, Any], first: Group) -> Group:
+        group = self._group(rule, first)
+        if group.chosen is None:
+            raise HyperparameterError(
+                message(
+                    f"A rule of this {type(self).__name__} has no 'match': {rule!r}.",
+                    help="groups=[{'match': '*.bias', 'lr': 1e-3}]; groups of "
+                    "variables go into train_vars, with 'params'.",
+                )
+            )
+        return group
 
     def _count_by_step(self, group: Group) -> None:
         for node in group.nodes().values():
@@ -116,7 +140,8 @@ class Core(Stepped, Numbered, abc.ABC):
         """Return the parameter and its slots after one step; a pure function.
 
         Args:
-            grad: the gradient, in the dtype of computation (float32 or wider).
+            grad: the gradient, in the dtype of computation (float32 or wider); of a
+                complex parameter the direction uphill.
             param: the parameter, in the same dtype.
             slots: its slots.
             hyper: ``hyper.lr`` and the other numbers as 0-d arrays, and the options.
@@ -130,6 +155,7 @@ class Core(Stepped, Numbered, abc.ABC):
             the counters at zero and the settings, by path, and ``"slots"``:
             ``{path: {name: array}}``.
         """
+        params = jax.tree.map(jnp.asarray, params)
         parts = ("step", "guard.", "accumulator.", "monitor.")
         state = {
             path: jnp.zeros_like(variable.value)
@@ -151,23 +177,37 @@ class Core(Stepped, Numbered, abc.ABC):
         Args:
             params: any pytree of arrays.
             state: from `init`, or from the step before.
-            grads: the same structure as ``params``; None skips a parameter.
+            grads: the same structure as ``params``; None skips a parameter. Complex
+                ones as `jax.grad` has them.
             weight: of this micro-batch, when gradients are accumulated.
+
+        Raises:
+            GradientError: gradients or state do not fit the parameters.
         """
+        params, slots = jax.tree.map(jnp.asarray, params), state.get("slots", {})
+        check_fit(type(self).__name__, params, slots, grads, self.takes_rows)
+        grads = jax.tree.map(jnp.asarray, grads)
         params, own, slots = self._advance(params, state, grads, weight)
         return params, {**state, **own, "slots": slots}
 
     def _advance(self, params, state, grads, weight=None) -> tuple[Any, dict, dict]:
         """Return the parameters, the counters that were written, and the slots."""
         self.revision.seen()
-        own = self._own()
-        known = [(own[path], state[path]) for path in own if path in state]
-        with Frame(known) as frame:
-            new, slots = self._step(dict(named(params)), state["slots"], grads, weight)
-            touched = set(frame.lesson().written)
-            written = {p: frame.values[v] for p, v in own.items() if v in touched}
+        given, slots = dict(named(params)), state["slots"]
+        (new, slots), written = self._noting(
+            self._own(), state, lambda: self._step(given, slots, grads, weight)
+        )
         leaves = [new[path] for path, _ in named(params)]
         return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
+
+    @staticmethod
+    def _noting(own: dict[str, Variable], values: dict, run: Any) -> tuple[Any, dict]:
+        """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
+        known = [(own[path], values[path]) for path in own if path in values]
+        with Frame(known) as frame:
+            out = run()
+            touched = set(frame.lesson().written)
+            return out, {p: frame.values[v] for p, v in own.items() if v in touched}
 
     def _step(self, params, slots, grads, weight) -> tuple[dict, dict]:
         grads = {
@@ -187,7 +227,7 @@ class Core(Stepped, Numbered, abc.ABC):
         if self.clip is not None:
             grads = wrap(self.clip(peel(grads)), grads)
         count = self.step.value
-        step = jnp.minimum(count, _LAST_STEP - 1) + 1
+        step = next_step(count)
 
         def take():
             return *self._step_all(params, slots, grads, Views(self, count), step), step
@@ -219,7 +259,7 @@ class Core(Stepped, Numbered, abc.ABC):
 
     def _step_one(self, path, grad, param, slots, views, step) -> tuple[Any, dict]:
         if grad is None:
-            return param, {**slots, "late": slots["late"] + 1}
+            return param, skipped(slots)
         group, hyper = views(path, param)
         if "late" in slots:
             step = step - slots["late"]
@@ -257,7 +297,8 @@ class Core(Stepped, Numbered, abc.ABC):
             return None
         if isinstance(grad, Rows) and self.accumulator is not None:
             raise HyperparameterError(message("Row gradients cannot be accumulated."))
-        grad = grad.astype(wide(param.dtype))
+        # jax.grad returns ∂L/∂x - i ∂L/∂y; uphill is its conjugate.
+        grad = uphill(grad.astype(wide(param.dtype)))
         return -grad if self.maximize else grad
 
     def _slots_of(self, path: str, param: Any, views: Views) -> dict[str, Any]:
@@ -306,7 +347,7 @@ class Views:
         self._core = core
         self.met: dict[View, Any] = {}
         self._rates: dict[int, Any] = {}
-        self._views: dict[Any, View] = {}
+        self._views: dict[Any, tuple[View, View]] = {}
 
     def rate(self, i: int) -> Any:
         """Return the learning rate of a group, before its ``lr_mult``."""
@@ -321,51 +362,21 @@ class Views:
         i = core.group_of(path, param)
         group = core.groups[i]
         exempt = core.mask is not None and not core.mask(path, param)
-        key = i, real(wide(param.dtype)), exempt
-        if key not in self._views:
-            by = core.schedule_of(i) if core.decays_by_schedule else None
-            view = group.view(self.rate(i), self.count, key[1], by)
-            view._exempt = exempt
-            self._views[key] = view
-        return group, self._views[key]
+        dtype = real(wide(param.dtype))
+        if (i, dtype) not in self._views:
+            scales = group.options.get("decay_by") == "schedule"
+            by = core.schedule_of(i) if scales else None
+            view = group.view(self.rate(i), self.count, dtype, by)
+            self._views[i, dtype] = view, view.exempted()
+        return group, self._views[i, dtype][exempt]
 
 
-def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
-    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
-
-    Args:
-        param: whose shape and sharding it takes.
-        dtype: of the slot.
-        is_real: whether a complex parameter gets a real slot.
-    """
-    if dtype is None:
-        dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
-    return jnp.zeros_like(param, dtype=dtype)
+def next_step(count: Any) -> Any:
+    """Return the number of the step that follows ``count`` steps; it saturates."""
+    return jnp.minimum(count, _LAST_STEP - 1) + 1
 
 
-def real(dtype: Any) -> Any:
-    """Return the real dtype of the same precision."""
-    return jnp.finfo(dtype).dtype
-
-
-def abs2(x: Any) -> Any:
-    """Return the squared modulus, real for complex ``x``."""
-    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
-
-
-def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
-
-    Raises:
-        StateDictError: two leaves have the same path.
-    """
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda x: isinstance(x, Rows) or (none and x is None)
-    )
-    found = [
-        (jax.tree_util.keystr(keys, simple=True, separator=".") or "param", leaf)
-        for keys, leaf in flat
-    ]
-    if len({name for name, _ in found}) < len(found):
-        raise StateDictError(message("Two parameters have the same path."))
-    return found
+def skipped(slots: dict[str, Any]) -> dict[str, Any]:
+    """Return the slots of a parameter without a gradient: its step is not counted."""
+    late = slots.get("late", jnp.zeros((), jnp.int32))
+    return {**slots, "late": late + 1}

@@ -7,10 +7,10 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class RAdam(Optimizer):
@@ -58,7 +58,7 @@ class RAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         numbers["weight_decay"] = weight_decay
         options = {"decoupled": bool(decoupled_weight_decay)}

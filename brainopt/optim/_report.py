@@ -85,6 +85,9 @@ def report(optimizer: Any) -> Report:
     return Report(
         title=f"{type(optimizer).__name__}, step {int(optimizer.step.value)}",
         lines=tuple(lines),
-        groups=tuple(map(repr, optimizer.groups)),
+        groups=tuple(
+            f"{group!r}, variables: {sum(line.group == i for line in lines)}"
+            for i, group in enumerate(optimizer.groups)
+        ),
         nbytes=own + sum(line.nbytes for line in lines),
     )

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
+from ._groups import is_off
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class RMSProp(Optimizer):
@@ -59,7 +60,7 @@ class RMSProp(Optimizer):
     ):
         numbers = {"weight_decay": weight_decay or 0.0, "epsilon": epsilon, "rho": rho}
         numbers["momentum"] = momentum
-        plain = isinstance(momentum, int | float) and momentum == 0
+        plain = is_off(momentum)
         options = {"centered": bool(centered), "eps_in_root": bool(eps_in_root)}
         options["no_momentum"] = plain
         super().__init__(lr, train_vars, name, numbers, options, **common)

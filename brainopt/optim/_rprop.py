@@ -5,19 +5,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Unpack
 
+import jax
 import jax.numpy as jnp
 
+from ._leaves import zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import zeros
 
 
 class Rprop(Optimizer):
     r"""A step size for each element, from the signs of its gradients alone.
 
     While the sign stays the size grows by :math:`\eta_+`; where it turns the size
-    shrinks by :math:`\eta_-` and the element rests for one step. For whole batches.
+    shrinks by :math:`\eta_-` and the element rests for one step. The real and the
+    imaginary part of a complex element are two elements. For whole batches.
 
     Args:
         lr: the first step size; a later change of ``lr`` is without effect.
@@ -48,10 +50,16 @@ class Rprop(Optimizer):
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return the first sizes, and a gradient before of zero."""
-        return {"size": zeros(param) + hyper.lr, "prev": zeros(param)}
+        empty = zeros(param)
+        size = empty + hyper.lr
+        if jnp.iscomplexobj(empty):
+            size = jax.lax.complex(size.real, size.real)
+        return {"size": size, "prev": empty}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
+        if jnp.iscomplexobj(param):
+            return self._by_parts(grad, param, slots, hyper, step)
         agree = grad * slots["prev"]
         grown = slots["size"] * hyper.eta_plus
         shrunk = slots["size"] * hyper.eta_minus
@@ -59,3 +67,10 @@ class Rprop(Optimizer):
         size = jnp.clip(size, hyper.smallest, hyper.largest)
         grad = jnp.where(agree < 0, jnp.zeros_like(grad), grad)
         return param - jnp.sign(grad) * size, {"size": size, "prev": grad}
+
+    def _by_parts(self, grad, param, slots, hyper, step):
+        parts = [
+            self.rule(part(grad), part(param), jax.tree.map(part, slots), hyper, step)
+            for part in (jnp.real, jnp.imag)
+        ]
+        return jax.tree.map(jax.lax.complex, *parts)

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from ..core import _trace
+from ._around import Around
 from ._averaged import Swapped
 from ._closure import Loss
 from ._gradients import global_norm
-from ._numbers import Numbered, Numbers
+from ._leaves import named, uphill
+from ._numbers import Numbers
 
 
-class SAM(Numbered):
+class SAM(Around):
     r"""An optimizer that looks for flat minima.
 
     .. math:: \theta' = \theta + \rho \, g / \|g\|, \qquad
@@ -48,8 +50,7 @@ class SAM(Numbered):
         name: str | None = None,
     ):
         self.numbers = Numbers({"rho": float(rho)}, (), "SAM")
-        super().__init__(name)
-        self.optimizer = optimizer
+        super().__init__(optimizer, name)
         self.adaptive = bool(adaptive)
 
     def step(self, closure: Callable[[], Any]) -> Any:
@@ -60,16 +61,26 @@ class SAM(Numbered):
                 (a real 0-d array) or a tuple that starts with it. It runs twice; what
                 it writes is kept from the second run.
         """
-        trained = self.optimizer._trained
+        trained = self._trained
+        trained.require(type(self.optimizer).__name__)
         kept = Swapped({v: _trace.read(v) for v in trained.variables.values()})
-        out, grads = Loss(closure, trained).gradients()
+        out, grads = Loss(closure, trained).gradients(keep=False)
         with kept:
-            worst = self._worst(trained.values(), grads)
+            worst = self._worst(trained.values(), self._slopes(grads))
             places = [trained.variables[path] for path in worst]
             _trace.commit(places, list(worst.values()))
             _, grads = Loss(closure, trained).gradients()
         self.optimizer.update(grads)
         return out
+
+    def _slopes(self, grads: Any) -> Any:
+        """The directions in which the objective grows worse; frozen ones stay."""
+        sign = -1 if self.maximize else 1
+        slopes = [
+            jnp.zeros_like(g) if path in self.frozen else sign * uphill(g)
+            for path, g in named(grads)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(grads), slopes)
 
     def _worst(self, params: Any, grads: Any) -> Any:
         scale = jax.tree.map(jnp.abs, params) if self.adaptive else None

@@ -185,18 +185,28 @@ class Function(Schedule):
         return f"Function({getattr(self.function, '__name__', self.function)})"
 
 
-def as_schedule(lr: Any, owner: str = "") -> Schedule:
-    """Return ``lr`` as a schedule: a number, array, Variable, schedule or callable."""
+def as_schedule(lr: Any, owner: str = "", name: str = "lr") -> Schedule:
+    """Return ``lr`` as a schedule: a number, array, Variable, schedule or callable.
+
+    Args:
+        lr: the rate.
+        owner: named in errors.
+        name: how it is called there.
+
+    Raises:
+        HyperparameterError: it is nothing of that kind.
+    """
     if isinstance(lr, Schedule):
         return lr
     if is_number(lr):
         return Constant(lr, owner=owner)
     if isinstance(lr, Node | type) or not callable(lr):
+        order = f"the order is {owner or 'Optimizer'}(lr, train_vars, …); "
         raise HyperparameterError(
             message(
-                f"{type(lr).__name__} is no learning rate.",
-                help=f"the order is {owner or 'Optimizer'}(lr, train_vars, …); lr is a "
-                "number, a Variable, a schedule or a callable of the step.",
+                f"{name} of type {type(lr).__name__}.",
+                help=f"{order * (name == 'lr')}{name} is a number, a Variable, a "
+                "schedule or a callable of the step.",
             )
         )
     return Function(lr)

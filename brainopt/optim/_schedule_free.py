@@ -8,11 +8,11 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 
 from ._averaged import Averaged
-from ._numbers import View
+from ._leaves import abs2, named, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
 from ._precision import wide
-from ._pure import abs2, named, zeros
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):
@@ -59,7 +59,7 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         weight_lr_power: Any = 2.0,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         numbers |= {"weight_decay": weight_decay, "weight_lr_power": weight_lr_power}
         super().__init__(lr, train_vars, name, numbers, **common)

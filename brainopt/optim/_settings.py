@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,13 +12,20 @@ from jax.core import Tracer
 from ..core import Variable, _trace
 from ..errors import HyperparameterError, PathError, TraceContextError, message
 from ._groups import Group, GroupView
+from ._leaves import named
 from ._match import Choice
 from ._numbers import scalar
-from ._pure import Core, Views, named
+from ._options import suggest
+from ._pure import Core, Views
 from ._schedule import Constant, Schedule, as_schedule, is_number
 from ._trained import Trained
 
-_FIXED = ("precision", "seed")
+_FIXED = ("precision", "seed", "nonfinite", "max_nonfinite", "monitor")
+_PARTS = {
+    "clip_norm": ("clip", "clip_norm"),
+    "clip_value": ("clip", "clip_value"),
+    "accumulate": ("accumulator", "every"),
+}
 
 
 class Settings(Core):
@@ -66,23 +74,51 @@ class Settings(Core):
             return groups[0].now(name, self.step.value)
         if groups and name in groups[0].options:
             return groups[0].options[name]
+        if groups and name == "betas" and "beta2" in groups[0].numbers.names:
+            return self.beta1, self.beta2
+        if name in _PARTS and _has_part(self, name):
+            return getattr(getattr(self, _PARTS[name][0]), _PARTS[name][1])
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}"
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        groups = self.__dict__.get("groups")
         if name == "lr":
             self.set_rate(0, value)
-        elif groups and name in groups[0].numbers.names:
-            for group in _sharing(groups, name):
+        elif "_member" not in self.__dict__:  # still in its constructor
+            super().__setattr__(name, value)
+        elif name in self.groups[0].numbers.names:
+            for group in _sharing(self.groups, name):
                 group.change(name, value)
-        elif groups and (name in groups[0].options or name in _FIXED):
-            if name in self.__dict__ or name in groups[0].options:
-                raise AttributeError(f"{name} of {type(self).__name__} is fixed.")
-            super().__setattr__(name, value)
+        elif name == "betas" and "beta2" in self.groups[0].numbers.names:
+            self.groups[0].change_betas(value)
+        elif name in _PARTS:
+            if not _has_part(self, name):
+                raise HyperparameterError(
+                    message(
+                        f"This {type(self).__name__} was made without {name}.",
+                        help=f"give {name}= at construction; it may change from there.",
+                    )
+                )
+            setattr(getattr(self, _PARTS[name][0]), _PARTS[name][1], value)
+        elif name == "mask":
+            self._check_mask(value)
+            super().__setattr__(name, None if value is None else Choice(value))
+        elif name in self.groups[0].options or name in _FIXED:
+            raise AttributeError(f"{name} of {type(self).__name__} is fixed.")
         else:
+            self._refuse_slip(name)
             super().__setattr__(name, value)
+
+    def _refuse_slip(self, name: str) -> None:
+        if name in self.__dict__ or name[0] == "_" or hasattr(type(self), name):
+            return
+        first = self.groups[0]
+        known = ("lr", "betas", *first.numbers.names, *first.options, *_PARTS)
+        if hint := suggest(name, known):
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}; {hint}"
+            )
 
     # --- groups as torch has them
 
@@ -111,7 +147,8 @@ class Settings(Core):
         settings = {k: v for k, v in param_group.items() if k != "params"}
         if "params" not in param_group:
             raise HyperparameterError(message("A parameter group needs 'params'."))
-        self._add_group(param_group["params"], settings, len(self.groups))
+        with self._or_nothing():
+            self._add_group(param_group["params"], settings, len(self.groups))
 
     def _add_group(self, params: Any, settings: dict[str, Any], index: int) -> None:
         group = self._group(settings, self.groups[0])
@@ -119,14 +156,10 @@ class Settings(Core):
             params = [params]
         if isinstance(params, list | tuple):
             params = {str(index): list(params)}
-        self._refuse_double(params, index)
+        self._refuse_double(params, len(self.groups))
         self.groups = [*self.groups, group]
         self._count_by_step(group)
-        try:
-            self._register(params, len(self.groups) - 1)
-        except Exception:
-            self.groups = self.groups[:-1]
-            raise
+        self._take_in(params, len(self.groups) - 1)
 
     def _refuse_double(self, params: Any, index: int) -> None:
         trained = self._trained
@@ -141,7 +174,10 @@ class Settings(Core):
                 message("A variable has settings from two groups:", double)
             )
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
+    def _or_nothing(self) -> contextlib.AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         raise NotImplementedError
 
     def members(self, index: int) -> list[Variable]:
@@ -277,6 +313,12 @@ class Settings(Core):
         shown |= self.groups[0].settings(self.step.value)
         inside = ", ".join(f"{name}={text}" for name, text in shown.items())
         return f"{type(self).__name__}({inside})"
+
+
+def _has_part(optimizer: Any, name: str) -> bool:
+    part, number = _PARTS[name]
+    held = optimizer.__dict__.get(part)
+    return held is not None and number in held.numbers.names
 
 
 def _sharing(groups: list[Group], name: str) -> list[Group]:

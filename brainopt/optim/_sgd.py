@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Unpack
 
 from ..errors import HyperparameterError, message
+from ._groups import is_off
+from ._leaves import zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import zeros
 
 
 class SGD(Optimizer):
@@ -57,7 +58,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         **common: Unpack[Common],
     ):
-        plain = isinstance(momentum, int | float) and momentum == 0
+        plain = is_off(momentum)
         if nesterov and plain:
             raise HyperparameterError(
                 message("Nesterov momentum needs `momentum` > 0.")

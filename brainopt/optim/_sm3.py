@@ -7,10 +7,11 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
+from ._groups import is_off
+from ._leaves import abs2, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 
 
 class SM3(Optimizer):
@@ -35,7 +36,8 @@ class SM3(Optimizer):
         common: see `Common`.
 
     Source: Anil et al. 2019, Memory-Efficient Adaptive Optimization, algorithm SM3-II,
-    with the axes as covers.
+    with the axes as covers; ``beta`` is brainpy's.
+    Differs: with ``beta`` brainpy never lets an accumulator shrink.
     """
 
     decays = ("beta", "momentum")
@@ -53,7 +55,7 @@ class SM3(Optimizer):
     ):
         numbers = {"beta": beta, "momentum": momentum, "eps": eps}
         numbers["weight_decay"] = weight_decay or 0.0
-        plain = isinstance(momentum, int | float) and momentum == 0
+        plain = is_off(momentum)
         super().__init__(
             lr, train_vars, name, numbers, {"no_momentum": plain}, **common
         )

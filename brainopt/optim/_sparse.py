@@ -7,10 +7,10 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from ._numbers import View
+from ._leaves import abs2, zeros
+from ._numbers import View, pair
 from ._optimizer import Optimizer
 from ._options import Common
-from ._pure import abs2, zeros
 from ._rows import Rows
 
 
@@ -34,6 +34,7 @@ class SparseAdam(Optimizer):
 
     Source: Kingma & Ba 2015, Adam, algorithm 1, masked as torch's SparseAdam does; the
     step counts for all rows, so bias correction is that of the table.
+    Differs: torch adds eps to the root of the uncorrected moment.
     """
 
     decays = ("beta1", "beta2")
@@ -51,7 +52,7 @@ class SparseAdam(Optimizer):
         betas: tuple[Any, Any] | None = None,
         **common: Unpack[Common],
     ):
-        beta1, beta2 = (beta1, beta2) if betas is None else betas
+        beta1, beta2 = pair(betas, beta1, beta2)
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         super().__init__(lr, train_vars, name, numbers, **common)
 

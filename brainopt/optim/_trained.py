@@ -16,6 +16,7 @@ from ..core._foreign import ForeignVariable
 from ..core._trace import read
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
+from ._leaves import named
 from ._rows import Rows, is_sparse
 
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
@@ -63,8 +64,8 @@ class Trained(Node):
                 )
             )
         _check_dtypes(new)
-        self.variables |= new
-        self.paths |= keys
+        self.variables = self.variables | new
+        self.paths = self.paths | keys
         return list(new)
 
     @staticmethod
@@ -80,6 +81,17 @@ class Trained(Node):
         """Return ``{path: value}``."""
         return {path: read(variable) for path, variable in self.variables.items()}
 
+    def require(self, owner: str) -> None:
+        """Raise `GradientError` if there is nothing to train."""
+        if not self.variables:
+            raise GradientError(
+                message(
+                    f"This {owner} has no variables to train.",
+                    help="pass `train_vars`, or call opt.register_train_vars(...); of "
+                    "a Node it takes the `TrainVar`s.",
+                )
+            )
+
     def match(
         self, grads: Any, owner: str, frozen: Any = (), rows: bool = False
     ) -> dict[str, Any]:
@@ -94,8 +106,10 @@ class Trained(Node):
             rows: whether `Rows` are welcome.
 
         Raises:
-            GradientError: listing every name, shape and dtype that does not fit.
+            GradientError: listing every name, shape and dtype that does not fit; or
+                there is no variable to train.
         """
+        self.require(owner)
         flat = self._by_own_names(dict(_flatten(grads, self)))
         problems = [f"unexpected: {key}" for key in flat if key not in self.paths]
         given: dict[str, Any] = {}
@@ -246,3 +260,23 @@ def _misfit(part: Any, leaf: Any) -> str:
 
 def _is_complex(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> None:
+    """Raise `GradientError` if gradients or slots do not fit a tree of parameters."""
+    given, known = dict(named(grads, none=True)), dict(named(params))
+    problems = [f"unexpected: {path}" for path in given if path not in known]
+    problems += [f"missing: {path}" for path in known if path not in given]
+    for path, leaf in known.items():
+        problems += _fit(given.get(path), leaf, path, rows)[1]
+        if path not in slots:
+            problems.append(f"{path}: not in the state")
+    if problems:
+        raise GradientError(
+            message(
+                f"These do not fit the parameters of this {owner}:",
+                problems,
+                "give gradients in the structure of the parameters, and the state "
+                "that `init` made for them.",
+            )
+        )

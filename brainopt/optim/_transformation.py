@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..errors import message
 
@@ -23,6 +24,8 @@ def as_optax(optimizer: Any) -> Any:
     """Return an optimizer as an optax ``GradientTransformation``.
 
     Its state is that of ``opt.init``; its updates are what `optax.apply_updates` adds.
+    Like every transformation of optax it takes complex gradients as the direction
+    uphill, the conjugate of what `jax.grad` returns.
     """
 
     def update(grads, state, params=None):
@@ -33,6 +36,7 @@ def as_optax(optimizer: Any) -> Any:
                     help="tx.update(grads, state, params).",
                 )
             )
+        grads = jax.tree.map(jnp.conj, grads)
         new, state = optimizer.apply(params, state, grads)
         return jax.tree.map(lambda n, p: n - p, new, params), state
 

@@ -4,25 +4,29 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..core import Variable
+from ._leaves import named, zeros
 from ._numbers import View
 from ._optimizer import Optimizer
-from ._precision import narrow, wide, widen
-from ._pure import named, zeros
+from ._precision import key_for, narrow, wide, widen
+from ._pure import skipped
 
-_ALL = ""
+ALL = ""
+"""Where in ``opt.slots`` stands what is kept for all together."""
 
 
 class Whole(Optimizer):
     """Abstract: gives `init_all` and `rule_all` in the place of the rule of one.
 
     What it keeps stands in ``opt.slots[""]``. A variable without a gradient stays as
-    it is; for what is kept its gradient counts as zero.
+    it is, and so does what is kept for it alone; for what is kept for several, its
+    gradient counts as zero.
     """
 
     @abc.abstractmethod
@@ -35,10 +39,22 @@ class Whole(Optimizer):
         grads: dict[str, Any],
         params: dict[str, Any],
         held: dict[str, Any],
-        hyper: View,
+        hypers: dict[str, View],
         step: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the parameters and what is kept after one step; a pure function."""
+        """Return the parameters and what is kept after one step; a pure function.
+
+        Args:
+            grads: the gradients in the dtype of computation.
+            params: the parameters in the same dtypes.
+            held: what is kept.
+            hypers: the settings of each parameter.
+            step: the number of this step, from 1.
+        """
+
+    def owners(self, params: dict[str, Any]) -> Mapping[str, str]:
+        """Return the parameter that a kept array belongs to, if it is one alone."""
+        return {}
 
     def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
         """Return nothing: what is kept is kept for all together."""
@@ -51,45 +67,65 @@ class Whole(Optimizer):
     def init(self, params: Any) -> dict[str, Any]:
         """Return the first state for a pytree of parameters; a pure function."""
         state = super().init(params)
-        state["slots"][_ALL] = self.init_all(dict(named(params)))
+        state["slots"][ALL] = self.init_all(_widened(named(params)))
         return state
 
-    def _register(self, train_vars: Any, index: int | None = None) -> None:
-        super()._register(train_vars, index)
-        held = self.slots.get(_ALL, {})
-        self.slots[_ALL] = {}
-        for name, value in self.init_all(dict(self._leaves())).items():
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
+        super()._take_in(train_vars, index)
+        held = self.slots.get(ALL, {})
+        self.slots[ALL] = {}
+        for name, value in self.init_all(_widened(self._leaves())).items():
             old = held.get(name)
             if old is None or old.value.shape != value.shape:
                 old = Variable(value, name=name)
-            self.slots[_ALL][name] = old
+            self.slots[ALL][name] = old
 
     def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
-        full = {p: zeros(params[p]) if g is None else g for p, g in grads.items()}
-        wide_params = {p: widen(param, slots[p]) for p, param in params.items()}
         if not params:
             return {}, slots
-        first = max(params, key=lambda p: jnp.finfo(wide(params[p].dtype)).bits)
-        _, hyper = views(first, params[first])
-        moved, held = self.rule_all(full, wide_params, slots[_ALL], hyper, step)
-        new, new_slots = {}, {**slots, _ALL: held}
+        full = {p: zeros(params[p]) if g is None else g for p, g in grads.items()}
+        wide_params = {p: widen(param, slots[p]) for p, param in params.items()}
+        hypers = {p: views(p, param)[1] for p, param in params.items()}
+        old = slots[ALL]
+        moved, held = self.rule_all(full, wide_params, old, hypers, step)
+        owners = self.owners(wide_params)
+        kept = {
+            name: old[name]
+            if grads.get(owners.get(name, ""), 0) is None
+            else value.astype(old[name].dtype)
+            for name, value in held.items()
+        }
+        new, new_slots = {}, {**slots, ALL: kept}
         for path, param in params.items():
             if grads[path] is None:
-                new[path] = param
-                new_slots[path] = {**slots[path], "late": slots[path]["late"] + 1}
+                new[path], new_slots[path] = param, skipped(slots[path])
                 continue
             group, view = views(path, param)
             value = group.constrain(moved[path], view)
-            new[path], extra = narrow(value, param.dtype, slots[path], None)
+            new[path], extra = self._narrowed(
+                path, value, param, slots[path], views.count
+            )
             new_slots[path] = {**slots[path], **extra}
-        kept = {k: v.astype(slots[_ALL][k].dtype) for k, v in held.items()}
-        return new, {**new_slots, _ALL: kept}
+        return new, new_slots
+
+    def _narrowed(self, path, value, param, slots, count) -> tuple[Any, dict]:
+        key = None
+        if self.precision == "stochastic":
+            key = key_for(self.seed, count, path)
+        return narrow(value, param.dtype, slots, key)
+
+
+def _widened(params: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return parameters as `rule_all` sees them, so that what is kept is wide too."""
+    return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params}
 
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Return the arrays of a tree by path; the first name of a lone leaf is ``all``."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator=".") or "all": jnp.asarray(x)
-        for keys, x in flat
-    }
+    return {name_of(keys): jnp.asarray(leaf) for keys, leaf in flat}
+
+
+def name_of(keys: Any) -> str:
+    """Return the name of a leaf that stands under ``keys``."""
+    return jax.tree_util.keystr(keys, simple=True, separator=".") or "all"

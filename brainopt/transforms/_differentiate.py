@@ -38,7 +38,7 @@ class Differentiated:
         argnums: positions of arguments, or None.
         has_aux: whether ``fun`` returns ``(y, aux)``.
         return_value: whether to return ``y`` too.
-        dtypes: ``(holomorphic, allow_int)``.
+        dtypes: ``(holomorphic, allow_int)``, and True third in forward mode.
         levels: how often ``diff`` is nested in the derivatives: 0 where they have the
             structure of ``diff`` itself; n where each leaf of ``y`` has n levels.
         plain: whether the derivatives have the shapes of ``diff`` too.
@@ -52,7 +52,7 @@ class Differentiated:
         argnums: int | Sequence[int] | None,
         has_aux: bool | None,
         return_value: bool,
-        dtypes: tuple[bool, bool] = (False, False),
+        dtypes: tuple[bool, ...] = (False, False),
         levels: int = 0,
         plain: bool = False,
     ):

@@ -35,16 +35,18 @@ def grad(
     ========== ========== ==========================================================
 
     ``return_value`` appends the value, ``has_aux`` the auxiliary data, in this order.
-    Variables that ``fun`` writes keep their new values.
+    Variables that ``fun`` writes keep their new values. The gradient of a real loss by
+    a complex input z = x + iy is ∂L/∂x - i ∂L/∂y, as `jax.grad` has it; ``opt.update``
+    takes it as it is and goes downhill.
 
     Args:
-        fun: returns a scalar, or ``(scalar, aux)`` with ``has_aux``.
+        fun: returns a real scalar, or ``(scalar, aux)`` with ``has_aux``.
         grad_vars: a Variable, a list or dict of them, a collector, or a Node (its
             `TrainVar` Variables).
         argnums: positions of the arguments; negative ones count from the end.
         has_aux: whether ``fun`` returns auxiliary data too.
         return_value: whether to return the value of ``fun`` too.
-        holomorphic: promise that ``fun`` is holomorphic, for complex inputs.
+        holomorphic: promise that ``fun`` is holomorphic: inputs and value are complex.
         allow_int: allow integer inputs (their gradients have dtype ``float0``).
 
     Raises:
@@ -56,6 +58,8 @@ def grad(
         >>> g, value = bo.grad(lambda: (w**2).sum(), w, return_value=True)()
         >>> g.tolist(), float(value)
         ([2.0, 4.0], 5.0)
+
+    Differs: for a complex input torch has the conjugate, ∂L/∂x + i ∂L/∂y.
     """
     if fun is None:
         return functools.partial(

@@ -89,7 +89,7 @@ def jacfwd(
         argnums=argnums,
         has_aux=has_aux,
         return_value=return_value,
-        dtypes=(holomorphic, False),
+        dtypes=(holomorphic, False, True),
         levels=1,
     )
     return make if fun is None else make(fun)
@@ -136,7 +136,7 @@ def hessian(
         argnums=argnums,
         has_aux=has_aux,
         return_value=return_value,
-        dtypes=(holomorphic, False),
+        dtypes=(holomorphic, False, True),
         levels=2,
     )
     return make if fun is None else make(fun)

@@ -47,9 +47,16 @@ class Targets:
         by_variable = dict(zip(self.unique, gradients, strict=True))
         return jax.tree.unflatten(self.tree, [by_variable[v] for v in self.variables])
 
-    def check(self, holomorphic: bool, allow_int: bool) -> None:
-        """Raise `GradientError` naming every Variable of an unfit dtype."""
-        wanted = jnp.complexfloating if holomorphic else jnp.floating
+    def check(self, holomorphic: bool, allow_int: bool, forward: bool = False) -> None:
+        """Raise `GradientError` naming every Variable of an unfit dtype.
+
+        Args:
+            holomorphic: only complex ones fit.
+            allow_int: integer ones fit too.
+            forward: only real ones fit, unless ``holomorphic``.
+        """
+        wanted = jnp.floating if forward else jnp.inexact
+        wanted = jnp.complexfloating if holomorphic else wanted
         unfit = [
             f"{variable.label}: {leaf.dtype}"
             for variable in self.unique
@@ -58,12 +65,15 @@ class Targets:
             and not (allow_int and jnp.issubdtype(leaf.dtype, jnp.integer))
         ]
         if unfit:
-            kind = "complex" if holomorphic else "real floating"
+            kind, more = "floating or complex", "; integer ones need `allow_int=True`"
+            if forward:
+                kind, more = "real floating", "; complex ones need `holomorphic=True`"
+            if holomorphic:
+                kind, more = "complex", ""
             raise GradientError(
                 message(
                     f"These Variables have no {kind} dtype to differentiate by:",
                     unfit,
-                    "leave them out of `grad_vars`; complex ones need "
-                    "`holomorphic=True`, integer ones `allow_int=True`.",
+                    f"leave them out of `grad_vars`{more}.",
                 )
             )

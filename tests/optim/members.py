@@ -125,15 +125,17 @@ ALL = [*MEMBERS, WHOLE]
 FEW = ("SGD-momentum", "AdamW", "NAdam", "Muon", "ScheduleFreeAdamW", "Optax")
 
 
-def each(few=False, **conditions):
+def each(few=False, but=(), **conditions):
     """Parametrize a test over the members that meet some conditions.
 
     With ``few`` the quick suite takes some of every kind, the long one the others.
+    Classes in ``but`` do not promise it.
     """
     chosen = [
         m
         for m in ALL
         if all(bool(getattr(m, k)) == wanted for k, wanted in conditions.items())
+        and m.cls not in but
     ]
     params = [
         pytest.param(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers and schedules against numbers that torch and brainpy produced.
+"""Optimizers and schedules against numbers that torch, brainpy and keras produced.
 
-``golden/make_torch.py`` and ``golden/make_brainpy.py`` made them.
+``golden/make_torch.py``, ``make_brainpy.py`` and ``make_keras.py`` made them.
 """
 
 import json
@@ -17,6 +17,7 @@ from brainopt import optim
 GOLDEN = Path(__file__).parent / "golden"
 TORCH = json.loads((GOLDEN / "torch.json").read_text())
 BRAINPY = json.loads((GOLDEN / "brainpy.json").read_text())
+KERAS = json.loads((GOLDEN / "keras.json").read_text())
 LR = dict(lr=0.01)
 OUTSIDE = dict(eps_in_root=False)
 
@@ -67,6 +68,8 @@ AS_BRAINPY = {
     "LARS": (optim.LARS, LR),
     "Adan": (optim.Adan, LR),
     "Adan-no_prox": (optim.Adan, dict(LR, no_prox=True)),
+    "Adam": (optim.Adam, LR),
+    "SM3": (optim.SM3, dict(LR, momentum=0.5)),
 }
 
 
@@ -97,6 +100,90 @@ def test_an_optimizer_equals_brainpy(name):
     x = _run(*AS_BRAINPY[name])
 
     np.testing.assert_allclose(x, BRAINPY["optimizers"][name], rtol=1e-6, atol=1e-6)
+
+
+AS_KERAS = {
+    "AdamW": {},
+    "AdamW-amsgrad": dict(amsgrad=True),
+    "AdamW-decay": dict(weight_decay=0.3, eps=1e-2),
+    "AdamW-all": dict(
+        lr=0.02, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-3, amsgrad=True
+    ),
+    "AdamW-exempt": dict(weight_decay=0.3, mask="W"),
+}
+
+
+@pytest.mark.parametrize("name", KERAS["optimizers"])
+def test_120_steps_equal_keras(name, x64):
+    rng, shapes = np.random.default_rng(11), {"W": (4, 3), "b": (3,)}
+    start = {k: rng.normal(size=s) for k, s in shapes.items()}
+    variables = {k: bo.TrainVar(jnp.asarray(v)) for k, v in start.items()}
+    usual = dict(lr=0.01, eps=1e-7, weight_decay=4e-3, dialect="keras")
+    opt = optim.AdamW(train_vars=variables, **{**usual, **AS_KERAS[name]})
+    step, found = bo.jit(opt.update), {}
+
+    for t, size in enumerate(np.exp(rng.normal(size=120)), 1):
+        g = {k: jnp.asarray(size * rng.normal(size=s)) for k, s in shapes.items()}
+        step(g)
+        found[str(t)] = {k: np.asarray(v.value) for k, v in variables.items()}
+
+    assert list(KERAS["optimizers"][name]) == ["1", "10", "120"]
+    for t, expected in KERAS["optimizers"][name].items():
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[t][key], value, rtol=1e-12, atol=1e-14)
+
+
+def _problem():
+    rng = np.random.default_rng(7)
+    return rng.normal(size=(4, 3)), [rng.normal(size=(4, 3)) for _ in range(12)]
+
+
+def test_row_gradients_equal_torch(x64):
+    # torch's SparseAdam adds eps to the root of the uncorrected moment.
+    start, grads = _problem()
+    table = bo.TrainVar(jnp.asarray(start))
+    step = bo.jit(optim.SparseAdam(0.01, table, eps=1e-30).update)
+
+    for t, g in enumerate(grads):
+        rows = jnp.asarray([t % 4, (t + 1) % 4, t % 4])
+        step(optim.Rows(rows, jnp.asarray(g[:3])))
+
+    np.testing.assert_allclose(table.value, TORCH["sparse"], rtol=1e-12)
+
+
+def test_lbfgs_without_a_line_search_equals_torch(x64):
+    w = bo.TrainVar(jnp.asarray([-1.2, 1.0, -0.5, 0.8]))
+    opt = optim.LBFGS(0.1, w, max_iter=10, history_size=3, line_search=False)
+
+    def loss():
+        x = w.value
+        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+    step = bo.jit(lambda: opt.step(loss))
+    for _ in range(4):
+        step()
+
+    np.testing.assert_allclose(w.value, TORCH["lbfgs"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("through", ["grad", "closure"])
+def test_complex_weights_go_where_torch_takes_them(through, x64):
+    start, _ = _problem()
+    z = bo.TrainVar(jnp.asarray(start[:2] + 1j * start[2:]))
+    opt = optim.SGD(0.1, z, momentum=0.9)
+
+    def loss():
+        off = jnp.abs(z.value * (1 - 2j) - 1j) ** 2
+        return (off + z.value.imag**3).sum()
+
+    for _ in range(12):
+        if through == "grad":
+            opt.update(bo.grad(loss, z)())
+        else:
+            opt.step(loss)
+
+    real, imag = map(np.asarray, TORCH["complex"])
+    np.testing.assert_allclose(z.value, real + 1j * imag, rtol=1e-12)
 
 
 def _power(t):

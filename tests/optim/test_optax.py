@@ -17,15 +17,21 @@ TXS = {
     "masked": optax.masked(optax.adam(0.01), {"W": True, "b": False}),
     "ademamix": optax.contrib.ademamix(0.01),
     "multi steps": optax.MultiSteps(optax.adam(0.01), 2),
+    "schedule free": optax.contrib.schedule_free_adamw(0.01),
+    "twelve in a chain": optax.chain(*[optax.trace(0.5)] * 12, optax.scale(-0.01)),
+    "partition": optax.partition(
+        {"W": optax.adam(0.01), "b": optax.sgd(0.1)}, {"W": "b", "b": "W"}
+    ),
 }
 
 
+@pytest.mark.parametrize("through", ["jit", "eager"])
 @pytest.mark.parametrize("kind", TXS)
-def test_any_transformation_becomes_a_node(kind):
+def test_any_transformation_becomes_a_node(kind, through):
     tx, (params, grads) = TXS[kind], problem(4, dtype=np.float32)
     variables = {k: bo.TrainVar(jnp.asarray(v)) for k, v in params.items()}
     opt = bo.optim.Optax(tx, variables)
-    step = bo.jit(opt.update)
+    step = bo.jit(opt.update) if through == "jit" else opt.update
     state = tx.init(params)
 
     for g in grads:
@@ -45,6 +51,108 @@ def test_the_state_has_names():
     opt = bo.optim.Optax(optax.adam(0.1), {"layer": {"W": w}})
 
     assert "slots.0.mu.layer.W" in opt.state_dict()
+
+
+def _rosenbrock(x):
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+ASKING = {
+    "lbfgs": optax.lbfgs(),
+    "polyak": optax.polyak_sgd(),
+    "plateau": optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau()),
+    "backtracking": optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("kind", ASKING)
+def test_a_closure_gives_what_a_transformation_asks_for(kind, through):
+    tx, x = ASKING[kind], jnp.asarray([-1.2, 1.0, -0.5])
+    w = bo.TrainVar(x)
+    opt = bo.optim.Optax(tx, w)
+    step = lambda: opt.step(lambda: _rosenbrock(w.value))  # noqa: E731
+    step = bo.jit(step) if through == "jit" else step
+    state, ask = tx.init(x), jax.jit(jax.value_and_grad(_rosenbrock))
+
+    @jax.jit
+    def peer(x, state):
+        value, g = ask(x)
+        more = dict(value=value, grad=g, value_fn=_rosenbrock)
+        updates, state = tx.update(g, state, x, **more)
+        return optax.apply_updates(x, updates), state
+
+    for _ in range(4):
+        step()
+        x, state = peer(x, state)
+
+    np.testing.assert_allclose(w.value, x, rtol=1e-4, atol=1e-5)
+    assert int(opt.step) == 4
+
+
+def _two(tx, **settings):
+    variables = {k: bo.TrainVar([1.0]) for k in "ab"}
+    opt = bo.optim.Optax(tx, variables, **settings)
+    opt.update({k: jnp.ones(1) for k in "ab"})
+    return variables, opt
+
+
+@pytest.mark.parametrize("through", ["jit", "eager", "frozen"])
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)),
+        optax.masked(optax.adam(0.1), {"a": True, "b": True}),
+        optax.adabelief(0.1),
+    ],
+    ids=["chain", "masked", "adabelief"],
+)
+def test_a_skipped_variable_keeps_the_leaves_that_are_its_own(tx, through):
+    variables, opt = _two(tx)
+    before = {k: np.asarray(v) for k, v in opt.state_dict().items()}
+    a = np.asarray(variables["a"].value)
+    step = bo.jit(opt.update) if through == "jit" else opt.update
+
+    if through == "frozen":
+        opt.freeze("a")
+    step({"a": None, "b": jnp.ones(1)})
+
+    after = opt.state_dict()
+    own = [k for k in before if k.startswith("slots.") and k.endswith(".a")]
+    others = [k for k in before if k.startswith("slots.") and k.endswith(".b")]
+    counts = [k for k in before if k.endswith("count")]
+    assert len(own) == len(others) == 2 and len(counts) == 1
+    for key in own:
+        np.testing.assert_array_equal(after[key], before[key])
+    for key in others:
+        assert not np.array_equal(after[key], before[key])
+    assert int(after[counts[0]]) == 2  # shared: it counts the step
+    np.testing.assert_array_equal(variables["a"].value, a)
+
+
+def test_groups_scale_and_bound_what_a_transformation_does():
+    rule = {"match": "a", "lr_mult": 0.5, "bounds": (0.0, 1.0)}
+    variables, opt = _two(optax.sgd(0.1), groups=[rule])
+
+    opt.update({"a": jnp.full(1, -9.0), "b": jnp.ones(1)})
+
+    np.testing.assert_allclose(variables["b"].value, 0.8, rtol=1e-6)
+    np.testing.assert_allclose(variables["a"].value, 1.0)
+
+
+@pytest.mark.parametrize("precision", ["master", "kahan", "stochastic"])
+def test_small_changes_of_narrow_weights_survive(precision):
+    w = bo.TrainVar(jnp.ones(256, jnp.bfloat16))
+    opt = bo.optim.Optax(optax.adam(1e-4), w, precision=precision)
+
+    bo.for_loop(lambda _: opt.update(jnp.ones(256, jnp.bfloat16)), jnp.arange(100))
+
+    assert opt.slots[""]["0.mu.param"].value.dtype == jnp.float32
+    assert abs(np.asarray(w.value, float).mean() - 0.99) < 2e-3
 
 
 def test_late_variables_keep_the_old_moments():

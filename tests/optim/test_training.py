@@ -50,6 +50,36 @@ def test_anything_that_offers_variables_can_be_registered(kind):
     ]
 
 
+def test_every_method_that_brainpy_lists_works(tmp_path):
+    net, file = _net(), str(tmp_path / "states.npz")
+    opt = AdamW(0.1, net.train_vars(), 0.9, 0.999, 1e-8, 1e-2, False, "mine")
+    grads = {"a": jnp.ones(2), "inner.b": jnp.ones(3)}
+
+    opt.check_grads(grads)
+    opt.update(grads)
+    opt.save_states(file, ["step"])
+    opt.save_states(file)
+    opt.update(grads)
+    opt.load_states(file, verbose=False)
+    assert int(opt.step) == 1
+    opt.load_state_dict(opt.state_dict(), warn=True, compatible="v2")
+
+    extra, part = bo.Variable(1.0), bo.Node()
+    opt.register_implicit_vars({"extra": extra}, var_cls=bo.Variable)
+    opt.register_implicit_nodes({"part": part}, node_cls=bo.Node)
+    assert opt.vars()["extra"] is extra
+    assert part in opt.nodes("relative", -1, False).values()
+    assert not opt.train_vars("absolute", level=0)
+
+    leaves, aux = opt.tree_flatten()
+    assert int(AdamW.tree_unflatten(aux, leaves).step) == 1
+    assert opt.name == "mine" and opt.unique_name("other") == "other"
+    assert opt.cpu() is opt.to(jax.devices()[0]) is opt
+    for absent in (opt.cuda, opt.tpu):
+        with pytest.raises(bo.errors.DeviceError, match="is not there"):
+            absent()
+
+
 def test_registering_again_keeps_the_moments():
     net = _net()
     opt = AdamW(0.1, {"a": net.a})

@@ -119,15 +119,45 @@ def test_argnums_out_of_range_say_so():
         bo.grad(lambda x: x, argnums=2)(1.0)
 
 
-def test_integer_and_complex_variables_are_named():
+def test_variables_of_an_unfit_dtype_are_named():
     n = bo.Variable(jnp.array(1), name="n")
     z = bo.Variable(jnp.array(1j), name="z")
-    w = bo.TrainVar(jnp.array(1.0))
+    w = bo.TrainVar(jnp.array(1.0), name="w")
 
-    with pytest.raises(GradientError, match=r"'n': int32[\s\S]*'z': complex64"):
+    with pytest.raises(GradientError, match=r"dtype to[\s\S]*'n': int32\nhelp"):
         bo.grad(lambda: w.value, [n, z, w])()
-    with pytest.raises(GradientError, match="complex dtype"):
+    with pytest.raises(GradientError, match=r"complex dtype[\s\S]*'w': float32\n"):
         bo.grad(lambda: z.value, [w, z], holomorphic=True)()
+    for forward in (bo.jacfwd, bo.hessian):
+        with pytest.raises(GradientError, match=r"real floating[\s\S]*'z': complex64"):
+            forward(lambda: abs(z.value), [z, w])()
+
+
+def _energy(z, w):
+    return (jnp.abs(z * w - (1 - 2j)) ** 2).sum() + z.imag.sum()
+
+
+@pytest.mark.parametrize("through", [lambda f: f, bo.jit], ids=["eager", "jit"])
+def test_the_gradient_of_a_real_loss_by_complex_variables_is_that_of_jax(through):
+    z, w = bo.TrainVar(jnp.array([1 + 2j, -1j])), bo.TrainVar([3.0, 0.5])
+    loss = lambda: _energy(z.value, w.value)  # noqa: E731
+    expected = jax.grad(_energy, argnums=(0, 1))(z.value, w.value)
+
+    grads = through(bo.grad(loss, [z, w]))()
+    value, also = through(bo.value_and_grad(loss, [z, w]))()
+    rows = through(bo.jacrev(loss, [z, w]))()
+
+    for found in (grads, also, rows):
+        assert [g.dtype for g in found] == [jnp.complex64, jnp.float32]
+        assert all(map(jnp.array_equal, found, expected))
+    assert float(value) == float(_energy(z.value, w.value))
+
+
+def test_a_complex_loss_is_refused_as_by_jax():
+    z = bo.TrainVar(jnp.array(1 + 2j))
+
+    with pytest.raises(TypeError, match="real-valued outputs"):
+        bo.grad(lambda: z.value**2, z)()
 
 
 def test_holomorphic_and_integer_cases_are_jaxs():

@@ -25,6 +25,8 @@ CASES = {
     "LARS": (bp.optim.LARS, dict(lr=0.01)),
     "Adan": (bp.optim.Adan, dict(lr=0.01)),
     "Adan-no_prox": (bp.optim.Adan, dict(lr=0.01, no_prox=True)),
+    "Adam": (bp.optim.Adam, dict(lr=0.01)),
+    "SM3": (bp.optim.optimizer.SM3, dict(lr=0.01, momentum=0.5)),
 }
 
 

@@ -58,6 +58,53 @@ def run(cls, settings):
     return x.detach().numpy().tolist()
 
 
+def sparse():
+    """Return an embedding after steps that touch some rows, one of them twice."""
+    start, grads = problem()
+    x = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    opt = torch.optim.SparseAdam([x], lr=0.01, eps=1e-30)
+    for t, g in enumerate(grads):
+        rows = torch.tensor([[t % 4, (t + 1) % 4, t % 4]])
+        values = torch.tensor(g[:3], dtype=torch.float64)
+        x.grad = torch.sparse_coo_tensor(rows, values, x.shape)
+        opt.step()
+    return x.detach().numpy().tolist()
+
+
+def rosenbrock(x):
+    """Return the loss that L-BFGS is tried on."""
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def lbfgs():
+    """Return where four steps of ten iterations lead, without a line search."""
+    x = torch.nn.Parameter(torch.tensor([-1.2, 1.0, -0.5, 0.8], dtype=torch.float64))
+    opt = torch.optim.LBFGS([x], lr=0.1, max_iter=10, history_size=3)
+
+    def closure():
+        opt.zero_grad()
+        loss = rosenbrock(x)
+        loss.backward()
+        return loss
+
+    for _ in range(4):
+        opt.step(closure)
+    return x.detach().numpy().tolist()
+
+
+def complex_sgd():
+    """Return the parts of complex weights after steps down a real loss."""
+    start, _ = problem()
+    z = torch.nn.Parameter(torch.tensor(start[:2] + 1j * start[2:]))
+    opt = torch.optim.SGD([z], lr=0.1, momentum=0.9)
+    for _ in range(STEPS):
+        opt.zero_grad()
+        (torch.abs(z * (1 - 2j) - 1j) ** 2 + z.imag**3).sum().backward()
+        opt.step()
+    z = z.detach().numpy()
+    return [z.real.tolist(), z.imag.tolist()]
+
+
 def rates(make, steps=25, metric=None):
     opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     schedule = make(opt)
@@ -112,6 +159,9 @@ def main():
     found = {
         "torch": torch.__version__,
         "optimizers": {name: run(*case) for name, case in CASES.items()},
+        "sparse": sparse(),
+        "lbfgs": lbfgs(),
+        "complex": complex_sgd(),
         "schedules": {name: rates(make) for name, make in SCHEDULES.items()},
         "plateau": rates(
             lambda o: S.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1),

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The leaves of a tree of parameters: their paths, dtypes and first slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import StateDictError, message
+from ._precision import wide
+from ._rows import Rows
+
+
+def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
+    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
+
+    Args:
+        param: whose shape and sharding it takes.
+        dtype: of the slot.
+        is_real: whether a complex parameter gets a real slot.
+    """
+    if dtype is None:
+        dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
+    return jnp.zeros_like(param, dtype=dtype)
+
+
+def real(dtype: Any) -> Any:
+    """Return the real dtype of the same precision."""
+    return jnp.finfo(dtype).dtype
+
+
+def uphill(grad: Any) -> Any:
+    """Return the direction in which a loss grows, from a gradient of `jax.grad`."""
+    if isinstance(grad, Rows):
+        return grad
+    return grad.conj() if jnp.iscomplexobj(grad) else grad
+
+
+def abs2(x: Any) -> Any:
+    """Return the squared modulus, real for complex ``x``."""
+    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
+
+
+def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
+
+    Raises:
+        StateDictError: two leaves have the same path.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda x: isinstance(x, Rows) or (none and x is None)
+    )
+    found = [
+        (jax.tree_util.keystr(keys, simple=True, separator=".") or "param", leaf)
+        for keys, leaf in flat
+    ]
+    if len({name for name, _ in found}) < len(found):
+        raise StateDictError(message("Two parameters have the same path."))
+    return found
