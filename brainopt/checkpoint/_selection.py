@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import PathError, message
 
 Globs = str | Sequence[str] | None
-Rename = Mapping[str, str] | Sequence[tuple[str, str]] | Callable[[str], str] | None
+Pair = tuple[str | re.Pattern[str], str]
+Rename = Mapping[str, str] | Pair | Sequence[Pair] | Callable[[str], str] | None
 
 
 class Selection:
@@ -19,8 +20,8 @@ class Selection:
         only: globs; a path must match one of them. None takes all.
         skip: globs; a path must match none of them.
         rename: a dict of old to new names, where a name stands for everything below
-            it; or pairs of a regular expression and its replacement, applied in
-            order; or a function from path to path.
+            it; or a pair of a regular expression and its replacement, or several
+            such pairs, applied in order; or a function from path to path.
     """
 
     def __init__(self, only: Globs, skip: Globs, rename: Rename) -> None:
@@ -76,7 +77,9 @@ def _renamer(rename: Rename) -> Callable[[str], str]:
     if isinstance(rename, Mapping):
         table = dict(rename)
         return lambda path: _by_table(table, path)
-    pairs = [(re.compile(pattern), text) for pattern, text in rename]
+    alone = len(rename) == 2 and isinstance(rename[1], str)
+    given = _pairs([rename] if alone else rename)
+    pairs = [(re.compile(pattern), text) for pattern, text in given]
 
     def by_pattern(path: str) -> str:
         for pattern, text in pairs:
@@ -84,6 +87,15 @@ def _renamer(rename: Rename) -> Callable[[str], str]:
         return path
 
     return by_pattern
+
+
+def _pairs(rename: Any) -> list[tuple[Any, str]]:
+    for pair in rename:
+        if isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[1], str):
+            raise TypeError(
+                f"rename takes pairs of a pattern and its replacement, not {pair!r}"
+            )
+    return list(rename)
 
 
 def _by_table(table: Mapping[str, str], path: str) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A restore fits wholly or changes nothing: R11 and R12."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -206,6 +208,8 @@ def test_skip_leaves_what_its_globs_name(path):
     [
         {"net.layers.0": "net.stem"},
         [(r"layers\.0", "stem")],
+        (r"layers\.\d", "stem"),
+        [(re.compile("LAYERS.0", re.IGNORECASE), "stem")],
         lambda path: path.replace("layers.0", "stem"),
     ],
 )
@@ -213,6 +217,12 @@ def test_rename_gives_paths_their_new_names(path, rename):
     node = zeroed(FakeNode({"stem.W": W, "stem.b": B}))
     checkpoint.restore(path, {"net": node}, skip="opt", rename=rename)
     assert same(node.state_dict()["stem.W"], W)
+
+
+@pytest.mark.parametrize("rename", [["ab"], ["a", "b", "c"], [("a", 1)]])
+def test_what_is_no_pair_is_no_rename(path, rename):
+    with pytest.raises(TypeError, match="pairs of a pattern"):
+        checkpoint.restore(path, {"net": net()}, rename=rename)
 
 
 def test_rename_moves_a_whole_node(path):
