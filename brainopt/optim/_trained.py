@@ -265,7 +265,12 @@ def _is_complex(leaf: Any) -> bool:
 def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> None:
     """Raise `GradientError` if gradients or slots do not fit a tree of parameters."""
     given, known = dict(named(grads, none=True)), dict(named(params))
-    problems = [f"unexpected: {path}" for path in given if path not in known]
+    # None where there is no parameter either is a hole, as those of equinox.
+    problems = [
+        f"unexpected: {path}"
+        for path, grad in given.items()
+        if grad is not None and path not in known
+    ]
     problems += [f"missing: {path}" for path in known if path not in given]
     for path, leaf in known.items():
         problems += _fit(given.get(path), leaf, path, rows)[1]

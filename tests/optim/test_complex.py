@@ -67,6 +67,7 @@ def _rate(member):
     return {"lr": LR.get(member.cls.__name__, 0.02)}
 
 
+@pytest.mark.long
 def test_the_functional_core_takes_the_gradients_of_jax():
     params = {"z": jnp.asarray(START)}
     opt = optim.AdamW(0.05, weight_decay=0.0)

@@ -85,6 +85,16 @@ def test_the_functional_core_refuses_what_does_not_fit(member):
         opt.apply({"c": _B}, state, {"c": _B})
 
 
+@each(few=True)
+def test_a_hole_among_parameters_may_be_one_among_gradients(member):
+    opt, params = member.make(), {"W": _G, "activation": None}
+
+    new, _ = opt.apply(params, opt.init(params), {"W": _G, "activation": None})
+
+    assert new["activation"] is None
+    assert not np.array_equal(new["W"], _G)
+
+
 @each(few=True, but=(bo.optim.LBFGS,))
 def test_the_functional_core_skips_none_too(member):
     opt, params = member.make(), arrays(problem(dtype=np.float32)[0])

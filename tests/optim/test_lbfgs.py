@@ -8,7 +8,9 @@ import pytest
 import brainopt as bo
 
 LBFGS = bo.optim.LBFGS
-through = pytest.mark.parametrize("through", ["eager", "jit"])
+through = pytest.mark.parametrize(
+    "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
+)
 
 
 def _call(step, through):
@@ -104,9 +106,7 @@ def test_norms_are_noted(through):
     assert found["update_norm"] == pytest.approx(np.hypot(2, 2), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
-)
+@through
 @pytest.mark.parametrize("precision", ["plain", "master", "kahan", "stochastic"])
 def test_narrow_weights_keep_what_their_precision_promises(precision, through):
     w = bo.TrainVar(jnp.array([3.0, -1.0], jnp.bfloat16))

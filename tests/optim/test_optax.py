@@ -25,8 +25,14 @@ TXS = {
 }
 
 
-@pytest.mark.parametrize("through", ["jit", "eager"])
-@pytest.mark.parametrize("kind", TXS)
+def _long_but(quick, all_):
+    return [pytest.param(k, marks=[pytest.mark.long] * (k not in quick)) for k in all_]
+
+
+@pytest.mark.parametrize("through", ["eager", "jit"])
+@pytest.mark.parametrize(
+    "kind", _long_but(("chain", "schedule free", "twelve in a chain"), TXS)
+)
 def test_any_transformation_becomes_a_node(kind, through):
     tx, (params, grads) = TXS[kind], problem(4, dtype=np.float32)
     variables = {k: bo.TrainVar(jnp.asarray(v)) for k, v in params.items()}
@@ -70,7 +76,7 @@ ASKING = {
 @pytest.mark.parametrize(
     "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
 )
-@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("kind", _long_but(("plateau",), ASKING))
 def test_a_closure_gives_what_a_transformation_asks_for(kind, through):
     tx, x = ASKING[kind], jnp.asarray([-1.2, 1.0, -0.5])
     w = bo.TrainVar(x)
