@@ -13,13 +13,18 @@ if not os.environ.get("BRAINOPT_TEST_GPU"):
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 # ruff: noqa: E402
+import _thread
 import functools
 import importlib.util
 
 import jax
 import pytest
 
+from brainopt.transforms import _program
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_threads_of_the_runner = _thread._count()
 
 
 def _has_gpu() -> bool:
@@ -54,6 +59,16 @@ def _rank_promotion_of_hosts(request):
             yield
     else:
         yield
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    """Let a step take the road of a process whose threads are those of the test."""
+
+    def count() -> int:
+        return max(0, _thread._count() - _threads_of_the_runner)
+
+    monkeypatch.setattr(_program, "thread_count", count)
 
 
 @pytest.fixture
