@@ -218,7 +218,8 @@ class BrainstateTracker:
 
     def inside(self) -> bool:
         """Whether a brainstate transform is running in this thread."""
-        return any(type(trace) is not Bridge for trace in self.context.state_stack)
+        stack = self.context.state_stack  # empty nearly always, and asked at each step
+        return bool(stack) and any(type(trace) is not Bridge for trace in stack)
 
     def innermost(self) -> bool:
         """Whether such a transform is nearer than every frame."""
