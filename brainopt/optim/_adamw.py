@@ -44,8 +44,8 @@ class AdamW(Optimizer):
         eps_root: :math:`\epsilon_r` in [0, inf), inside the root.
         nesterov: look ahead: :math:`\hat m_t = \beta_1 m_t / (1 - \beta_1^{t+1}) +
             (1 - \beta_1) g_t / (1 - \beta_1^t)`.
-        mu_dtype: dtype to store m in; default float32 or wider.
-        nu_dtype: dtype to store v in; default float32 or wider.
+        mu_dtype: dtype in which m is stored, and used; default float32 or wider.
+        nu_dtype: the same for v.
         decay_by: what scales the decay: ``"lr"``, :math:`\gamma_t \lambda`;
             ``"schedule"``, :math:`\eta_t \lambda` with the multiplier
             :math:`\eta_t = \gamma_t / \gamma`; ``"none"``, :math:`\lambda`.
@@ -71,7 +71,9 @@ class AdamW(Optimizer):
     Dozat 2016, Incorporating Nesterov Momentum into Adam, for ``nesterov``.
     Differs: the paper scales the decay by the schedule multiplier alone, which is
     ``decay_by="schedule"``; amsgrad takes the maximum over the corrected moment, as
-    brainpy documents it (brainpy's program and torch take it over the raw one).
+    brainpy documents it (brainpy's program and torch take it over the raw one); optax
+    uses a moment narrower than the arithmetic before it is rounded, as
+    ``dialect="optax"`` does here.
     """
 
     decays = ("beta1", "beta2")
@@ -124,6 +126,8 @@ class AdamW(Optimizer):
             beta1 = beta1.astype(slots["m"].dtype)
         m = hyper.rest("beta1") * grad + beta1 * slots["m"]
         v = hyper.rest("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+        if hyper.dialect != "optax":
+            m, v = _as_stored(m, slots["m"]), _as_stored(v, slots["v"])
         new = {"m": m, "v": v}
         m_hat = _corrected_mean(m, grad, hyper, step)
         by = {"lr": hyper.lr, "none": 1.0}.get(hyper.decay_by)
@@ -140,6 +144,12 @@ class AdamW(Optimizer):
         if hyper.decay_by == "lr":
             return param + -hyper.lr * hyper.decay(direction, param), new
         return hyper.decay(param, param, -by) - hyper.lr * direction, new
+
+
+def _as_stored(moment: Any, slot: Any) -> Any:
+    # A moment narrower than the arithmetic is used as it will be read at the next
+    # step: otherwise XLA keeps a copy of the old one, to compute the new one twice.
+    return moment.astype(slot.dtype).astype(moment.dtype)
 
 
 def _corrected_mean(m: Any, grad: Any, hyper: View, step: Any) -> Any:
