@@ -139,7 +139,7 @@ def main():
     step = "loss, gradient and update of a small brainpy net"
     update = "update of 8 x 8,000,000 floats by given gradients"
     whole = "loss, gradient and update of 8 x 8,000,000 floats"
-    short, big = (101, 10), (15, 1)  # pairs, and calls in each
+    short, big = (101, 10), (61, 1)  # pairs, and calls in each
     cases = [
         (f"{step}, our AdamW in bm.jit / {theirs}", _small_net, bm.jit, 1.0, *short),
         (f"{step}, all in bo.jit / {theirs}", _small_net, bo.jit, 0.7, *short),
