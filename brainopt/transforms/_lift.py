@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from .._compat import is_key_array
 from ..core import Node, Variable
@@ -147,7 +149,13 @@ class Sealed(Frame):
 def stand_in(x: Any) -> Any:
     """Return a traced array like ``x`` that does not hold ``x``, where that is easy."""
     # A tracer that is closed over keeps a trace that was given up alive for ever.
-    return x if is_key_array(x) else jnp.zeros_like(x)
+    if is_key_array(x):
+        return x
+    concrete = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    if concrete and len(x.devices()) == 1:
+        # There is no sharding to keep, and looking for one takes most of the time.
+        return jax.lax.broadcast(np.zeros((), x.dtype), x.shape)
+    return jnp.zeros_like(x)
 
 
 def scout() -> Sealed | None:
