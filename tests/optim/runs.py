@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short runs of one optimizer, and comparisons of what came of them."""
+"""A small model, short runs of one optimizer, and comparisons of what came of them."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,19 @@ import numpy as np
 
 import brainopt as bo
 from tests.optim.members import problem
+
+
+def encoder():
+    """Return a model of two parts with the weights enc.W, enc.b and out.W."""
+    net = bo.Node()
+    net.enc, net.out = bo.Node(), bo.Node()
+    net.enc.W, net.enc.b = bo.TrainVar(jnp.ones((2, 3))), bo.TrainVar(jnp.ones(3))
+    net.out.W = bo.TrainVar(jnp.ones((3, 1)))
+    return net
+
+
+def ones(opt):
+    return {k: jnp.ones_like(v.value) for k, v in opt.vars_to_train.items()}
 
 
 def variables_of(params):

@@ -7,34 +7,23 @@ import numpy as np
 import pytest
 
 import brainopt as bo
+from tests.optim.runs import encoder, ones
 
 optim = bo.optim
-
-
-def _net():
-    net = bo.Node()
-    net.enc, net.out = bo.Node(), bo.Node()
-    net.enc.W, net.enc.b = bo.TrainVar(jnp.ones((2, 3))), bo.TrainVar(jnp.ones(3))
-    net.out.W = bo.TrainVar(jnp.ones((3, 1)))
-    return net
-
-
-def _ones(opt):
-    return {k: jnp.ones_like(v.value) for k, v in opt.vars_to_train.items()}
 
 
 # --- freezing
 
 
 def test_frozen_variables_do_not_move():
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(0.1, net)
     step = bo.jit(opt.update)
-    step(_ones(opt))
+    step(ones(opt))
     before = np.asarray(net.enc.W.value), np.asarray(opt.slots["enc.W"]["m"].value)
 
     assert opt.freeze("enc") == ["enc.W", "enc.b"]
-    step(_ones(opt))
+    step(ones(opt))
     step({"out.W": jnp.ones((3, 1))})
 
     np.testing.assert_array_equal(net.enc.W.value, before[0])
@@ -44,25 +33,25 @@ def test_frozen_variables_do_not_move():
 
 @pytest.mark.parametrize("drop", [False, True])
 def test_thawed_variables_go_on(drop):
-    net, alone = _net(), bo.TrainVar(jnp.ones(3))
+    net, alone = encoder(), bo.TrainVar(jnp.ones(3))
     opt, other = optim.AdamW(0.1, net), optim.AdamW(0.1, alone)
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
     other.update(jnp.ones(3))
 
     opt.freeze("enc.b", drop_slots=drop)
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
     assert opt.unfreeze("enc.b") == []
     if drop:
         fresh = bo.TrainVar(alone.value)
         other, alone = optim.AdamW(0.1, fresh), fresh
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
     other.update(jnp.ones(3))
 
     np.testing.assert_allclose(net.enc.b.value, alone.value, rtol=1e-6)
 
 
 def test_a_choice_that_fits_nothing_is_an_error():
-    opt = optim.AdamW(0.1, _net())
+    opt = optim.AdamW(0.1, encoder())
 
     with pytest.raises(bo.errors.PathError, match=r"encoder"):
         opt.freeze("encoder")

@@ -8,28 +8,17 @@ import numpy as np
 import pytest
 
 import brainopt as bo
+from tests.optim.runs import encoder, ones
 
 optim = bo.optim
 Bad = bo.errors.HyperparameterError
-
-
-def _net():
-    net = bo.Node()
-    net.enc, net.out = bo.Node(), bo.Node()
-    net.enc.W, net.enc.b = bo.TrainVar(jnp.ones((2, 3))), bo.TrainVar(jnp.ones(3))
-    net.out.W = bo.TrainVar(jnp.ones((3, 1)))
-    return net
-
-
-def _ones(opt):
-    return {k: jnp.ones_like(v.value) for k, v in opt.vars_to_train.items()}
 
 
 # --- groups as torch has them
 
 
 def test_a_list_of_group_dicts():
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(
         0.1,
         [
@@ -44,7 +33,7 @@ def test_a_list_of_group_dicts():
         weight_decay=0.0,
     )
 
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
 
     first, second = opt.param_groups[1:]
     assert (first["lr"], first["betas"], first["amsgrad"]) == (0.01, (0.5, 0.6), True)
@@ -59,37 +48,37 @@ def test_groups_of_lists_get_paths_of_their_own():
     a, b, c = (bo.TrainVar(jnp.ones(1)) for _ in range(3))
 
     opt = optim.SGD(0.1, [{"params": [a, b]}, {"params": c, "lr": 0.5}])
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
 
     assert list(opt.vars_to_train) == ["0.0", "0.1", "1.0"]
     np.testing.assert_allclose([a[0], b[0], c[0]], [0.9, 0.9, 0.5], rtol=1e-6)
 
 
 def test_a_group_may_be_added_later():
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(0.1, {"enc": net.enc}, weight_decay=0.0)
     step = bo.jit(opt.update)
-    step(_ones(opt))
+    step(ones(opt))
 
     opt.add_param_group({"params": {"out": net.out}, "lr": 0.01})
-    step(_ones(opt))
+    step(ones(opt))
 
     np.testing.assert_allclose(net.out.W.value, 0.99, rtol=1e-6)
     np.testing.assert_allclose(net.enc.b.value, 0.8, rtol=1e-5)
 
 
 def test_settings_of_a_group_are_read_and_set(counted):
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(0.1, [{"params": net, "lr": 0.01}], weight_decay=0.0)
     body = counted(opt.update)
     step = bo.jit(body)
-    step(_ones(opt))
+    step(ones(opt))
     traces = body.traces
 
     opt.param_groups[1]["lr"] = 0.5
     opt.param_groups[1]["betas"] = (0.0, 0.0)
     opt.param_groups[1]["eps"] = 0.0
-    step(_ones(opt))
+    step(ones(opt))
 
     assert body.traces == traces
     assert opt.param_groups[1]["lr"] == 0.5
@@ -134,7 +123,7 @@ def test_a_variable_in_two_groups_is_refused():
 
 
 def test_the_first_rule_that_matches_wins():
-    net = _net()
+    net = encoder()
     rules = [
         {"match": "enc.b", "lr": 0.5},
         {"match": "enc", "lr_mult": 0.1},
@@ -142,7 +131,7 @@ def test_the_first_rule_that_matches_wins():
     ]
     opt = optim.SGD(0.1, net, groups=rules)
 
-    opt.update(_ones(opt))
+    opt.update(ones(opt))
 
     np.testing.assert_allclose(net.enc.b.value, 0.5)
     np.testing.assert_allclose(net.enc.W.value, 0.99, rtol=1e-6)
@@ -211,20 +200,20 @@ MASKS = {
 
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_mask_says_what_decays(kind):
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(0.1, net, weight_decay=1.0, mask=MASKS[kind])
 
-    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+    opt.update({k: jnp.zeros_like(g) for k, g in ones(opt).items()})
 
     found = {k: float(v.value.mean()) for k, v in opt.vars_to_train.items()}
     assert found == pytest.approx({"enc.W": 0.9, "enc.b": 1.0, "out.W": 1.0})
 
 
 def test_matrices_have_two_axes_or_more():
-    net = _net()
+    net = encoder()
     opt = optim.AdamW(0.1, net, weight_decay=1.0, mask="matrices")
 
-    opt.update({k: jnp.zeros_like(g) for k, g in _ones(opt).items()})
+    opt.update({k: jnp.zeros_like(g) for k, g in ones(opt).items()})
 
     assert "masked" in opt.explain("enc.b")
     assert float(net.enc.b[0]) == 1.0
@@ -238,7 +227,7 @@ def test_a_mask_needs_a_decay():
 
 def test_a_masked_grouped_optimizer_is_pickled_whole():
     opt = optim.AdamW(
-        0.1, _net(), mask=["*.W", "re:x"], groups=[{"match": "enc", "lr": 0.01}]
+        0.1, encoder(), mask=["*.W", "re:x"], groups=[{"match": "enc", "lr": 0.01}]
     )
 
     other = pickle.loads(pickle.dumps(opt))
