@@ -19,7 +19,9 @@ class Stream:
     """A descriptor that is written once from front to back.
 
     Short pieces are gathered; long ones go to the system as they are, in chunks, while
-    a helper thread takes the checksums of the chunk before.
+    a helper thread takes the checksums of the chunk before. Without a helper they go
+    block by block: one that was just summed is in the cache still when it is written,
+    so that a step of training beside it keeps its bandwidth to memory.
 
     Args:
         fd: where the bytes go.
@@ -78,8 +80,9 @@ class Stream:
         self.flush()
         running: deque[Future[bytes]] = deque()
         checksums = []
-        for start in range(0, len(piece), _CHUNK):
-            chunk = piece[start : start + _CHUNK]
+        size = _layout.BLOCK if self._pool is None else _CHUNK
+        for start in range(0, len(piece), size):
+            chunk = piece[start : start + size]
             if shared:
                 chunk = memoryview(bytes(chunk))
             if self._pool is None:
