@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saving beside the training: the snapshot now, the file on another thread."""
 
+import _thread
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -13,11 +15,16 @@ from ._doors import write
 from ._snapshot import Snapshot
 
 _failed: dict[object, tuple[str, BaseException]] = {}
+_jobs: set["_Job"] = set()
+_ended = threading.Event()
 _NICENESS = 19
 
 
 @atexit.register
-def _report() -> None:
+def _at_exit() -> None:
+    for job in list(_jobs):
+        job.wait()
+    _ended.set()
     for name, error in _failed.values():
         print(f"brainopt: saving {name} failed: {error}", file=sys.stderr)  # noqa: T201
 
@@ -42,7 +49,8 @@ class AsyncSaver:
     """
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
+        self._job: _Job | None = None
+        self._lock = threading.RLock()
         self._key = object()  # an id would be taken by another saver later
 
     def save(
@@ -58,32 +66,37 @@ class AsyncSaver:
         Raises:
             CheckpointError: something cannot be stored, or the save before failed.
         """
-        self.wait()
-        snapshot = Snapshot(tree, own=True)
-        name = os.path.abspath(os.fspath(path))
-        self.start(name, lambda: write(name, snapshot, verify, helper=False))
+        with self._lock:
+            self.wait()
+            snapshot = Snapshot(tree, own=True)
+            name = os.path.abspath(os.fspath(path))
+            self.start(name, lambda: write(name, snapshot, verify, helper=False))
 
     def start(self, name: str, work: Callable[[], None]) -> None:
         """Run any other piece of saving on the thread, one at a time."""
-        self.wait()
-        thread = threading.Thread(
-            target=self._run, args=(name, work), name="brainopt-save"
-        )
-        self._thread = thread
-        thread.start()
+        with self._lock:
+            self.wait()
+            job = _Job(self._key, name, work)
+            try:
+                self._job = job
+                job.start()
+            except BaseException:  # Ctrl-C, before the thread was there or after
+                job.cancel()
+                raise
 
     @property
     def saving(self) -> bool:
         """Whether a save is in flight."""
-        return self._thread is not None and self._thread.is_alive()
+        job = self._job
+        return job is not None and job.running
 
     def wait(self) -> None:
         """Wait for the save in flight, and raise its error if it has failed."""
-        thread = self._thread
-        if thread is not None:
-            thread.join()
-            self._thread = None
-        _, error = _failed.pop(self._key, ("", None))
+        with self._lock:
+            if self._job is not None:
+                self._job.wait()
+                self._job = None
+            _, error = _failed.pop(self._key, ("", None))
         if error is not None:
             raise error
 
@@ -104,12 +117,60 @@ class AsyncSaver:
         """Wait for the save in flight."""
         self.close()
 
-    def _run(self, name: str, work: Callable[[], None]) -> None:
+
+class _Job:
+    """One piece of saving, which is done once or, if cancelled in time, never."""
+
+    def __init__(self, key: object, name: str, work: Callable[[], None]) -> None:
+        self._key, self._name, self._work = key, name, work
+        self._turn = threading.Lock()  # taken by whoever does or cancels the work
+        # Held until the end. A bare lock survives Ctrl-C, where a `join` that is cut
+        # short takes a living thread for a dead one, and an `Event` may stay locked.
+        self._unfinished = threading.Lock()
+        self._unfinished.acquire()
+        self._process = os.getpid()
+
+    @property
+    def running(self) -> bool:
+        # A forked process has no thread of its parent.
+        return self._process == os.getpid() and self._unfinished.locked()
+
+    def start(self) -> None:
+        """Run on a thread, or at once where none is to be had any more."""
+        _jobs.add(self)
+        if not _ended.is_set():
+            with contextlib.suppress(RuntimeError):
+                # Ctrl-C within `Thread.start` may leave a thread that never goes on.
+                _thread.start_new_thread(self._beside, ())
+                return
+        self._run()
+
+    def wait(self) -> None:
+        if self.running:
+            with self._unfinished:
+                pass
+
+    def cancel(self) -> None:
+        if self._turn.acquire(blocking=False):
+            self._end()
+
+    def _beside(self) -> None:
+        _yield_to_training()
+        self._run()
+
+    def _run(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            return
         try:
-            _yield_to_training()
-            work()
+            self._work()
         except BaseException as error:
-            _failed[self._key] = name, error
+            _failed[self._key] = self._name, error
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        _jobs.discard(self)
+        self._unfinished.release()
 
 
 def _yield_to_training() -> None:

@@ -38,6 +38,7 @@ class ArrayLeaf:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        self._held = value  # its key data alone would not keep a key from donation
         self.kind = "scalar" if isinstance(value, np.generic) else "array"
         self.dtype = ""
         self._parts: list[tuple[Any, np.ndarray]] = []

@@ -313,13 +313,20 @@ class Reader:
                 for piece, into in work:
                     self._read_piece(piece, into)
                 return
-            with ThreadPoolExecutor(_THREADS, "brainopt-read") as pool:
-                for _ in pool.map(lambda pair: self._read_piece(*pair), work):
-                    pass
+            for _ in self._side_by_side(list(work)):
+                pass
         except OSError as error:
             raise self._refusal(error) from error
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
+
+    def _side_by_side(self, work: list[tuple]) -> Iterator[None]:
+        with ThreadPoolExecutor(_THREADS, "brainopt-read") as pool:
+            try:
+                done = pool.map(self._read_piece, *zip(*work, strict=True))
+            except RuntimeError:  # the interpreter is ending: no more threads
+                done = itertools.starmap(self._read_piece, work)
+            yield from done
 
     def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
         if isinstance(into, threading.local):

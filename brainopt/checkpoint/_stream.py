@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot as a stream of bytes, with its checksums taken beside the writing."""
 
+import contextlib
 import hashlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import _layout
@@ -78,24 +80,29 @@ class Stream:
 
     def _put_long(self, piece: memoryview, shared: bool, digest: Any) -> list[bytes]:
         self.flush()
-        running: deque[Future[bytes]] = deque()
+        running: deque[Callable[[], bytes]] = deque()
         checksums = []
         size = _layout.BLOCK if self._pool is None else _CHUNK
         for start in range(0, len(piece), size):
             chunk = piece[start : start + size]
             if shared:
                 chunk = memoryview(bytes(chunk))
-            if self._pool is None:
-                checksums.append(_layout.block_checksums(chunk))
-            else:
-                running.append(self._pool.submit(_layout.block_checksums, chunk))
+            running.append(self._summed(chunk))
             write_all(self.fd, chunk)
             if digest is not None:
                 digest.update(chunk)
             if len(running) > 2:
-                checksums.append(running.popleft().result())
+                checksums.append(running.popleft()())
         self.position += len(piece)
-        return checksums + [future.result() for future in running]
+        return checksums + [result() for result in running]
+
+    def _summed(self, chunk: memoryview) -> Callable[[], bytes]:
+        if self._pool is not None:
+            # When the interpreter is ending, a pool takes no more work.
+            with contextlib.suppress(RuntimeError):
+                return self._pool.submit(_layout.block_checksums, chunk).result
+        checksums = _layout.block_checksums(chunk)
+        return lambda: checksums
 
 
 def write_snapshot(

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saving beside the training: R13."""
 
+import _thread
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -11,8 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import brainopt as bo
 from brainopt import checkpoint
 from brainopt.checkpoint import _async
+from brainopt.checkpoint._native import save_snapshot
+from brainopt.checkpoint._snapshot import Snapshot
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same
@@ -169,7 +174,93 @@ def test_the_error_of_one_saver_is_never_raised_by_another(tmp_path):
     for _ in range(20):  # a new saver may get the id of one that is gone
         lost = checkpoint.AsyncSaver()
         lost.save(tmp_path / "no" / "f", 1)
-        lost._thread.join()
+        lost._job.wait()
         del lost
         checkpoint.AsyncSaver().save(tmp_path / "f", 2)
     _async._failed.clear()
+
+
+SAVES_AT_EXIT = {
+    "sync": "atexit.register(checkpoint.save, path, big)",
+    "async": "atexit.register(checkpoint.AsyncSaver().save, path, big)",
+    "async, verified": "checkpoint.AsyncSaver().save(path, big, verify=True)",
+    "loaded": "checkpoint.save(path, big); atexit.register(checkpoint.load, path)",
+    "thread": "threading.Timer(0, checkpoint.save, (path, [big] * 9)).start()",
+}
+
+
+@pytest.mark.parametrize("case", SAVES_AT_EXIT)
+def test_a_save_that_begins_or_goes_on_at_exit_is_finished(tmp_path, case):
+    script = (
+        "import atexit, sys, threading, numpy as np; from brainopt import checkpoint\n"
+        f"path, big = sys.argv[1], np.ones(17 << 20, 'i1')\n{SAVES_AT_EXIT[case]}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "f"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    checkpoint.verify(tmp_path / "f")
+    assert not done.stderr and [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_where_no_thread_is_to_be_had_the_caller_saves(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    saver = checkpoint.AsyncSaver()
+    saver.save(tmp_path / "f", 1)
+    saver.save(tmp_path / "f", 2)
+    saver.close()
+    assert checkpoint.load(tmp_path / "f") == 2
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_as_a_save_begins_blocks_no_later_one(tmp_path, monkeypatch, begun):
+    real = _thread.start_new_thread
+
+    def interrupted(*args):
+        if begun:
+            real(*args)
+        raise KeyboardInterrupt
+
+    saver = checkpoint.AsyncSaver()
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            saver.save(tmp_path / "f", 1)
+    saver.save(tmp_path / "f", 2)
+    saver.close()
+    assert checkpoint.load(tmp_path / "f") == 2 and not saver.saving
+
+
+def test_threads_may_share_a_saver(tmp_path):
+    saver = checkpoint.AsyncSaver()
+
+    def save(name):
+        for number in range(20):
+            saver.save(tmp_path / name, number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, "abcd"))
+    saver.close()
+    assert [checkpoint.load(tmp_path / name) for name in "abcd"] == [19] * 4
+
+
+def test_a_random_state_is_kept_from_donation(tmp_path):
+    node = bo.Node()
+    node.rng = bo.RandomState(0)
+    step = bo.jit(node.rng.split_key)
+    step()
+    expected = np.array(jax.random.key_data(node.rng.value))
+    snapshot = Snapshot(node)  # as on a GPU, where no view protects an array
+    for _ in range(3):
+        step()
+    snapshot.settle()
+    save_snapshot(tmp_path / "f", snapshot)
+    assert (
+        jax.random.key_data(checkpoint.load(tmp_path / "f")["rng"]) == expected
+    ).all()
