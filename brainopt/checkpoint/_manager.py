@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of checkpoints: which to keep, which is best, and no step lost."""
 
+import contextlib
 import os
 from types import TracebackType
 from typing import Any, Literal
@@ -168,7 +169,7 @@ class Manager:
     def metrics(self, step: int | Literal["latest", "best"] = "latest") -> dict:
         """The metrics that were saved with a step."""
         self._saver.wait()
-        return self._index.metrics()[self._number(step)]
+        return self._index.metrics().get(self._number(step), {})
 
     def latest_step(self) -> int | None:
         """The largest step, or None in an empty folder."""
@@ -229,11 +230,13 @@ class Manager:
             kept.update(step for step in steps if step % self.keep_every == 0)
         if self.best is not None:
             metrics = self._index.metrics()
-            best = best_of({step: metrics[step] for step in steps}, *self.best)
+            known = {step: metrics[step] for step in steps if step in metrics}
+            best = best_of(known, *self.best)
             kept.update(() if best is None else (best,))
         self._index.write(sorted(kept))
-        for step in self.steps():
-            if step not in kept:
+        # Not those of a second look: another process may save here too.
+        for step in {*steps, *later} - kept:
+            with contextlib.suppress(FileNotFoundError):
                 fs.unlink(self._index.path(step))
 
 
@@ -242,7 +245,7 @@ def _checked(metrics: dict[str, float]) -> dict[str, float]:
     for name, value in metrics.items():
         try:
             checked[str(name)] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wrong.append(f"{name}: {type(value).__name__} is no number")
     if len(msgpack.packb(checked) or b"") > _MOST_METRICS_BYTES:
         wrong.append("more than 8 KiB in all")

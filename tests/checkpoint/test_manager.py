@@ -204,3 +204,16 @@ def test_the_step_may_stand_first_or_second(tmp_path, call, step):
     call(manager, {"net": node})
     assert node.state_dict()["w"][0] == step
     assert manager.restore("best")["net"]["w"][0] == 2
+
+
+def test_two_managers_of_one_folder_take_no_step_of_each_other(tmp_path, monkeypatch):
+    one, two = (Manager(tmp_path, keep=1, async_=False) for _ in range(2))
+    write = one._index.write
+
+    def interleaved(steps):
+        two.save(2, {"w": 2})  # and removes step 1, which is the older one
+        write(steps)
+
+    monkeypatch.setattr(one._index, "write", interleaved)
+    one.save(1, {"w": 1})
+    assert one.steps() == [2] and one.restore() == {"w": 2}
