@@ -16,6 +16,9 @@ class Staged(Protocol):
         unexpected: paths that the state has and the object has not.
         mismatched: one sentence for each path whose shape or dtype differs, as in
             ``layers.0.W: stored (4, 8) float32, variable (8, 4) float32``.
+
+    Objects that may share variables also have ``conflicts_with(*others) -> lines``, one
+    for each path that another state gives another value, as those of Nodes do.
     """
 
     missing: Sequence[str]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointMismatchError, message
+from ..errors import CheckpointMismatchError, PathError, message
 from ._paths import flat_paths
 from ._protocol import NOTES, Stateful
 from ._selection import Selection
@@ -74,7 +74,7 @@ class Restore:
             return tree
         if isinstance(nodes, Stateful):
             whole = not any(True for _ in _saved(tree, ()))
-            return SavedNode({}, flat_paths(tree)) if whole else tree
+            return SavedNode({}, self._flat(tree)) if whole else tree
         if not isinstance(nodes, Mapping):
             return tree
         adopted: dict[Any, Any] = {}
@@ -85,6 +85,14 @@ class Restore:
             else:
                 adopted[key] = self._adopt(value, nodes.get(key))
         return adopted
+
+    def _flat(self, tree: dict) -> dict[str, Any]:
+        try:
+            return flat_paths(tree)
+        except PathError as error:
+            raise CheckpointMismatchError(
+                message(f"{self.source.name} does not fit:", [str(error)])
+            ) from error
 
     def _named(self, found: Iterable[tuple[tuple, Any]], where: str) -> dict[str, Any]:
         named: dict[str, Any] = {}
@@ -144,6 +152,9 @@ class Restore:
             # Missing and unexpected paths are judged here, where the filters are known.
             stage = node.stage_state_dict(state, strict=False, cast=self.cast)
             self._judge(name, stage)
+            if hasattr(stage, "conflicts_with"):
+                clashes = stage.conflicts_with(*staged)
+                self.wrong += [_under(name, line) for line in clashes]
             staged.append(stage)
         return staged
 

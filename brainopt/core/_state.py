@@ -54,6 +54,19 @@ class Staged(LoadResult):
     def __init__(self):
         super().__init__([], [], [])
         self._writes: dict[Variable, Any] = {}
+        self._paths: dict[Variable, str] = {}
+
+    def conflicts_with(self, *others: Any) -> list[str]:
+        """Say which Variables another state gives another value."""
+        return [
+            f"{self._paths[variable]}: another node shares this Variable, and has "
+            "another value for it"
+            for variable, value in self._writes.items()
+            if any(
+                not same(jax.tree.leaves(value), jax.tree.leaves(other))
+                for other in _values_of(variable, others)
+            )
+        ]
 
     def commit_with(self, *others: Staged) -> None:
         """Write this and the other states at once."""
@@ -65,6 +78,11 @@ class Staged(LoadResult):
     def result(self) -> LoadResult:
         """Return what did not fit."""
         return LoadResult(self.missing, self.unexpected, self.mismatched)
+
+
+def _values_of(variable: Variable, stages: Sequence[Any]) -> list[Any]:
+    writes = [getattr(stage, "_writes", {}) for stage in stages]
+    return [table[variable] for table in writes if variable in table]
 
 
 def state_dicts(roots: Sequence[Any]) -> list[dict[str, Any]]:
@@ -118,6 +136,7 @@ def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
         if len(new) == len(leaves[variable]):
             tree = jax.tree.structure(values[variable])
             staged._writes[variable] = jax.tree.unflatten(tree, new)
+            staged._paths[variable] = path
     return staged
 
 

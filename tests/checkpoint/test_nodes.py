@@ -204,3 +204,20 @@ def test_a_copy_that_fails_while_writing_names_the_variable(tmp_path, monkeypatc
 
 def failing_copy(value, parts):
     raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def test_two_values_for_a_variable_that_nodes_share_are_refused(tmp_path):
+    one, two, tied = net(), net(), net()
+    for layer in two.layers:
+        layer.W.value = layer.W.value + 1
+    checkpoint.save(tmp_path / "f", {"one": one, "two": two})
+    before = tied.state_dict()
+    both = bo.Node()
+    both.layers = tied.layers
+    with pytest.raises(
+        CheckpointMismatchError, match=r"two\.layers\.0\.W: another node"
+    ):
+        checkpoint.restore(tmp_path / "f", {"one": tied, "two": both})
+    assert same(before, tied.state_dict())
+    checkpoint.save(tmp_path / "g", {"one": one, "two": one})
+    checkpoint.restore(tmp_path / "g", {"one": tied, "two": both})
