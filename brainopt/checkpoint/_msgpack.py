@@ -155,7 +155,7 @@ class _Parser:
         data = self._take(self._number(_BINS.get(mark, 0)))
         if mark not in _BINS or len(data) != math.prod(shape) * ITEMSIZE[name]:
             raise Malformed("an array has not the length of its shape")
-        return np.frombuffer(data, little_dtype(name)).reshape(shape).copy()
+        return np.frombuffer(data, little_dtype(name)).reshape(shape)
 
 
 def _sizes(shape: Any) -> bool:
@@ -165,6 +165,8 @@ def _sizes(shape: Any) -> bool:
 def _joined(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_joined(child) for child in tree]
+    if isinstance(tree, np.ndarray):
+        return tree.copy()  # until here it lies in the bytes of the file
     if not isinstance(tree, dict):
         return tree
     if tree.get(_CHUNKED) is not True:
@@ -172,6 +174,8 @@ def _joined(tree: Any) -> Any:
     shape, chunks = _in_order(tree.get("shape")), _in_order(tree.get("chunks"))
     if not chunks or not all(isinstance(chunk, np.ndarray) for chunk in chunks):
         raise Malformed("an array in chunks has none")
+    if len({chunk.dtype for chunk in chunks}) > 1:
+        raise Malformed("the chunks of an array have several dtypes")
     if not _sizes(shape) or math.prod(shape) != sum(chunk.size for chunk in chunks):
         raise Malformed("the chunks of an array have not the size of its shape")
     return np.concatenate([chunk.reshape(-1) for chunk in chunks]).reshape(shape)

@@ -43,6 +43,7 @@ _HEADER = re.compile(
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
 )
 _MOST_MEMBERS = 50_000
+_MOST_NAME = 65_000
 _SLACK = 32 << 20
 _MOST_END = (1 << 16) + 22
 
@@ -102,6 +103,11 @@ def save_npz(
         for name, leaf in flat.items()
         if leaf.dtype.removesuffix(":big") not in _NAMES
     ]
+    for name in flat:
+        if "\0" in name or len(name.encode()) > _MOST_NAME:
+            wrong.append(
+                f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
+            )
     if len(flat) > _MOST_MEMBERS:
         wrong.append(f"more than {_MOST_MEMBERS:,} arrays")
     refuse(wrong, ".npz")

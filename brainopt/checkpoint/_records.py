@@ -175,6 +175,9 @@ def _record(fields: Any, limit: int) -> Record:
     key, kind, *rest = fields
     if type(key) not in _KEY_TYPES or key != key:
         raise Malformed("the key of a record is of no allowed type")
+    for text in (key, *rest[:1]):
+        if _length(text) > _layout.MOST_INLINE:
+            raise Malformed("a key or a text is too long for its record")
     digest = b""
     if kind in ARRAYS + LONG and len(rest) == (4 if kind in ARRAYS else 3):
         digest = rest.pop()
@@ -195,6 +198,12 @@ def _record(fields: Any, limit: int) -> Record:
     if type(kind) is str and len(rest) == 1 and types[0] in _INLINE.get(kind, ()):
         return Record(key, kind, value=rest[0])
     raise Malformed(f"the record of {key!r} is of no known form")
+
+
+def _length(text: Any) -> int:
+    if isinstance(text, str):
+        return len(text.encode())
+    return len(text) if isinstance(text, bytes) else 0
 
 
 def _array(
@@ -239,7 +248,7 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
             raise Malformed("there are records after the end of the tree")
         path, parent, _, index, seen = stack[-1]
         stack[-1][3] += 1
-        if parent in ("dict", "node"):
+        if parent in ("dict", "node", "state"):
             if record.key in seen:
                 raise Malformed(f"the key {record.key!r} stands twice in one dict")
             seen.add(record.key)
@@ -249,12 +258,13 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
         else:
             own = path if parent == "root" else (*path, index)
         _check_node(parent, record, index)
+        if len(own) >= _layout.MOST_DEPTH:
+            raise Malformed(f"the tree is deeper than {_layout.MOST_DEPTH}")
         if record.kind in CONTAINERS:
-            if len(stack) > _layout.MOST_DEPTH:
-                raise Malformed(f"the tree is deeper than {_layout.MOST_DEPTH}")
             if record.kind == "node" and record.count != 2:
                 raise Malformed("a node holds something else than meta and state")
-            stack.append([own, record.kind, record.count, 0, set()])
+            kind = "state" if (parent, index) == ("node", 1) else record.kind
+            stack.append([own, kind, record.count, 0, set()])
         yield own, record
     while stack and stack[-1][3] == stack[-1][2]:
         stack.pop()
@@ -283,6 +293,8 @@ def named(
 
 
 def _check_node(parent: str, record: Record, index: int) -> None:
+    if parent == "state" and (type(record.key) is not str or record.kind in CONTAINERS):
+        raise Malformed("the state of a node is no flat dict of names")
     if parent != "node":
         return
     if record.key != ("meta", "state")[index] or record.kind != "dict":

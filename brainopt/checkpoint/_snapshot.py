@@ -113,7 +113,7 @@ class Snapshot:
 
     def _add(self, path: tuple, key: Any, value: Any) -> None:
         try:
-            if len(path) > _layout.MOST_DEPTH - 2:
+            if len(path) >= _layout.MOST_DEPTH:
                 raise Unstorable(f"it lies deeper than {_layout.MOST_DEPTH}")
             kind = _PLAIN.get(type(value))
             if kind is not None:

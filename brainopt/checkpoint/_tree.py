@@ -121,8 +121,9 @@ def as_jax(
 
     Raises:
         CheckpointMismatchError: an array needs 64 bits, which this process has
-            switched off, and ``cast`` is False.
+            switched off, and ``cast`` is False; or JAX has not its dtype.
     """
+    values = {where: _native(value) for where, value in values.items()}
     narrowed = [
         f"{name(where)}: stored {value.dtype}"
         for where, value in values.items()
@@ -137,9 +138,32 @@ def as_jax(
                 "set `jax_enable_x64`, or pass `cast=True` to make them 32-bit.",
             )
         )
-    return {
-        where: jnp.array(value, jax.dtypes.canonicalize_dtype(value.dtype))
-        if isinstance(value, np.ndarray | np.generic)
-        else value
-        for where, value in values.items()
-    }
+    arrays, refused = {}, []
+    for where, value in values.items():
+        try:
+            arrays[where] = _in_jax(value)
+        except (TypeError, RuntimeError) as error:  # XLA's are of the second kind
+            first = str(error).strip().split("\n")[0]
+            refused.append(f"{name(where)}: stored {value.dtype}: {first}")
+    if refused:
+        raise CheckpointMismatchError(
+            message(
+                f"{path} holds what JAX does not take:",
+                refused,
+                'load it with `arrays="numpy"`.',
+            )
+        )
+    return arrays
+
+
+def _native(value: Any) -> Any:
+    # JAX has the byte order of the machine alone; the numbers stay the same.
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        return value.astype(value.dtype.newbyteorder("="))
+    return value
+
+
+def _in_jax(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return jnp.array(value, jax.dtypes.canonicalize_dtype(value.dtype))
+    return value

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+import pytest
 
 from brainopt import checkpoint
+from brainopt.errors import CheckpointCorruptError, CheckpointError
 from tests.checkpoint import forge
 from tests.checkpoint.golden import make_v1
 from tests.checkpoint.trees import same
@@ -64,3 +66,34 @@ def test_arrays_begin_on_64_byte_boundaries(tmp_path):
         assert entry.offset % 64 == 0
         array = np.frombuffer(data, "<i2", number, entry.offset)
         assert (array == np.arange(number)).all()
+
+
+NODE = [[None, "node", 2], ["meta", "dict", 0], ["state", "dict", 1]]
+BEYOND_THE_LIMITS = {
+    "a state by a number": [*NODE, [1, "none"]],
+    "a nested state": [*NODE, ["a", "list", 0]],
+    "a long key": [[None, "dict", 1], ["k" * 4097, "none"]],
+    "a long text in its record": [[None, "str", "é" * 2049]],
+    "a deep tree": [[None, "list", 1]] * 64 + [[None, "none"]],
+}
+
+
+@pytest.mark.parametrize("case", BEYOND_THE_LIMITS)
+def test_a_reader_refuses_what_the_specification_excludes(tmp_path, case):
+    records = BEYOND_THE_LIMITS[case]
+    manifest = b"".join(map(forge.frame, [{"library": "forge"}, *records]))
+    file = forge.seal(forge.header(), manifest, len(records))
+    (tmp_path / "f").write_bytes(file)
+    for act in (checkpoint.load, checkpoint.verify, checkpoint.inspect):
+        with pytest.raises(CheckpointCorruptError):
+            act(tmp_path / "f")
+
+
+def test_the_deepest_tree_goes_there_and_back(tmp_path):
+    tree = 1
+    for _ in range(63):
+        tree = [tree]
+    checkpoint.save(tmp_path / "f", tree)
+    assert checkpoint.load(tmp_path / "f") == tree
+    with pytest.raises(CheckpointError, match="deeper than 64"):
+        checkpoint.save(tmp_path / "f", [tree])

@@ -150,3 +150,12 @@ def test_numpy_reads_no_bytes_of_an_empty_dict(tmp_path):
     assert checkpoint.load(tmp_path / "f.npz") == {}
     with np.load(io.BytesIO((tmp_path / "f.npz").read_bytes())) as archive:
         assert archive.files == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 4000])
+def test_a_name_that_a_zip_would_change_is_refused(tmp_path, name):
+    tree = {name: np.ones(2)}
+    for _ in range(17 if len(name) > 9 else 0):
+        tree = {name: tree}
+    with pytest.raises(CheckpointError, match="a name with a NUL, or"):
+        checkpoint.save(tmp_path / "f.npz", tree)

@@ -285,3 +285,19 @@ def test_a_state_is_saved_from_one_instant(tmp_path):
     finally:
         stop.set()
         thread.join()
+
+
+def test_jax_arrays_of_big_endian_numbers_have_the_same_numbers(tmp_path):
+    checkpoint.save(tmp_path / "f", {"a": np.arange(3, dtype=">f4")})
+    loaded = checkpoint.load(tmp_path / "f", arrays="jax")
+    assert loaded["a"].dtype == "float32" and loaded["a"].tolist() == [0, 1, 2]
+    checkpoint.save(tmp_path / "f", {"a": np.arange(3, dtype=">f8")})
+    with pytest.raises(CheckpointError, match="a: stored float64"):
+        checkpoint.load(tmp_path / "f", arrays="jax")
+
+
+def test_what_jax_does_not_take_is_named(tmp_path):
+    tree = {"a": np.ones(2, ml_dtypes.float6_e2m3fn), "b": np.ones(2, "f4")}
+    checkpoint.save(tmp_path / "f", tree)
+    with pytest.raises(CheckpointError, match="a: stored float6_e2m3fn"):
+        checkpoint.load(tmp_path / "f", arrays="jax")
