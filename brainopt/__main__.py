@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
+import io
 import json
 import math
 import platform
@@ -50,14 +51,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     chosen = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that a locale cannot write
+            stream.reconfigure(errors="backslashreplace")
     try:
         return chosen.run(chosen)
     except BrainoptError as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of the output has seen enough
+    except OSError as error:  # the output could not be written
         sys.stdout = None  # type: ignore[assignment]
-        return 0
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _say(*lines: Any) -> None:
+    """Print lines; a reader of the output that has seen enough changes no exit code."""
+    try:
+        for line in lines:
+            print(line)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,12 +150,12 @@ def _inspect(chosen: argparse.Namespace) -> int:
         table = dataclasses.asdict(dataclasses.replace(told, entries=entries))
         for entry in table["entries"]:
             entry |= stats.get(entry["path"], {})
-        print(json.dumps(_as_json(table), indent=1, allow_nan=False))
+        _say(json.dumps(_as_json(table), indent=1, allow_nan=False))
         return 0
-    print(dataclasses.replace(told, entries=entries))
+    _say(dataclasses.replace(told, entries=entries))
     for path, numbers in stats.items():
         said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
-        print(f"  {path}: {said}")
+        _say(f"  {path}: {said}")
     return 0
 
 
@@ -160,7 +176,7 @@ def _as_json(value: Any) -> Any:
 
 def _stats(file: str, entries: list[checkpoint.Entry]) -> dict[str, dict[str, float]]:
     wanted = {entry.path for entry in entries if entry.kind == "array"}
-    values = checkpoint.flat_paths(checkpoint.load(file))
+    values = checkpoint.flat_paths(checkpoint.load(file)) if wanted else {}
     found = {}
     for path, value in values.items():
         if path not in wanted or not value.size:
@@ -183,7 +199,7 @@ def _verify(chosen: argparse.Namespace) -> int:
     for file in chosen.files:
         try:
             checkpoint.verify(file)
-            print(f"{file}: intact")
+            _say(f"{file}: intact")
         except CheckpointError as error:
             print(error, file=sys.stderr)
             worst = 2
@@ -193,8 +209,7 @@ def _verify(chosen: argparse.Namespace) -> int:
 def _diff(chosen: argparse.Namespace) -> int:
     rtol, atol = (0.0, 0.0) if chosen.exact else (chosen.rtol, chosen.atol)
     lines = checkpoint.diff(chosen.one, chosen.two, rtol=rtol, atol=atol)
-    for line in lines:
-        print(line)
+    _say(*lines)
     return 1 if lines else 0
 
 
@@ -202,14 +217,15 @@ def _convert(chosen: argparse.Namespace) -> int:
     names = dict(_pair(text) for text in chosen.map) or None
     if chosen.step is not None and chosen.optimizer is None:
         raise CheckpointError("--step belongs to --optimizer.")
-    written = checkpoint.convert(
+    checkpoint.convert(
         chosen.source,
         chosen.target,
         rename=names,
         optimizer=chosen.optimizer,
         step=chosen.step,
     )
-    print(f"{chosen.target}: {len(checkpoint.flat_paths(written))} values")
+    count = len(checkpoint.inspect(chosen.target).entries)
+    _say(f"{chosen.target}: {count} values")
     return 0
 
 
@@ -221,21 +237,21 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
-    print(f"brainopt {__version__}, Python {platform.python_version()}")
+    _say(f"brainopt {__version__}, Python {platform.python_version()}")
     for name in _NEEDED:
-        print(f"  {name} {importlib.metadata.version(name)}")
-    print(f"devices: {_devices()}")
+        _say(f"  {name} {importlib.metadata.version(name)}")
+    _say(f"devices: {_devices()}")
     there, missing = [], []
     for name, distribution, source in _HOSTS:
         if importlib.util.find_spec(name) is None:
             missing.append(f"no {name}: pip install '{source}'")
         else:
             there.append(f"{name} {_version(distribution)}")
-    print(f"hosts: {', '.join(there) or 'none'}")
+    _say(f"hosts: {', '.join(there) or 'none'}")
     for line in missing:
-        print(line)
+        _say(line)
     if "cpu" in _devices().lower():
-        print("no accelerator: pip install 'brainopt[cuda12]' where there is one")
+        _say("no accelerator: pip install 'brainopt[cuda12]' where there is one")
     return 0
 
 

@@ -73,17 +73,21 @@ def _compare(
 
 
 def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:
+    if _impl(one) != _impl(two):
+        return f"{_impl(one) or 'no PRNG key'} and {_impl(two) or 'no PRNG key'}"
     one, two = _host(one), _host(two)
     arrays = isinstance(one, np.ndarray), isinstance(two, np.ndarray)
     if not all(arrays):
         same = type(one) is type(two) and (one == two or (one != one and two != two))
+        # repr tells -0.0 from 0.0; equal numbers of other types were told before.
+        same = same and (not isinstance(one, float | complex) or repr(one) == repr(two))
         return "" if same else f"{_said(one)} and {_said(two)}"
     if one.shape != two.shape or one.dtype != two.dtype:
         return f"{one.shape} {one.dtype} and {two.shape} {two.dtype}"
     if one.tobytes() == two.tobytes():
         return ""
     wide = one.astype(_wide(one.dtype)), two.astype(_wide(two.dtype))
-    if rtol or atol:
+    if (rtol or atol) and _is_inexact(one.dtype):
         apart = ~np.isclose(*wide, rtol=rtol, atol=atol, equal_nan=True)
     else:
         item = one.dtype.itemsize
@@ -96,10 +100,20 @@ def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:
     return f"{int(apart.sum()):,} of {apart.size:,} numbers differ, by up to {most:.6g}"
 
 
-def _host(value: Any) -> Any:
+def _impl(value: Any) -> str:
     if isinstance(value, jax.Array) and jnp.issubdtype(
         value.dtype, jax.dtypes.prng_key
     ):
+        return str(jax.random.key_impl(value))
+    return ""
+
+
+def _is_inexact(dtype: np.dtype) -> bool:
+    return "float" in dtype.name or "complex" in dtype.name
+
+
+def _host(value: Any) -> Any:
+    if _impl(value):
         value = jax.random.key_data(value)
     return np.asarray(value) if hasattr(value, "__array__") else value
 

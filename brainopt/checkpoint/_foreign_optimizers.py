@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, message
+from ..errors import CheckpointError, PathError, message
 from ._paths import flat_paths
 from ._selection import Rename, renamed
 
@@ -92,6 +92,9 @@ def from_brainpy(tree: Any) -> Any:
     Args:
         tree: a state dict, as `load_foreign` gives it.
 
+    Raises:
+        PathError: two values would have one name.
+
     Example:
         >>> from_brainpy({"Dense0": {"Dense0.W": 1, "Dense0.b": 2}})
         {'Dense0.W': 1, 'Dense0.b': 2}
@@ -100,10 +103,10 @@ def from_brainpy(tree: Any) -> Any:
         return tree
     flat: dict[Any, Any] = {}
     for node, state in tree.items():
-        if _is_node(node, state):
-            flat |= state
-        else:
-            flat[node] = from_brainpy(state)
+        part = state if _is_node(node, state) else {node: from_brainpy(state)}
+        if twice := [name for name in part if name in flat]:
+            raise PathError(message("Two values would have one name:", twice))
+        flat |= part
     return flat
 
 

@@ -4,6 +4,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..errors import PathError, message
+
 
 def is_meta(path: tuple, nodes: Collection[tuple]) -> bool:
     """Whether a path lies in the metadata of one of the nodes at ``nodes``."""
@@ -26,7 +28,11 @@ def public(path: tuple, nodes: Collection[tuple]) -> str:
 
 
 def flat_paths(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Flatten nested dicts and sequences to ``{dotted path: leaf}``."""
+    """Flatten nested dicts and sequences to ``{dotted path: leaf}``.
+
+    Raises:
+        PathError: two leaves have one dotted path.
+    """
     if isinstance(tree, Mapping):
         children = tree.items()
     elif isinstance(tree, list | tuple):
@@ -35,5 +41,8 @@ def flat_paths(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
         return {".".join(path): tree}
     flat: dict[str, Any] = {}
     for key, child in children:
-        flat |= flat_paths(child, (*path, str(key)))
+        below = flat_paths(child, (*path, str(key)))
+        if twice := sorted(flat.keys() & below.keys()):
+            raise PathError(message("Two values have one dotted path:", twice))
+        flat |= below
     return flat

@@ -2,10 +2,12 @@
 """The command line: what it prints, and its exit codes 0, 1 and 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -184,3 +186,52 @@ def test_doctor_says_what_to_install(capsys, monkeypatch):
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "hosts: none" in told and "pip install 'brainopt[brainpy]'" in told
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "options"),
+    [
+        (0.0, -0.0, []),
+        (jax.random.key(0, impl="rbg"), jax.random.key(0, impl="unsafe_rbg"), []),
+        (np.array([1000]), np.array([1001]), ["--rtol", "0.1"]),
+    ],
+)
+def test_diff_sees_what_counts_as_equal_elsewhere(tmp_path, one, two, options):
+    files = [str(tmp_path / "one"), str(tmp_path / "two")]
+    for path, value in zip(files, (one, two), strict=True):
+        checkpoint.save(path, {"x": value})
+    assert main(["diff", *files, *options]) == 1
+    assert main(["diff", files[0], files[0], *options]) == 0
+
+
+@pytest.mark.parametrize("case", ["ascii", "pipe", "full"])
+def test_the_output_changes_no_exit_code(tmp_path, case):
+    checkpoint.save(tmp_path / "one", {"é": 1})
+    checkpoint.save(tmp_path / "two", {"é": 2})
+    read, write = os.pipe()
+    os.close(read)
+    with open("/dev/full" if case == "full" else os.devnull, "w") as sink:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "brainopt",
+                "diff",
+                tmp_path / "one",
+                tmp_path / "two",
+            ],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | ({"PYTHONIOENCODING": "ascii"} if case == "ascii" else {}),
+            stdout=write if case == "pipe" else sink,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (2 if case == "full" else 1)
+
+
+def test_stats_of_two_arrays_of_one_dotted_path_are_refused(tmp_path):
+    checkpoint.save(tmp_path / "f", {"a.b": np.ones(1), "a": {"b": np.zeros(1)}})
+    assert main(["inspect", str(tmp_path / "f")]) == 0
+    assert main(["inspect", str(tmp_path / "f"), "--stats"]) == 2

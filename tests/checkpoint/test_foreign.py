@@ -3,6 +3,7 @@
 
 import random
 import resource
+import tracemalloc
 
 import jax.numpy as jnp
 import msgpack
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.errors import CheckpointError
+from brainopt.errors import CheckpointCorruptError, CheckpointError, PathError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.test_read import bombs
 from tests.checkpoint.trees import same
@@ -204,3 +205,32 @@ def test_a_converted_optimizer_goes_on_with_the_numbers_of_optax(tmp_path, kind)
         opt.update({"W": grad})
     np.testing.assert_allclose(node.W.value, params["W"], rtol=2e-6, atol=1e-6)
     assert opt.step.value == 10
+
+
+def test_chunks_of_several_dtypes_are_refused(tmp_path):
+    chunks = {"0": np.ones(2, "f4"), "1": np.ones(2, "i4")}
+    table = {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": chunks}
+    (tmp_path / "f").write_bytes(packed({"W": table}))
+    with pytest.raises(CheckpointCorruptError, match="several dtypes"):
+        checkpoint.load_foreign(tmp_path / "f")
+
+
+def test_an_array_in_chunks_costs_its_file_and_itself(tmp_path):
+    chunks = {str(i): np.zeros(1 << 22, "u1") for i in range(4)}
+    table = {"__msgpack_chunked_array__": True, "shape": {"0": 1 << 24}}
+    (tmp_path / "f").write_bytes(packed({"W": table | {"chunks": chunks}}))
+    tracemalloc.start()
+    checkpoint.load_foreign(tmp_path / "f")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.2 * (1 << 24)
+
+
+@pytest.mark.parametrize(
+    "tree", [{"a": {"a.b": 1}, "a.b": 2}, {"a.b": 2, "a": {"b": 1}}]
+)
+def test_convert_drops_none_of_two_values_of_one_name(tmp_path, tree):
+    checkpoint.save(tmp_path / "f", tree)
+    with pytest.raises(PathError, match=r"a\.b"):
+        checkpoint.convert(tmp_path / "f", tmp_path / "g", rename={"z": "y"})
+    assert not (tmp_path / "g").exists()
