@@ -82,12 +82,15 @@ class ArrayLeaf:
         Raises:
             Unstorable: the array was deleted, or its computation failed.
         """
-        if isinstance(self.value, jax.Array):
+        if not isinstance(self.value, jax.Array):
+            self.value = self.value.copy()
+            return
+        try:
             if all(device.platform == "cpu" for device in self.value.devices()):
                 self.settle()
                 self._parts = _parts(self.value)
-        else:
-            self.value = self.value.copy()
+        except RuntimeError as error:  # another thread has donated it meanwhile
+            raise Unstorable(_first_line(error)) from None
 
     def settle(self) -> None:
         """Wait for the computation; a failed one is refused, never stored.
@@ -99,7 +102,7 @@ class ArrayLeaf:
             try:
                 jax.block_until_ready(self.value)
             except Exception as error:  # XLA raises what its callbacks raised
-                first = str(error).strip().split("\n")[0]
+                first = _first_line(error)
                 raise Unstorable(f"its computation failed: {first}") from None
 
     def host(self) -> tuple[memoryview, bool]:
@@ -114,7 +117,7 @@ class ArrayLeaf:
         try:
             return self._host()
         except (RuntimeError, MemoryError) as error:  # of XLA: subclasses of the first
-            first = str(error).strip().split("\n")[0] or type(error).__name__
+            first = _first_line(error)
             raise Unstorable(f"it could not be copied: {first}") from error
 
     def _host(self) -> tuple[memoryview, bool]:
@@ -166,6 +169,10 @@ class BytesLeaf:
         return Record(
             key, self.kind, nbytes=self.nbytes, offset=offset, checksums=checksums
         )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _known(dtype: np.dtype) -> str:

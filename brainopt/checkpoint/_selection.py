@@ -38,7 +38,10 @@ class Selection:
 
     def renamed(self, path: str) -> str:
         """The name in the target of a path in the file."""
-        return self._rename(path)
+        new = self._rename(path)
+        if not isinstance(new, str):
+            raise TypeError(f"rename gave {new!r} for {path!r}, which is no str")
+        return new
 
 
 def renamed(flat: Mapping[str, Any], rename: Rename) -> dict[str, Any]:

@@ -242,3 +242,8 @@ def test_two_nodes_under_one_path_are_refused(tmp_path):
     checkpoint.save(tmp_path / "f", nodes)
     with pytest.raises(CheckpointMismatchError, match=r"a\.b: two nodes"):
         checkpoint.restore(tmp_path / "f", nodes)
+
+
+def test_a_rename_that_gives_no_name_is_told(path):
+    with pytest.raises(TypeError, match="rename gave None for"):
+        checkpoint.restore(path, {"net": net()}, rename=lambda name: None)

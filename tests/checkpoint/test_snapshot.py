@@ -15,6 +15,7 @@ import pytest
 
 from brainopt import checkpoint
 from brainopt.checkpoint import _layout
+from brainopt.checkpoint._leaves import ArrayLeaf, Unstorable
 from brainopt.errors import CheckpointError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same
@@ -194,6 +195,14 @@ def test_a_deleted_array_is_refused_by_path(tmp_path):
     gone.delete()
     with pytest.raises(CheckpointError, match=r"net\.W: its array was deleted"):
         checkpoint.save(tmp_path / "f", {"net": FakeNode({"W": gone})})
+
+
+def test_an_array_that_is_donated_while_it_is_taken_is_refused():
+    array = jnp.ones(3)
+    leaf = ArrayLeaf(array)
+    array.delete()
+    with pytest.raises(Unstorable, match="deleted"):
+        leaf.own()
 
 
 def test_a_tracer_is_refused_by_path(tmp_path):
