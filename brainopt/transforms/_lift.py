@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
-from ..core import Node, Variable
+from ..core import Node, Variable, _trackers
 from ..core._operators import ArrayLike, unwrap
 from ..core._trace import Frame, Lesson, commit, read, read_outside, top
 
@@ -111,12 +111,19 @@ class Run:
         return tuple(self.values[v] if v in self.values else read(v) for v in variables)
 
 
+_own_context = jax.make_user_context()
+
+
 class Sealed(Frame):
     """The body of a compiled function, whose trace outlives its surroundings.
 
     Values of unknown Variables may not be closed over; they are listed as missing, and
     a stand-in lets the run go on to find the others. (A trace that is given up keeps
     the arrays it closed over for a while, and they would pass for shared.)
+
+    JAX keeps what it traced of a function (a ``jax.jit`` or the body of a
+    ``jax.lax.scan`` inside this one), and with it the values that Variables had then.
+    So each run has a context of its own, in which nothing kept from another is found.
 
     Args:
         bindings: the value of each known Variable.
@@ -132,6 +139,16 @@ class Sealed(Frame):
         super().__init__(bindings, lesson, sealed=True)
         self.scouts = scouts
         self.pretended = False
+        self._context = _own_context(object())
+
+    def __enter__(self) -> Sealed:
+        self._context.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        super().__exit__(*error)
+        self._context.__exit__(*error)
 
     def read(self, variable: Variable) -> Any:
         """Return the value inside this run."""
@@ -159,8 +176,11 @@ def stand_in(x: Any) -> Any:
 
 
 def scout() -> Sealed | None:
-    """Return the compiled function around this run if it only looks for Variables."""
-    frame = top()
+    """Return the compiled function around this run if it only looks for Variables.
+
+    None inside a transform of a framework, which keeps what it traced.
+    """
+    frame = None if _trackers.inside() else top()
     while frame is not None and not isinstance(frame, Sealed):
         frame = frame.parent
     return frame if frame is not None and frame.scouts else None

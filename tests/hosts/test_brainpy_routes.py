@@ -73,6 +73,13 @@ def in_bo_jit_in_bm_jit(step):
     return [step() for _ in range(STEPS)]
 
 
+def in_bm_jit_in_bo_jit(step):
+    import brainpy.math as bm
+
+    step = bo.jit(bm.jit(step))
+    return [step() for _ in range(STEPS)]
+
+
 def in_bo_for_loop(step):
     return bo.for_loop(step, jnp.arange(STEPS))
 

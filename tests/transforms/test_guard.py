@@ -157,6 +157,47 @@ def test_a_read_in_any_nesting_is_right(names):
     assert float(seen) == 3.0
 
 
+KEEPING = {
+    "jax.jit": lambda f: jax.jit(lambda x: x * f()),
+    "jax.checkpoint": lambda f: jax.checkpoint(lambda x: x * f()),
+    "jax.lax.scan": lambda f: (
+        lambda x, body=lambda c, _: (c * f(), None): (
+            jax.lax.scan(body, x, None, length=1)[0]
+        )
+    ),
+    "jax.lax.cond": lambda f: (
+        lambda x, body=lambda x: x * f(): jax.lax.cond(x > 0, body, body, x)
+    ),
+    "jax.lax.fori_loop": lambda f: (
+        lambda x, body=lambda i, x: x * f(): jax.lax.fori_loop(0, 1, body, x)
+    ),
+}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["first", "after an eager run"])
+@pytest.mark.parametrize("name", KEEPING)
+def test_what_jax_kept_of_a_function_hides_no_variable_from_bo_jit(name, before):
+    v = bo.Variable(2.0)
+    inner = KEEPING[name](lambda: v.value)
+    if before:
+        inner(3.0)
+        v.value = 5.0
+    one, other = bo.jit(lambda: inner(3.0)), bo.jit(lambda x: inner(3.0) + x)
+
+    assert [float(one()), float(other(1.0))] == ([15.0, 16.0] if before else [6.0, 7.0])
+    v.value = 7.0
+    assert [float(one()), float(other(jnp.ones(1))[0])] == [21.0, 22.0]
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_gradient_inside_what_jax_keeps_is_the_real_one(name):
+    x = bo.Variable(3.0)
+    derivative = bo.grad(lambda x: x**2)
+    inner = KEEPING[name](lambda: derivative(x.value))
+
+    assert float(bo.jit(lambda: inner(1.0))()) == 6.0
+
+
 BORN = {
     "bo.jit": bo.jit,
     "jax.jit": jax.jit,
