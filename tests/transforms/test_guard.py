@@ -161,9 +161,9 @@ KEEPING = {
     "jax.jit": lambda f: jax.jit(lambda x: x * f()),
     "jax.checkpoint": lambda f: jax.checkpoint(lambda x: x * f()),
     "jax.lax.scan": lambda f: (
-        lambda x, body=lambda c, _: (c * f(), None): (
-            jax.lax.scan(body, x, None, length=1)[0]
-        )
+        lambda x, body=lambda c, _: (c * f(), None): jax.lax.scan(
+            body, x, None, length=1
+        )[0]
     ),
     "jax.lax.cond": lambda f: (
         lambda x, body=lambda x: x * f(): jax.lax.cond(x > 0, body, body, x)
