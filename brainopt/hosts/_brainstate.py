@@ -163,6 +163,7 @@ class BrainstateHost(Host):
     def _in_model(self, model: Any, seen: dict[str, Any]) -> Found:
         found = Found()
         known = {id(state) for state in seen.values()}
+        shared = _shared_random()
         paths: dict[int, str] = {}
         for path, state in _walk(model, "", {}, self.State):
             if id(state) in paths:
@@ -177,6 +178,9 @@ class BrainstateHost(Host):
                 found[path] = self.variable(state)
             elif self.trainable(state):
                 found.unseen[path] = self.variable(state)
+            elif state is not shared:
+                # brainpy passes by its random states, and what a plain list holds.
+                found[path] = self.variable(state)
         for key, state in seen.items():
             if id(state) not in paths:
                 paths[id(state)] = undashed(key)
@@ -246,13 +250,17 @@ def _is_module(obj: Any) -> bool:
     )
 
 
+def _shared_random() -> Any:
+    random = getattr(sys.modules.get("brainstate"), "random", None)
+    return getattr(random, "DEFAULT", None)
+
+
 def random_state(model: Any, found: Any) -> StateVariable | None:
     """Return the random state that all models of the framework share.
 
     None if ``model`` is of another framework, is no module, or owns it.
     """
-    random = getattr(sys.modules.get("brainstate"), "random", None)
-    shared = getattr(random, "DEFAULT", None)
+    shared = _shared_random()
     states = [v for v in found.values() if isinstance(v, StateVariable)]
     if shared is None or not states or not _is_module(model):
         return None

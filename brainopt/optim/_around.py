@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core import VarCollector
 from ..errors import message
 from ._numbers import Numbered
 from ._optimizer import Optimizer
@@ -32,6 +33,11 @@ class Around(Numbered):
         super().__init__(name)
         self.optimizer = optimizer
         self._trained: Trained = optimizer._trained
+
+    @property
+    def vars_to_train(self) -> VarCollector:
+        """The variables that the optimizer inside trains, by structural path."""
+        return self.optimizer.vars_to_train
 
     @property
     def lr(self) -> Any:

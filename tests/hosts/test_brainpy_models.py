@@ -42,6 +42,33 @@ def test_layers_in_a_plain_list_are_reported_and_warned_of():
     assert list(report.train_vars()) == ["first.W", "first.b"]
 
 
+def test_states_that_brainpy_does_not_collect_are_saved(tmp_path):
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.dense = bp.dnn.Dense(2, 2, mode=bm.training_mode)
+            self.shared = bm.random.DEFAULT
+            self.own = bm.random.RandomState(3)
+            self.populations = [bp.dyn.Lif(2)]
+
+        def update(self):
+            return self.populations[0](self.dense(self.own.rand(2)))
+
+    net, path = Net(), tmp_path / "run.bopt"
+    run = bm.jit(lambda: (net(), net.populations[0].V.value)[1])
+    assert "populations.0.V" in bo.attach(net)
+    assert bo.attach(net).kinds["random"] == "RandomState"
+    run()
+    checkpoint.save(path, {"net": bo.attach(net)})
+    went_on = [run().tolist() for _ in range(3)]
+    checkpoint.restore(path, {"net": bo.attach(net)})
+
+    assert [run().tolist() for _ in range(3)] == went_on
+
+
 def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     path = tmp_path / "run.bopt"
     net, _ = make()

@@ -243,6 +243,9 @@ def test_bptt_fit_trains_with_it(expected):
     theirs, _ = losses(lambda: bp.optim.AdamW(1e-2, **BETAS))
     assert int(trainer.optimizer.step) == STEPS
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    # Before its first slow step, Lookahead does as the optimizer inside.
+    around, _ = losses(lambda: bo.optim.Lookahead(adamw(None), sync_period=100))
+    np.testing.assert_allclose(around, theirs, rtol=1e-6)
 
 
 def test_the_rate_changes_without_compiling_in_bm_jit(counted):
