@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,7 +69,8 @@ class NnxHost(Host):
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
         """Return why ``bo.jit`` cannot compile a function that uses a module."""
         kinds = (self._nnx.Module, self._nnx.Variable)
-        for name, value in (*within(function), *_items(args), *kwargs.items()):
+        given = (*_contained("", args), *_contained("", kwargs))
+        for name, value in (*within(function), *given):
             if isinstance(value, kinds):
                 return message(
                     f"bo.jit cannot compile what uses the nnx {type(value).__name__} "
@@ -81,7 +83,7 @@ class NnxHost(Host):
 def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
     """Yield ``(name, object)`` of what a function closes over or is bound to."""
     if isinstance(function, functools.partial):
-        parts = [("", function.func), *_items((function.args, function.keywords))]
+        parts = [("", function.func), ("", (function.args, function.keywords))]
     elif hasattr(function, "__wrapped__"):
         parts = [("", function.__wrapped__)]
     elif hasattr(function, "__func__"):
@@ -99,21 +101,47 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
             for n in _names(code)
             if n in function.__globals__
         ]
+        parts += [("", function.__defaults__), ("", function.__kwdefaults__)]
+        used, seen = _names(code, _ATTRIBUTES), set()
+        for name, value in list(parts):
+            parts += _attributes(name, value, used, seen)
+    elif callable(function) and isinstance(type(function).__call__, types.FunctionType):
+        parts = [("", types.MethodType(type(function).__call__, function))]
     else:
         return
     for name, value in parts:
-        for key, item in (
-            _items(value) if isinstance(value, dict | list | tuple) else ()
-        ):
-            yield f"{name}[{key}]", item
-        yield name, value
+        yield from _contained(name, value)
         if depth and callable(value) and not isinstance(value, type):
             yield from within(value, depth - 1)
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return [(str(key), item) for key, item in pairs]
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+
+
+def _contained(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield an object and, of containers, what is in them."""
+    yield name, value
+    if isinstance(value, dict | list | tuple):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from _contained(f"{name}[{key}]", item)
+
+
+def _attributes(
+    name: str, value: Any, used: set[str], seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes and methods of an object that code names."""
+    if id(value) in seen or isinstance(value, type | types.ModuleType):
+        return
+    seen.add(id(value))
+    held = getattr(value, "__dict__", {})
+    for attribute in used:
+        method = getattr(type(value), attribute, None)
+        if attribute in held:
+            yield f"{name}.{attribute}", held[attribute]
+            yield from _attributes(f"{name}.{attribute}", held[attribute], used, seen)
+        elif held and isinstance(method, types.FunctionType):
+            yield f"{name}.{attribute}", types.MethodType(method, value)
 
 
 def _has_dict(method: Any) -> bool:
@@ -128,8 +156,8 @@ def _is_empty(cell: Any) -> bool:
     return False
 
 
-def _names(code: Any) -> set[str]:
-    """Return the globals that a function reads; attributes have names of their own."""
-    own = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+def _names(code: Any, loads: tuple[str, ...] = ("LOAD_GLOBAL",)) -> set[str]:
+    """Return the globals that a function reads, or the attributes."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
     inner = [const for const in code.co_consts if hasattr(const, "co_names")]
-    return own.union(*map(_names, inner))
+    return own.union(*(_names(code, loads) for code in inner))

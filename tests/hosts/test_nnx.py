@@ -172,7 +172,44 @@ def bound_to_it(model):
     return lambda: bo.jit(model.__call__)(X)
 
 
-WAYS = [closing_over, as_an_argument, inside_a_list, through_another_function]
+def in_a_nested_argument(model):
+    return lambda: bo.jit(lambda held: loss_of(held["models"][0]))({"models": [model]})
+
+
+def inside_nested_lists(model):
+    held = {"models": [model]}
+    return lambda: bo.jit(lambda: loss_of(held["models"][0]))()
+
+
+def as_a_default(model):
+    return lambda: bo.jit(lambda model=model: loss_of(model))()
+
+
+class Holder(bo.Node):
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self):
+        return loss_of(self.model)
+
+
+def in_an_attribute(model):
+    holder = Holder(model)
+    return lambda: bo.jit(lambda: loss_of(holder.model))()
+
+
+def in_an_object_that_is_called(model):
+    holder = Holder(model)
+    return lambda: bo.jit(lambda: holder())()
+
+
+def in_a_node_itself(model):
+    return lambda: bo.jit(Holder(model))()
+
+
+WAYS = [in_a_nested_argument, inside_nested_lists, as_a_default, in_an_attribute]
+WAYS += [in_an_object_that_is_called, in_a_node_itself]
+WAYS += [closing_over, as_an_argument, inside_a_list, through_another_function]
 
 
 @pytest.mark.parametrize("use", [*WAYS, bound_to_it], ids=lambda f: f.__name__)
