@@ -111,19 +111,12 @@ class Run:
         return tuple(self.values[v] if v in self.values else read(v) for v in variables)
 
 
-_own_context = jax.make_user_context()
-
-
 class Sealed(Frame):
     """The body of a compiled function, whose trace outlives its surroundings.
 
     Values of unknown Variables may not be closed over; they are listed as missing, and
     a stand-in lets the run go on to find the others. (A trace that is given up keeps
     the arrays it closed over for a while, and they would pass for shared.)
-
-    JAX keeps what it traced of a function (a ``jax.jit`` or the body of a
-    ``jax.lax.scan`` inside this one), and with it the values that Variables had then.
-    So each run has a context of its own, in which nothing kept from another is found.
 
     Args:
         bindings: the value of each known Variable.
@@ -139,16 +132,6 @@ class Sealed(Frame):
         super().__init__(bindings, lesson, sealed=True)
         self.scouts = scouts
         self.pretended = False
-        self._context = _own_context(object())
-
-    def __enter__(self) -> Sealed:
-        self._context.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        super().__exit__(*error)
-        self._context.__exit__(*error)
 
     def read(self, variable: Variable) -> Any:
         """Return the value inside this run."""

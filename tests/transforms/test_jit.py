@@ -60,6 +60,22 @@ def test_a_second_call_with_other_shapes_traces_once_more(counted):
     assert step.traces == 3
 
 
+def test_what_several_compiled_functions_call_is_traced_for_all_of_them(counted):
+    v = bo.Variable(jnp.array(0.0))
+
+    @counted
+    def step(x):
+        v.value += x
+
+    shared = bo.jit(step)
+    callers = [bo.jit(lambda x, i=i: shared(x + i)) for i in range(3)]
+    for caller in callers:
+        caller(1.0)
+
+    assert float(v) == 6.0
+    assert step.traces == 2
+
+
 def test_another_branch_meets_new_variables():
     a, b = bo.Variable(jnp.array(0.0)), bo.Variable(jnp.array(0.0))
 
