@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from ._variable import Variable
 
 
+cache_of = jax.make_user_context()
+"""``with cache_of(x):`` finds none of the traces that JAX kept elsewhere than under x.
+
+JAX keeps what it traced of a function (a `jax.jit`, or the body of a `jax.lax.scan`,
+inside a function that is compiled), and with it the values that Variables had then. So
+each run has a cache of its own; ``cache_of(None)`` is that of everybody, for code that
+reads no Variable but through our transforms.
+"""
+
+
 class _Local(threading.local):
     top: Frame | None = None
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable
-from ..core._trace import Frame
+from ..core._trace import Frame, cache_of
 from ..core._walk import collect_vars
 from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
@@ -266,7 +266,8 @@ class Core(Stepped, Numbered, abc.ABC):
         elif hyper in views.met and self.precision != "stochastic":
             program = views.met[hyper] or jax.jit(self._mover(group, hyper))
             views.met[hyper] = program
-            return program(hyper.arrays(), grad, param, slots, step)
+            with cache_of(None):
+                return program(hyper.arrays(), grad, param, slots, step)
         else:
             views.met[hyper] = None
         key = None

@@ -125,7 +125,7 @@ class Program:
         values = (*donated, *kept)
         bindings = zip(known, values, strict=True)
         frame = Sealed(bindings, self.lesson, scouts=self.scouts)
-        with _afresh(object()), frame:
+        with _trace.cache_of(object()), frame:
             out = self._encoded(pack(self.function(*args, **kwargs)))
             lesson = frame.lesson()
             if (
@@ -239,7 +239,7 @@ class Program:
 
     def inline(self, args, kwargs) -> Any:
         """Run inside another trace; write when it succeeded."""
-        with _afresh(None):  # a program takes all Variables in: its trace may be kept
+        with _trace.cache_of(None):  # a program takes all of its Variables in
             values, out = self.plain(*self._inputs(), args, kwargs)
         frame = _trace.top()
         while frame is not None:
@@ -276,11 +276,6 @@ def forget(error: BaseException) -> None:
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
 
-
-# JAX keeps what it traced of a function (a `jax.jit`, or the body of a `jax.lax.scan`,
-# inside the one that is compiled), and with it the values that Variables had then. In a
-# context of its own a run finds nothing that was kept from another.
-_afresh = jax.make_user_context()
 
 _aval = attrgetter("aval")
 

@@ -228,7 +228,7 @@ def test_a_variable_holds_no_garbage():
         v += 1
     gc.collect()
 
-    assert len(jax.live_arrays()) == before
+    assert len(jax.live_arrays()) <= before
 
 
 def test_repr_never_raises():
