@@ -118,13 +118,15 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 
 
-def _contained(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _contained(
+    name: str, value: Any, around: tuple[int, ...] = ()
+) -> Iterator[tuple[str, Any]]:
     """Yield an object and, of containers, what is in them."""
     yield name, value
-    if isinstance(value, dict | list | tuple):
+    if isinstance(value, dict | list | tuple) and id(value) not in around:
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in pairs:
-            yield from _contained(f"{name}[{key}]", item)
+            yield from _contained(f"{name}[{key}]", item, (*around, id(value)))
 
 
 def _attributes(

@@ -290,3 +290,17 @@ def test_an_attribute_of_the_name_of_a_model_is_no_model(monkeypatch):
     net = bo.attach({"w": jnp.ones(2)})
 
     assert float(bo.jit(lambda: net.model["w"].sum())()) == 2.0
+
+
+def test_a_list_that_holds_itself_is_no_obstacle():
+    pytest.importorskip("flax.nnx")
+    own, v = [1.0], bo.Variable(0.0)
+    own.append(own)
+
+    @bo.jit
+    def step():
+        v.value += own[0]
+
+    step()
+
+    assert float(v) == 1.0
