@@ -22,6 +22,7 @@ import numpy as np
 
 from . import checkpoint
 from ._version import __version__
+from .checkpoint._crc import LIBRARY as CRC_LIBRARY
 from .errors import BrainoptError, CheckpointError
 
 # Package, its distribution, and what installs it.
@@ -248,6 +249,9 @@ def _doctor(chosen: argparse.Namespace) -> int:
         else:
             there.append(f"{name} {_version(distribution)}")
     _say(f"hosts: {', '.join(there) or 'none'}")
+    _say(f"checksums: {CRC_LIBRARY}")
+    if CRC_LIBRARY == "zlib":
+        missing.append("no isal: pip install 'brainopt[fast]' for faster checkpoints")
     for line in missing:
         _say(line)
     if "cpu" in _devices().lower():

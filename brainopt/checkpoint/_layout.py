@@ -14,9 +14,10 @@ its blocks, the footer by its own crc32, padding and heads by their exact value.
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from ._crc import crc32
 
 VERSION = 1
 ALIGN = 64
@@ -104,7 +105,7 @@ def pack_footer(footer: Footer) -> bytes:
         footer.tag,
         0,
     )
-    return body[:-4] + zlib.crc32(body[:-4]).to_bytes(4, "big")
+    return body[:-4] + crc32(body[:-4]).to_bytes(4, "big")
 
 
 def unpack_footer(data: bytes) -> Footer | None:
@@ -158,6 +159,6 @@ def block_count(nbytes: int) -> int:
 def block_checksums(data: memoryview) -> bytes:
     """Take the crc32 of each 1 MiB block, big-endian, one after the other."""
     return b"".join(
-        zlib.crc32(data[start : start + BLOCK]).to_bytes(4, "big")
+        crc32(data[start : start + BLOCK]).to_bytes(4, "big")
         for start in range(0, len(data), BLOCK)
     )

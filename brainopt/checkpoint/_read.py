@@ -9,11 +9,11 @@ import errno
 import hashlib
 import hmac
 import itertools
+import math
 import os
 import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -27,14 +27,15 @@ from ..errors import (
     CheckpointVersionError,
     message,
 )
-from . import _layout
+from . import _layout, _threads
 from ._dtypes import little_dtype
 from ._os import fs
 from ._records import Malformed, Record, named, unpack, walk
 
 _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
-_THREADS = min(4, (os.cpu_count() or 1) + 1)
+_HUGE_PAGE = 1 << 21
+_LARGE = 4 * _HUGE_PAGE
 
 
 class _Piece(NamedTuple):
@@ -285,10 +286,10 @@ class Reader:
 
     def _allocate(self, record: Record) -> np.ndarray:
         if record.kind in ("array", "scalar"):
-            return np.empty(record.shape, little_dtype(record.dtype))
+            return _empty(record.shape, little_dtype(record.dtype))
         if record.kind == "key":
-            return np.empty(record.shape, "<u4")
-        return np.empty(record.nbytes, np.uint8)
+            return _empty(record.shape, np.dtype("<u4"))
+        return _empty((record.nbytes,), np.dtype(np.uint8))
 
     def _pieces(self, wanted: Iterable[int]) -> Iterator[tuple[_Piece, int]]:
         position, chosen = _layout.HEADER_BYTES, set(wanted)
@@ -312,21 +313,12 @@ class Reader:
             if total < _THREADED:
                 for piece, into in work:
                     self._read_piece(piece, into)
-                return
-            for _ in self._side_by_side(list(work)):
-                pass
+            else:
+                _threads.each(self._read_piece, work)
         except OSError as error:
             raise self._refusal(error) from error
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
-
-    def _side_by_side(self, work: list[tuple]) -> Iterator[None]:
-        with ThreadPoolExecutor(_THREADS, "brainopt-read") as pool:
-            try:
-                done = pool.map(self._read_piece, *zip(*work, strict=True))
-            except RuntimeError:  # the interpreter is ending: no more threads
-                done = itertools.starmap(self._read_piece, work)
-            yield from done
 
     def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
         if isinstance(into, threading.local):
@@ -335,18 +327,13 @@ class Reader:
             into = memoryview(into.buffer)[: piece.nbytes]
         record = self.records[piece.record]
         head = bytearray(len(piece.head))
-        buffers, offset = [memoryview(head)] if head else [], piece.offset - len(head)
+        buffers = [memoryview(part) for part in (head, into) if len(part)]
+        self._fill(buffers, piece.offset - len(head))
         # Blocks start anew in each segment, and a segment is a whole number of them.
-        # Each is checked as soon as it is read, while it is in the cache.
-        first = piece.start // _layout.BLOCK
-        for number, start in enumerate(range(0, len(into), _layout.BLOCK), first):
-            block = into[start : start + _layout.BLOCK]
-            self._fill([*buffers, block], offset)
-            offset += sum(map(len, buffers)) + len(block)
-            buffers = []
-            expected = record.checksums[4 * number : 4 * number + 4]
-            if head != piece.head or _layout.block_checksums(block) != expected:
-                raise Malformed(f"{self.name_of(piece.record)}: its bytes are damaged")
+        first, count = piece.start // _layout.BLOCK, -(-piece.nbytes // _layout.BLOCK)
+        expected = record.checksums[4 * first : 4 * (first + count)]
+        if head != piece.head or _layout.block_checksums(into) != expected:
+            raise Malformed(f"{self.name_of(piece.record)}: its bytes are damaged")
         if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
             raise Malformed(
                 f"{self.name_of(piece.record)}: truth values beyond 0 and 1"
@@ -358,6 +345,20 @@ def no_memory(fact: str) -> CheckpointIOError:
     refusal = CheckpointIOError(message(fact))
     refusal.errno = errno.ENOMEM
     return refusal
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Take memory for an array; a large one begins at a huge page.
+
+    The system clears memory when it is first written, 2 MiB at once in a huge page and
+    4 KiB at a time elsewhere.
+    """
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _LARGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(nbytes + _HUGE_PAGE, np.uint8)
+    start = -memory.ctypes.data % _HUGE_PAGE
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def _bytes_of(array: Any) -> memoryview:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
 
 from brainopt import checkpoint
+from brainopt.checkpoint import _layout
 
 from .timing import interleaved, row, show
 
@@ -42,20 +44,27 @@ def raw_rows(folder, arrays):
         lambda: _raw_save(raw, arrays),
         repeats=7,
     )
-    load = interleaved(
-        lambda: checkpoint.load(ours), lambda: np.fromfile(raw, np.uint8), repeats=9
-    )
     size = os.path.getsize(raw) >> 20
-    return [
-        row(f"save {size} MiB with fsync / raw write with fsync", *save, SAVE_REQUIRED),
-        row(f"load {size} MiB and verify / np.fromfile", *load, LOAD_REQUIRED),
+    rows = [
+        row(f"save {size} MiB with fsync / raw write with fsync", *save, SAVE_REQUIRED)
     ]
+    fast = _layout.crc32
+    for crc32 in dict.fromkeys((fast, zlib.crc32)):
+        _layout.crc32 = crc32
+        load = interleaved(
+            lambda: checkpoint.load(ours), lambda: np.fromfile(raw, np.uint8), repeats=9
+        )
+        name = f"load {size} MiB and verify, crc32 of {crc32.__module__} / np.fromfile"
+        rows.append(row(name, *load, LOAD_REQUIRED))
+    _layout.crc32 = fast
+    return rows
 
 
 _EXTRA = """
 import sys
 import jax.numpy as jnp
 from brainopt import checkpoint
+from brainopt.checkpoint import _layout
 def status(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return 1024 * int(lines[name].split()[0])

@@ -124,6 +124,7 @@ def test_doctor_names_versions_and_devices(capsys):
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "brainopt" in told and "jaxlib" in told and "devices: " in told
+    assert "checksums: isal" in told or "pip install 'brainopt[fast]'" in told
 
 
 def test_the_module_runs(file):

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The crc32 of zlib, from the fastest library that is there.
+
+It is most of the work of loading a checkpoint. isal (the extra ``fast``) takes the same
+numbers with the carry-less multiplication of the processor. It is used only once it has
+agreed with zlib here, at every alignment: files must not depend on it.
+"""
+
+import zlib
+from collections.abc import Callable
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None
+
+_PROBES = [memoryview(bytes(range(256)) * 5)[start:] for start in range(64)]
+
+
+def _agrees(fast: Callable[[bytes | memoryview], int]) -> bool:
+    return all(fast(probe) == zlib.crc32(probe) for probe in _PROBES)
+
+
+crc32: Callable[[bytes | memoryview], int]
+if isal_zlib is not None and _agrees(isal_zlib.crc32):
+    LIBRARY, crc32 = "isal", isal_zlib.crc32
+else:
+    LIBRARY, crc32 = "zlib", zlib.crc32
