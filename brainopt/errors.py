@@ -22,6 +22,7 @@
 """
 
 from collections.abc import Iterable
+from typing import Self
 
 
 class BrainoptError(Exception):
@@ -89,6 +90,14 @@ class CheckpointMismatchError(CheckpointError):
 class CheckpointIOError(CheckpointError, OSError):
     """A file operation that the operating system refused; ``errno`` says how."""
 
+    @classmethod
+    def of(cls, path: str, error: OSError, what: str, help: str = "") -> Self:
+        """Say what (a verb phrase) could not be done with a path, and why."""
+        reason = error.strerror or str(error)
+        refusal = cls(message(f"{path} {what}: {reason}.", help=help))
+        refusal.errno, refusal.filename = error.errno, path
+        return refusal
+
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
@@ -112,3 +121,8 @@ def message(fact: str, items: Iterable[str] = (), help: str = "") -> str:
     if help:
         lines.append(f"help: {help}")
     return "\n".join(lines)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, or its kind."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

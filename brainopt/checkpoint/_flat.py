@@ -96,11 +96,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
     except CheckpointError:
         raise
     except OSError as error:
-        refusal = CheckpointIOError(
-            message(f"{name} could not be read: {error.strerror or error}.")
-        )
-        refusal.errno, refusal.filename = error.errno, name
-        raise refusal from error
+        raise CheckpointIOError.of(name, error, "could not be read") from error
 
 
 def read_whole(path: str | os.PathLike[str]) -> bytearray:

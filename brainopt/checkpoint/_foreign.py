@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointCorruptError, CheckpointError, message
+from ..errors import CheckpointCorruptError, CheckpointError, first_line, message
 from . import _layout
 from ._doors import load
 from ._msgpack import load_msgpack
@@ -68,9 +68,8 @@ def _orbax(path: str) -> Any:
     try:
         tree = orbax.PyTreeCheckpointer().restore(os.path.abspath(path))
     except Exception as error:  # Orbax raises whatever its parts raised
-        first = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointCorruptError(
-            message(f"Orbax could not read the folder {path}:", [first])
+            message(f"Orbax could not read the folder {path}:", [first_line(error)])
         ) from error
     return _plain(tree)
 

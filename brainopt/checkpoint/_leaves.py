@@ -8,7 +8,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import CheckpointError, message
+from ..errors import CheckpointError, first_line, message
 from ._dtypes import BIG, dtype_name
 from ._records import KEY_IMPLS, Record
 
@@ -90,7 +90,7 @@ class ArrayLeaf:
                 self.settle()
                 self._parts = _parts(self.value)
         except RuntimeError as error:  # another thread has donated it meanwhile
-            raise Unstorable(_first_line(error)) from None
+            raise Unstorable(first_line(error)) from None
 
     def settle(self) -> None:
         """Wait for the computation; a failed one is refused, never stored.
@@ -102,7 +102,7 @@ class ArrayLeaf:
             try:
                 jax.block_until_ready(self.value)
             except Exception as error:  # XLA raises what its callbacks raised
-                first = _first_line(error)
+                first = first_line(error)
                 raise Unstorable(f"its computation failed: {first}") from None
 
     def host(self) -> tuple[memoryview, bool]:
@@ -117,7 +117,7 @@ class ArrayLeaf:
         try:
             return self._host()
         except (RuntimeError, MemoryError) as error:  # of XLA: subclasses of the first
-            first = _first_line(error)
+            first = first_line(error)
             raise Unstorable(f"it could not be copied: {first}") from error
 
     def _host(self) -> tuple[memoryview, bool]:
@@ -169,10 +169,6 @@ class BytesLeaf:
         return Record(
             key, self.kind, nbytes=self.nbytes, offset=offset, checksums=checksums
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _known(dtype: np.dtype) -> str:

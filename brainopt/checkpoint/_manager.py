@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgpack
 
-from ..errors import CheckpointCorruptError, CheckpointError, message
+from ..errors import CheckpointCorruptError, CheckpointError, CheckpointIOError, message
 from ._async import AsyncSaver
 from ._doors import load, restore
 from ._index import Index, best_of
@@ -37,6 +37,7 @@ class Manager:
 
     Raises:
         ValueError: a setting is outside its range.
+        CheckpointIOError: the system refuses the folder.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -68,7 +69,11 @@ class Manager:
         self._async = async_
         self._saver = AsyncSaver()
         self._index = Index(self.directory)
-        fs.make_folder(self.directory)
+        try:
+            fs.make_folder(self.directory)
+        except OSError as error:
+            what = "cannot hold checkpoints"
+            raise CheckpointIOError.of(self.directory, error, what) from error
         sweep(self.directory)
 
     def save(

@@ -252,11 +252,7 @@ class Reader:
             )
 
     def _refusal(self, error: OSError) -> CheckpointError:
-        refusal = CheckpointIOError(
-            message(f"{self.path} could not be read: {error.strerror or error}.")
-        )
-        refusal.errno, refusal.filename = error.errno, self.path
-        return refusal
+        return CheckpointIOError.of(self.path, error, "could not be read")
 
     def _bytes(self, offset: int, nbytes: int) -> bytes:
         data = bytearray(nbytes)

@@ -55,6 +55,8 @@ class Restore:
         tree = self._adopt(tree, self.nodes)
         self.saved = self._named(_saved(tree, ()), "the file")
         chosen = self._choose()
+        if self.strict and self.selection.filters:
+            self.wrong += self.selection.unmatched(self._paths(tree))
         staged = self._stage(chosen)
         if self.wrong:
             raise self._mismatch()
@@ -123,6 +125,15 @@ class Restore:
                 elif self.strict:
                     self.wrong.append(f"{new}: in the file, and in no node")
         return chosen
+
+    def _paths(self, tree: Any) -> Iterator[str]:
+        """Yield every path that a glob may mean: in the file, in the nodes, plain."""
+        for name, node in self.targets.items():
+            yield from (name, *(_under(name, path) for path in node.state_dict()))
+        for name, saved in self.saved.items():
+            for path in (name, *(_under(name, path) for path in saved.state)):
+                yield self.selection.renamed(path)
+        yield from _plain_paths(_plain(tree), "")
 
     def _owner(self, path: str) -> str | None:
         parts = path.split(".")
@@ -236,6 +247,14 @@ def _plain(tree: Any) -> Any:
     if isinstance(tree, list | tuple) and any(True for _ in _saved(tree, ())):
         return _ABSENT
     return tree
+
+
+def _plain_paths(tree: Any, path: str) -> Iterator[str]:
+    if tree is not _ABSENT:
+        yield path
+    if isinstance(tree, dict):
+        for key, child in tree.items():
+            yield from _plain_paths(child, _under(path, str(key)))
 
 
 def _merged(nodes: Any, plain: Any) -> Any:

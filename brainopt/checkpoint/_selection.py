@@ -2,7 +2,7 @@
 """Which paths of a file a restore takes, and under which names."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -35,6 +35,16 @@ class Selection:
         if self.only is not None and not _any_matches(self.only, path):
             return False
         return not _any_matches(self.skip, path)
+
+    def unmatched(self, paths: Iterable[str]) -> list[str]:
+        """Name the globs that match none of the paths."""
+        paths = list(paths)
+        return [
+            f"{option}={glob!r} matches nothing"
+            for option, globs in (("only", self.only or []), ("skip", self.skip))
+            for glob in globs
+            if not any(_any_matches([glob], path) for path in paths)
+        ]
 
     def renamed(self, path: str) -> str:
         """The name in the target of a path in the file."""

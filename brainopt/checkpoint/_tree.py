@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import CheckpointMismatchError, message
+from ..errors import CheckpointMismatchError, first_line, message
 from ._dtypes import in_own_order
 from ._read import Reader
 from ._records import CONTAINERS, Record
@@ -143,8 +143,7 @@ def as_jax(
         try:
             arrays[where] = _in_jax(value)
         except (TypeError, RuntimeError) as error:  # XLA's are of the second kind
-            first = str(error).strip().split("\n")[0]
-            refused.append(f"{name(where)}: stored {value.dtype}: {first}")
+            refused.append(f"{name(where)}: stored {value.dtype}: {first_line(error)}")
     if refused:
         raise CheckpointMismatchError(
             message(

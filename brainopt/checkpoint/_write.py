@@ -158,13 +158,10 @@ class _Temporary:
 def _refusal(
     path: str | os.PathLike[str], error: OSError, renamed: bool
 ) -> CheckpointIOError:
-    name, reason = os.fspath(path), error.strerror or str(error)
     if renamed:
-        fact = f"{name} was written, but its durability is not confirmed: {reason}."
+        what = "was written, but its durability is not confirmed"
         mend = "the new file is complete; save again to be safe from a power failure."
     else:
-        fact = f"{name} could not be written: {reason}."
+        what = "could not be written"
         mend = "what stood under this name before is untouched."
-    refusal = CheckpointIOError(message(fact, help=mend))
-    refusal.errno, refusal.filename = error.errno, name
-    return refusal
+    return CheckpointIOError.of(os.fspath(path), error, what, mend)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from ..errors import DeviceError, TraceContextError, message
+from ..errors import DeviceError, TraceContextError, first_line, message
 from . import _slot, _trace
 from ._variable import Variable
 
@@ -83,7 +83,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
             try:
                 values.append(jax.tree.map(lambda x: _put(x, target), value))
             except ValueError as error:
-                problems.append(f"{variable.label}: {str(error).splitlines()[0]}")
+                problems.append(f"{variable.label}: {first_line(error)}")
         if problems:
             raise DeviceError(message(f"These do not fit {target}:", problems))
         _trace.commit(variables, values)

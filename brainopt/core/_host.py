@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from ..errors import HostError, message
+from ..errors import HostError, first_line, message
 from . import _trackers
 from ._collectors import VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
@@ -144,8 +144,7 @@ class _Registration:
         try:
             self.host.wake()
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            return f"brainopt cannot attach to {package} {found}: {reason}"
+            return f"brainopt cannot attach to {package} {found}: {first_line(error)}"
         return ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brainopt.checkpoint import Manager, _index, _manager
-from brainopt.errors import CheckpointCorruptError, CheckpointError
+from brainopt.errors import CheckpointCorruptError, CheckpointError, CheckpointIOError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.faults import FailingFileSystem, RecordingFileSystem
 from tests.checkpoint.test_write import run
@@ -135,6 +135,14 @@ def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path):
 def test_settings_outside_their_range_are_refused(tmp_path, settings):
     with pytest.raises(ValueError):
         Manager(tmp_path, **settings)
+
+
+def test_an_impossible_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointIOError, match="cannot hold checkpoints") as refused:
+        Manager(tmp_path / "file" / "runs")
+    assert refused.value.errno == errno.ENOTDIR
+    assert refused.value.filename == str(tmp_path / "file" / "runs")
 
 
 @pytest.mark.parametrize("step", [-1, 1.5, "3", None, True])

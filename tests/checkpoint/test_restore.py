@@ -203,6 +203,33 @@ def test_skip_leaves_what_its_globs_name(path):
     assert (node.state_dict()["layers.0.b"] == 77).all()
 
 
+@pytest.mark.parametrize("option", ["only", "skip"])
+def test_a_glob_that_matches_nothing_is_refused(path, option):
+    nodes = {"net": zeroed(net()), "opt": zeroed(opt())}
+    globs = ["net", "ned.*", "opt.stepp"]
+    with pytest.raises(CheckpointMismatchError) as refused:
+        checkpoint.restore(path, nodes, **{option: globs})
+    expected = tuple(f"{option}={glob!r} matches nothing" for glob in globs[1:])
+    assert refused.value.differences == expected
+    assert (nodes["net"].state_dict()["layers.0.W"] == 77).all()
+    checkpoint.restore(path, nodes, **{option: globs}, strict=False)
+
+
+@pytest.mark.parametrize("option", ["only", "skip"])
+def test_globs_may_name_what_stands_on_one_side_alone(tmp_path, option):
+    saved = {"net": net(), "old": net(), "epoch": 3, "log": {"loss": 0.5}}
+    checkpoint.save(tmp_path / "f", saved)
+    nodes = {"net": zeroed(net(**{"layers.0.c": W})), "epoch": 0}
+    globs = ["old", "epoch", "log.loss", "net.layers.0.c"]
+    if option == "skip":
+        assert checkpoint.restore(tmp_path / "f", nodes, skip=globs)["epoch"] == 3
+        assert same(nodes["net"].state_dict()["layers.0.W"], W)
+    else:
+        with pytest.raises(CheckpointMismatchError) as refused:
+            checkpoint.restore(tmp_path / "f", nodes, only=globs)
+        assert "matches nothing" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "rename",
     [
