@@ -202,6 +202,14 @@ class View:
         new._kept = self._kept
         return new
 
+    def apart(self) -> View:
+        """Return the same view for a variable that counts steps of its own.
+
+        What is computed of its step must not pass for that of the others.
+        """
+        args = self._numbers, self._vector, self._replace, self._options
+        return View(*args, self._exempt)
+
     def decay(self, x: Any, param: Any, by: Any = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
 

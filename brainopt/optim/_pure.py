@@ -262,7 +262,7 @@ class Core(Stepped, Numbered, abc.ABC):
             return param, skipped(slots)
         group, hyper = views(path, param)
         if "late" in slots:
-            step = step - slots["late"]
+            step, hyper = step - slots["late"], hyper.apart()
         elif hyper in views.met and self.precision != "stochastic":
             program = views.met[hyper] or jax.jit(self._mover(group, hyper))
             views.met[hyper] = program

@@ -106,6 +106,24 @@ def test_a_late_variable_starts_its_own_bias_correction():
     np.testing.assert_allclose(b.value, twin.value, rtol=1e-6)
 
 
+@pytest.mark.parametrize("late", ["a", "b", "c"])
+def test_a_late_variable_leaves_the_bias_correction_of_the_others(late):
+    variables = {name: bo.TrainVar(jnp.ones(2)) for name in "abc"}
+    twins = {name: bo.TrainVar(jnp.ones(2)) for name in "abc"}
+    opt, others = AdamW(0.1, variables), {k: AdamW(0.1, v) for k, v in twins.items()}
+
+    for t in range(4):
+        grads: dict = {name: jnp.full(2, 1.0 + t) for name in "abc"}
+        if t < 3:
+            grads[late] = None
+        opt.update(grads)
+        for name, twin in others.items():
+            twin.update(grads[name])
+
+    for name, twin in twins.items():
+        np.testing.assert_allclose(variables[name].value, twin.value, rtol=1e-6)
+
+
 def test_two_variables_under_one_path_are_refused():
     with pytest.raises(bo.errors.PathError, match="W"):
         opt = AdamW(0.1, {"W": bo.TrainVar((2,))})
