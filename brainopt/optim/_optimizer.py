@@ -28,7 +28,7 @@ from ._settings import Settings
 from ._trained import Trained
 from ._transformation import as_optax
 
-_UNSAVED = ("_revision", "_cache", "_name")
+_UNSAVED = ("_revision", "_cache", "_others", "_name")
 
 
 class Optimizer(Settings):
@@ -228,7 +228,8 @@ class Optimizer(Settings):
         plain = _trace.top() is not None or not is_eager()
         if plain or config.jax_disable_jit:
             return cache[2], self._advance
-        return cache[2], cache[3]
+        # What a callable reads would else be a constant of the compiled function.
+        return {**cache[2], **self._met}, cache[3]
 
     def _state(self, own: dict[str, Variable]) -> dict[str, Any]:
         state = {path: variable.value for path, variable in own.items()}

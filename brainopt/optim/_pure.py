@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ..core import Variable
 from ..core._trace import Frame, cache_of
 from ..core._walk import collect_vars
-from ..errors import HyperparameterError, message
+from ..errors import HyperparameterError, TraceContextError, message
 from ._counter import Step, Stepped
 from ._groups import Group
 from ._leaves import named, real, uphill, zeros
@@ -47,7 +47,7 @@ class Core(Stepped, Numbered, abc.ABC):
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {}
     """What the options may be; `FLAG` for on or off, `DTYPE` for a dtype."""
     _borrowed = frozenset(
-        {"_trained", "_member", "_names", "_hooks", "_cache", "frozen"}
+        {"_trained", "_member", "_names", "_hooks", "_cache", "_others", "frozen"}
     )
 
     def __init__(
@@ -200,14 +200,38 @@ class Core(Stepped, Numbered, abc.ABC):
         leaves = [new[path] for path, _ in named(params)]
         return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
 
-    @staticmethod
-    def _noting(own: dict[str, Variable], values: dict, run: Any) -> tuple[Any, dict]:
+    def _noting(
+        self, own: dict[str, Variable], values: dict, run: Any
+    ) -> tuple[Any, dict]:
         """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
-        known = [(own[path], values[path]) for path in own if path in values]
-        with Frame(known) as frame:
+        inputs = {**own, **self._met}
+        known = [(inputs[path], values[path]) for path in inputs if path in values]
+        with Frame(known, sealed=True) as frame:
             out = run()
             touched = set(frame.lesson().written)
+            self._meet(frame, {*own.values(), *frame.born})
             return out, {p: frame.values[v] for p, v in own.items() if v in touched}
+
+    @property
+    def _met(self) -> dict[str, Variable]:
+        """The Variables of others that schedules and constraints read."""
+        return vars(self).setdefault("_others", {})
+
+    def _meet(self, frame: Frame, own: set[Variable]) -> None:
+        """Note what a run read of others, and refuse that it writes there."""
+        others = [v for v in frame.missing if v not in own]
+        if written := [v.label for v in others if v in frame.written]:
+            raise TraceContextError(
+                message(
+                    f"A schedule or constraint of this {type(self).__name__} writes:",
+                    written,
+                    "it can only read; write before or after the update.",
+                )
+            )
+        if frame.parent is None:
+            for variable in others:
+                if variable._birth is None:
+                    self._met[f"?{len(self._met)}"] = variable
 
     def _step(self, params, slots, grads, weight) -> tuple[dict, dict]:
         grads = {

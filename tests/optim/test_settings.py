@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rates of every kind, and schedules in the place of any number."""
 
+import copy
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -100,3 +102,38 @@ def test_a_number_may_become_a_schedule_and_a_number_again():
     step(jnp.zeros(1))
 
     assert float(w[0]) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["lr", "number", "schedule", "constraint"])
+def test_what_a_callable_reads_is_read_at_each_eager_step(kind):
+    gain, w = bo.Variable(jnp.array(1.0)), bo.TrainVar(jnp.ones(1))
+    opt = {
+        "lr": lambda: optim.SGD(lambda step: gain.value, w),
+        "number": lambda: optim.SGD(1.0, w, weight_decay=lambda step: gain.value),
+        "schedule": lambda: optim.SGD(optim.LambdaLR(1.0, lambda t: gain.value), w),
+        "constraint": lambda: optim.SGD(
+            1.0, w, groups=[{"match": "*", "constraint": lambda p: p - gain.value}]
+        ),
+    }[kind]()
+    opt.update(jnp.ones(1))
+    gain.value = jnp.array(8.0)
+    before = float(w[0])
+
+    opt.update(jnp.ones(1))
+
+    steps = {"number": 1 + 8.0 * before, "constraint": 1 + 8.0}
+    assert before - float(w[0]) == steps.get(kind, 8.0)
+    copy.deepcopy(opt).update(jnp.ones(1))
+    assert not [path for path in opt.state_dict() if "?" in path]
+
+
+@pytest.mark.parametrize("through", [lambda f: f, bo.jit])
+def test_a_constraint_that_writes_is_refused(through):
+    rng, w = bo.RandomState(0), bo.TrainVar(jnp.ones(1))
+    noisy = {"match": "*", "constraint": lambda p: p + rng.normal(p.shape)}
+    opt = optim.SGD(0.1, w, groups=[noisy])
+
+    with pytest.raises(bo.errors.TraceContextError, match="it can only read"):
+        through(opt.update)(jnp.ones(1))
+
+    assert w[0] == 1.0 and int(opt.step) == 0
