@@ -67,6 +67,11 @@ class Around(Numbered):
         """Whether the optimizer inside climbs."""
         return self.optimizer.maximize
 
+    def _taken(self) -> Any:
+        """The steps that the optimizer inside has done."""
+        inside = self.optimizer
+        return inside._taken() if isinstance(inside, Around) else inside.step.value
+
     def register_train_vars(self, train_vars: Any) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""
         self.optimizer.register_train_vars(train_vars)

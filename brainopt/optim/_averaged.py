@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable, _trace
+from ..errors import GradientError, message
 from ._around import Around
 from ._leaves import named
 from ._numbers import Numbered, Numbers
@@ -74,7 +75,7 @@ class EMA(Averaged, Numbered):
     r"""Exponential moving averages of variables.
 
     .. math:: \bar\theta_t = d_t \bar\theta_{t-1} + (1 - d_t) \theta_t, \qquad
-              d_t = \min(d, (1 + t) / (10 + t)) \text{ with warm-up}
+              d_t = \min(d, t / (9 + t)) \text{ with warm-up}
 
     Args:
         train_vars: what to average; see `Optimizer`.
@@ -186,23 +187,43 @@ class Lookahead(Averaged, Around):
 
     def update(self, grads: Any, **options: Any) -> None:
         """Take one fast step, and every k steps the slow one."""
+        before = self._before()
         self.optimizer.update(grads, **options)
-        self._sync()
+        self._sync(before)
 
     def step(self, closure: Any) -> Any:
         """Take one step on the loss that ``closure`` returns; return it."""
+        before = self._before()
         out = self.optimizer.step(closure)
-        self._sync()
+        self._sync(before)
         return out
 
-    def _sync(self) -> None:
-        count = self.count.value + 1
-        due = count % self.sync_period.astype(jnp.int32) == 0
+    def _before(self) -> Any:
+        unknown = [p for p, _ in named(self._trained.values()) if p not in self.slow]
+        if unknown:
+            raise GradientError(
+                message(
+                    "This Lookahead has no slow weights for:",
+                    unknown,
+                    "register variables with lookahead.register_train_vars(...), not "
+                    "with the optimizer inside.",
+                )
+            )
+        return self._taken()
+
+    def _sync(self, before: Any) -> None:
+        # A micro-batch or a step that was skipped is no fast step.
+        moved = self._taken() != before
+        count = self.count.value + moved
+        due = moved & (count % self.sync_period.astype(jnp.int32) == 0)
         alpha = self.alpha
         variables, values = [self.count], [count]
         for path, variable in self._trained.variables.items():
             held, leaves = variable.value, []
             for name, leaf in named({path: held}):
+                if name in self.frozen:
+                    leaves.append(leaf)
+                    continue
                 slow = self.slow[name].value
                 back = slow + alpha.astype(slow.dtype) * (
                     leaf.astype(slow.dtype) - slow

@@ -265,6 +265,44 @@ def test_lookahead_returns_towards_the_slow_weights(through):
     np.testing.assert_allclose(found, [0.9, 0.9, 0.8, 0.8], rtol=1e-6)
 
 
+def test_lookahead_counts_steps_and_not_calls():
+    w = bo.TrainVar([1.0])
+    inner = optim.SGD(0.1, w, accumulate=2, nonfinite="skip")
+    opt, found = optim.Lookahead(inner, sync_period=2, alpha=0.5), []
+    grads = [1.0, 1.0, jnp.nan, 1.0, 1.0]
+
+    for g in grads:
+        opt.update(jnp.full(1, g))
+        found.append(float(w[0]))
+
+    assert int(opt.count) == 2
+    np.testing.assert_allclose(found, [1.0, 0.9, 0.9, 0.9, 0.9], rtol=1e-6)
+
+
+def test_lookahead_leaves_what_is_frozen():
+    a, b = bo.TrainVar([1.0]), bo.TrainVar([1.0])
+    opt = optim.Lookahead(optim.SGD(0.1, {"a": a, "b": b}), sync_period=2)
+    grads = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    opt.update(grads)
+    opt.optimizer.freeze("a")
+
+    opt.update(grads)
+
+    np.testing.assert_allclose([a[0], b[0]], [0.9, 0.9], rtol=1e-6)
+    assert float(opt.slow["a"][0]) == 1.0
+
+
+def test_lookahead_takes_no_half_step_on_variables_it_does_not_follow():
+    a, b = bo.TrainVar([1.0]), bo.TrainVar([1.0])
+    opt = optim.Lookahead(optim.SGD(0.1, {"a": a}))
+    opt.optimizer.register_train_vars({"b": b})
+
+    with pytest.raises(bo.errors.GradientError, match="lookahead.register_train_vars"):
+        opt.update({"a": jnp.ones(1), "b": jnp.ones(1)})
+
+    assert a[0] == b[0] == 1.0
+
+
 @pytest.mark.parametrize("cls", [optim.ASGD, optim.ScheduleFreeAdamW])
 def test_averages_are_swapped_in_for_evaluation(cls):
     w = bo.TrainVar([1.0])
