@@ -14,7 +14,7 @@ from .._compat import config
 from ..core import Variable
 from ..core._trace import Lesson
 from ..errors import VariableError, message
-from ._lift import Run, as_operands, merge, pack, read, run_directly, settle
+from ._lift import Run, as_operands, merge, pack, read, run_directly, settle, unpack
 from ._progress import Progress
 from ._rounds import looped
 
@@ -58,12 +58,13 @@ def scan(
         [0.0, 0.0, 1.0]
     """
     init, operands = pack(init), pack(operands)
-    progress = Progress(_count(operands, length)) if progress_bar else None
-    if config.jax_disable_jit:
-        loop = functools.partial(_python_loop, body_fun, length, reverse, progress)
-        return run_directly(loop, (init, operands))
+    count = _count(operands, length)
+    progress = Progress(count) if progress_bar else None
     first = jax.tree.map(_first, operands)
-    every = _every(checkpoint_every, operands, length)
+    if config.jax_disable_jit and count:
+        loop = functools.partial(_python_loop, body_fun, count, reverse, progress)
+        return run_directly(loop, (init, operands))
+    every = _every(checkpoint_every, count)
 
     def discover() -> tuple[Lesson, Any]:
         seen: list[Lesson] = []
@@ -74,7 +75,7 @@ def scan(
             return run.out
 
         carry, y = jax.eval_shape(abstract, init, first)
-        return seen[0], (carry, _stacked(y, operands, length))
+        return seen[0], (carry, _stacked(y, count))
 
     def attempt(lesson: Lesson):
         seen: list[Lesson] = []
@@ -95,6 +96,9 @@ def scan(
         (values, carry), ys = loop(start, operands)
         return ((carry, ys), lesson.written, values), joined(lesson, seen)
 
+    if not count and config.jax_disable_jit:
+        ys = discover()[1][1]
+        return unpack(init), jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), ys)
     return settle(discover, attempt)
 
 
@@ -188,8 +192,7 @@ def joined(lesson: Lesson, seen: list[Lesson]) -> Lesson:
     return Lesson(merge(*seen).written, seen[-1].inner)
 
 
-def _python_loop(body_fun, length, reverse, progress, carry, operands):
-    count = _count(operands, length)
+def _python_loop(body_fun, count, reverse, progress, carry, operands):
     ys = []
     for i in reversed(range(count)) if reverse else range(count):
         carry, y = body_fun(carry, jax.tree.map(lambda x, i=i: x[i], operands))
@@ -198,29 +201,41 @@ def _python_loop(body_fun, length, reverse, progress, carry, operands):
             progress.show(len(ys))
     if reverse:
         ys.reverse()
-    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys) if ys else None
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
 
 
 def _count(operands: Any, length: int | None) -> int:
-    for leaf in jax.tree.leaves(operands):
-        return jnp.shape(leaf)[0]
-    if length is None:
+    found: dict[int, None] = {} if length is None else {length: None}
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(operands)]
+    found |= dict.fromkeys(shape[0] for shape in shapes if shape)
+    if len(found) > 1 or not all(shapes):
+        raise ValueError(
+            message(
+                "The operands of a loop are not all of one length:",
+                [f"shape {shape}" for shape in shapes]
+                + ([] if length is None else [f"length={length}"]),
+                "give arrays of shape (length, …); what is the same in all iterations "
+                "is closed over.",
+            )
+        )
+    if not found:
         raise ValueError(message("A loop without operands needs to know its `length`."))
-    return length
+    return next(iter(found))
 
 
-def _stacked(y: Any, operands: Any, length: int | None) -> Any:
-    count = _count(operands, length or 0)
+def _stacked(y: Any, count: int) -> Any:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((count, *s.shape), s.dtype), y)
 
 
-def _every(asked: int | bool | None, operands: Any, length: int | None) -> int | None:
+def _every(asked: int | bool | None, count: int) -> int | None:
     if asked is None or asked is False:
         return None
     if asked is True:
-        return max(1, round(_count(operands, length) ** 0.5))
+        return max(1, round(count**0.5))
     if asked < 1:
-        raise ValueError(message(f"checkpoint_every={asked}."))
+        raise ValueError(
+            message(f"checkpoint_every={asked}.", help="give 1 or more, or True.")
+        )
     return asked
 
 

@@ -140,8 +140,9 @@ def test_operands_may_be_many_none_or_variables(cell):
     assert int(count) == 4
 
 
-def test_zero_iterations_change_nothing(cell):
-    ys = bo.for_loop(cell, jnp.zeros(0))
+@pytest.mark.parametrize("jit", [True, False])
+def test_zero_iterations_change_nothing(cell, jit):
+    ys = bo.for_loop(cell, jnp.zeros(0), jit=jit)
 
     assert ys.shape == (0,)
     assert float(cell.v) == 0.5
@@ -150,6 +151,17 @@ def test_zero_iterations_change_nothing(cell):
 def test_a_loop_without_length_says_so():
     with pytest.raises(ValueError, match="length"):
         bo.for_loop(lambda: 1.0, progress_bar=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 3}, {"jit": False}])
+def test_operands_of_unequal_lengths_are_refused(options):
+    six, nine = jnp.arange(6.0), jnp.arange(9.0)
+
+    for operands in ((six, nine), (nine, six), (six, 1.0)):
+        with pytest.raises(ValueError, match="not all of one length"):
+            bo.for_loop(lambda a, b: a + b, operands, **options)
+    with pytest.raises(ValueError, match="length=3"):
+        bo.for_loop(lambda a: a, six, length=3, **options)
 
 
 def test_a_state_that_grows_in_a_loop_is_named():
