@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..errors import HyperparameterError, message
+from ..core import _trace
+from ..errors import HyperparameterError, TraceContextError, message
 from ._match import Choice
 from ._numbers import Numbered, Numbers, View, check, pair, scalar, show
 from ._options import check_options, suggest
@@ -127,8 +128,14 @@ class Group(Numbered):
             param = self.constraint(param)
         return param
 
-    def change(self, name: str, value: Any) -> None:
-        """Set a number, or put a schedule in its place."""
+    def change(self, name: str, value: Any, where: Any = True) -> None:
+        """Set a number, or put a schedule in its place.
+
+        Args:
+            name: of the number.
+            value: a number or a schedule.
+            where: whether to change a number, possibly traced.
+        """
         if name == "momentum" and self.options.get("no_momentum") and not is_off(value):
             raise HyperparameterError(
                 message(
@@ -138,6 +145,12 @@ class Group(Numbered):
                 )
             )
         if name in self.schedules or not is_number(value):
+            if _trace.top() is not None:
+                raise TraceContextError(
+                    message(
+                        "A schedule cannot be replaced inside a transformed function."
+                    )
+                )
             schedules = dict(self.schedules)
             schedules.pop(name, None)
             if not is_number(value):
@@ -146,14 +159,13 @@ class Group(Numbered):
                 self.numbers.set_number(name, value)
             self.schedules = schedules
         else:
-            self.numbers.set_number(name, value)
+            self.numbers.set_number(name, value, where)
 
-    def change_betas(self, betas: Any) -> None:
-        """Set both, or none if one is out of range."""
+    def checked_betas(self, betas: Any) -> dict[str, Any]:
+        """Return both by name, so that none is set if one is out of range."""
         new = dict(zip(("beta1", "beta2"), pair(betas), strict=True))
         self.numbers.check({k: v for k, v in new.items() if is_number(v)})
-        for name, beta in new.items():
-            self.change(name, beta)
+        return new
 
     def now(self, name: str, step: Any) -> Any:
         """Return a number as the next update uses it."""
@@ -212,7 +224,8 @@ class GroupView(MutableMapping):
         if key == "lr":
             self._optimizer.set_rate(self._index, value)
         elif key == "betas":
-            group.change_betas(value)
+            for name, beta in group.checked_betas(value).items():
+                group.change(name, beta)
         elif key in group.numbers.names:
             group.change(key, value)
         else:

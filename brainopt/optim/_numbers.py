@@ -81,8 +81,14 @@ class Numbers(Setting):
         """Return one number as a 0-d array."""
         return self.value[self.names.index(name)]
 
-    def set_number(self, name: str, new: Any) -> None:
-        """Change one number; compiled steps use it from their next call on."""
+    def set_number(self, name: str, new: Any, where: Any = True) -> None:
+        """Change one number; compiled steps use it from their next call on.
+
+        Args:
+            name: which.
+            new: the number.
+            where: a bool, possibly traced: whether to change it.
+        """
         new = scalar(new, name)
         self.check({name: new})
         places, entries = [self.names.index(name)], [new]
@@ -90,9 +96,9 @@ class Numbers(Setting):
             i = len(self.names) + 2 * self.decays.index(name)
             places, entries = [*places, i, i + 1], [*entries, *_derived(new)]
         old = self.value
-        if isinstance(new, Tracer) or isinstance(old, Tracer):
+        if any(isinstance(x, Tracer) for x in (new, old, where)):
             for place, entry in zip(places, entries, strict=True):
-                old = old.at[place].set(entry)
+                old = old.at[place].set(jnp.where(where, entry, old[place]))
             self.value = old
             return
         vector = np.array(old)

@@ -14,7 +14,6 @@ from ..errors import HyperparameterError, PathError, TraceContextError, message
 from ._groups import Group, GroupView
 from ._leaves import named
 from ._match import Choice
-from ._numbers import scalar
 from ._options import suggest
 from ._pure import Core, Views
 from ._schedule import Constant, Schedule, as_schedule, is_number
@@ -88,10 +87,11 @@ class Settings(Core):
         elif "_member" not in self.__dict__:  # still in its constructor
             super().__setattr__(name, value)
         elif name in self.groups[0].numbers.names:
-            for group in _sharing(self.groups, name):
-                group.change(name, value)
+            for group, shares in _sharing(self.groups, name):
+                group.change(name, value, shares)
         elif name == "betas" and "beta2" in self.groups[0].numbers.names:
-            self.groups[0].change_betas(value)
+            for beta, new in self.groups[0].checked_betas(value).items():
+                setattr(self, beta, new)
         elif name in _PARTS:
             if not _has_part(self, name):
                 raise HyperparameterError(
@@ -321,15 +321,16 @@ def _has_part(optimizer: Any, name: str) -> bool:
     return held is not None and number in held.numbers.names
 
 
-def _sharing(groups: list[Group], name: str) -> list[Group]:
-    """The first group and those that still have its number or its schedule."""
-    first = groups[0]
+def _sharing(groups: list[Group], name: str) -> list[tuple[Group, Any]]:
+    """The first group and those that still have its number or its schedule.
 
-    def state(group: Group) -> Any:
-        if name in group.schedules:
-            return id(group.schedules[name])
-        return scalar(group.numbers.number(name), name)
-
-    if isinstance(first.numbers.value, Tracer):
-        return groups
-    return [group for group in groups if state(group) == state(first)]
+    Beside each stands whether it has, which is not known inside a compiled function.
+    """
+    schedule, number = groups[0].schedules.get(name), groups[0].numbers.number(name)
+    found: list[tuple[Group, Any]] = [(groups[0], True)]
+    for group in groups[1:]:
+        if group.schedules.get(name) is schedule:
+            same = True if schedule else group.numbers.number(name) == number
+            if isinstance(same, Tracer) or same:
+                found.append((group, same))
+    return found

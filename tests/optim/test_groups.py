@@ -233,3 +233,45 @@ def test_a_masked_grouped_optimizer_is_pickled_whole():
     other = pickle.loads(pickle.dumps(opt))
 
     assert other.explain("enc.b") == opt.explain("enc.b")
+
+
+@pytest.mark.parametrize("through", [lambda f: f, bo.jit])
+def test_a_number_that_a_group_has_of_its_own_stays(through):
+    variables = {name: bo.TrainVar(jnp.ones(2)) for name in "abc"}
+    rules = [{"match": "a", "weight_decay": 0.5}, {"match": "b", "lr_mult": 0.5}]
+    opt = bo.optim.SGD(0.1, variables, weight_decay=0.1, groups=rules)
+
+    @through
+    def step(decay):
+        opt.weight_decay = decay
+        opt.update({name: jnp.zeros(2) for name in "abc"})
+
+    step(0.2)
+    step(0.4)
+
+    expected = {"a": 0.95**2, "b": 0.99 * 0.98, "c": 0.98 * 0.96}
+    for name, variable in variables.items():
+        np.testing.assert_allclose(variable.value, expected[name], rtol=1e-6)
+
+
+def test_betas_reach_the_groups_that_share_them():
+    variables = {name: bo.TrainVar(jnp.ones(2)) for name in "abc"}
+    rules = [{"match": "a", "lr_mult": 0.5}, {"match": "b", "betas": (0.5, 0.6)}]
+    opt = bo.optim.AdamW(0.1, variables, groups=rules)
+
+    opt.betas = (0.8, 0.7)
+
+    found = [tuple(map(float, group["betas"])) for group in opt.param_groups]
+    assert found == [(0.8, 0.7), (0.8, 0.7), (0.5, 0.6)]
+
+
+def test_no_schedule_is_put_in_place_inside_a_compiled_step():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = bo.optim.SGD(0.1, w, weight_decay=0.1)
+
+    def step():
+        opt.weight_decay = lambda count: 0.5
+
+    with pytest.raises(bo.errors.TraceContextError, match="cannot be replaced"):
+        bo.jit(step)()
+    assert opt.groups[0].schedules == {}
