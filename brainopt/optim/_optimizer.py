@@ -275,12 +275,24 @@ class Optimizer(Settings):
 
         return remove
 
-    def _everything(self) -> list[Variable]:
-        return [*self.vars().unique().values(), *self._trained.variables.values()]
+    def _missed(self, values: dict[Variable, Any]) -> dict[Variable, Any]:
+        """Return the counts of missed steps that a snapshot does not know yet."""
+        found = {}
+        for path, variable in self._trained.variables.items():
+            for name, _ in named({path: variable.value}):
+                late = self.slots[name].get("late")
+                if late is None or late in values:
+                    continue
+                # A variable that came later keeps its own number of steps.
+                ahead = self.step.value - values[self.step]
+                known = variable in values
+                found[late] = jnp.zeros_like(ahead) if known else late.value - ahead
+        return found
 
     def snapshot(self) -> Snapshot:
         """Return its state and the trained variables as they are now."""
-        return Snapshot(self._everything())
+        variables = self._trained.variables.values()
+        return Snapshot([*self.vars().unique().values(), *variables], self._missed)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: all of it at once."""
@@ -298,7 +310,7 @@ class Optimizer(Settings):
             >>> w.value.tolist(), int(opt.step)
             ([1.0], 0)
         """
-        return Trial(self._everything())
+        return Trial(self.snapshot())
 
     def as_optax(self) -> Any:
         """Return it as an optax ``GradientTransformation``.

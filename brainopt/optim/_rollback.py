@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core import Variable, _trace
@@ -13,15 +13,27 @@ class Snapshot:
     """The values of some Variables at one instant.
 
     No copy is made: a compiled step that would reuse a buffer held here copies it.
+
+    Args:
+        variables: what to remember.
+        since: from the values by Variable to those of Variables that came later.
     """
 
-    def __init__(self, variables: Iterable[Variable]):
+    def __init__(
+        self,
+        variables: Iterable[Variable],
+        since: Callable[[dict[Variable, Any]], dict[Variable, Any]] | None = None,
+    ):
         self._variables = list(dict.fromkeys(variables))
         self._values = _trace.snapshot(self._variables)
+        self._since = since
 
     def restore(self) -> None:
         """Write the values back, all at once."""
-        _trace.commit(self._variables, self._values)
+        values = dict(zip(self._variables, self._values, strict=True))
+        if self._since is not None:
+            values |= self._since(values)
+        _trace.commit(list(values), list(values.values()))
 
 
 class Trial:
@@ -30,8 +42,8 @@ class Trial:
     An exception undoes them too.
     """
 
-    def __init__(self, variables: Iterable[Variable]):
-        self._snapshot = Snapshot(variables)
+    def __init__(self, snapshot: Snapshot):
+        self._snapshot = snapshot
         self._kept = False
 
     def commit(self) -> None:

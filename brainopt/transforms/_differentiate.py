@@ -25,6 +25,7 @@ class Outcome(NamedTuple):
     derivatives: Any
     y: Any
     aux: Any
+    trees: tuple[list[Any], list[Any]]
 
 
 class Differentiated:
@@ -98,6 +99,9 @@ class Differentiated:
         places = self._places(len(args))
         args, kwargs = pack((args, kwargs))
         diff = [read(v) for v in variables], tuple(args[i] for i in places)
+        trees = list(map(jax.tree.structure, diff[0])), list(
+            map(jax.tree.structure, diff[1])
+        )
 
         def run(diff: Diff, lesson: Lesson | None) -> Run:
             values, chosen = diff
@@ -119,7 +123,7 @@ class Differentiated:
             derivatives, (y, aux, values) = self._transform(pure)(diff)
             # The written Variables leave through `aux`: their set need not be known
             # beforehand, so one run is always enough.
-            out = Outcome(targets, derivatives, y, aux)
+            out = Outcome(targets, derivatives, y, aux, trees)
             return (out, seen[0].written, values), Lesson((), seen[0].inner)
 
         scouting, frame = scout(), top()
@@ -130,7 +134,7 @@ class Differentiated:
             frame.inner.append(Lesson((), ran.lesson.inner))
             commit(ran.lesson.written, ran.results(ran.lesson.written))
             derivatives = jax.tree.map(stand_in, diff)
-            return Outcome(targets, derivatives, *self._split(ran.out))
+            return Outcome(targets, derivatives, *self._split(ran.out), trees)
         return settle(lambda: (Lesson(), None), attempt)
 
     def _places(self, count: int) -> tuple[int, ...]:
@@ -142,7 +146,8 @@ class Differentiated:
             if not -count <= n < count:
                 raise ValueError(
                     message(
-                        f"argnums={self._argnums} for a call with {count} arguments."
+                        f"argnums={self._argnums} for a call with {count} arguments.",
+                        help="to differentiate by Variables, give `grad_vars`.",
                     )
                 )
         return tuple(n % count for n in nums)
@@ -164,8 +169,9 @@ class Differentiated:
         by_variables, by_args = diff
         targets = outcome.targets
         if levels > 1:
-            by_args = [self._nested(outcome, d, levels) for d in by_args]
-            by_variables = [self._nested(outcome, d, levels) for d in by_variables]
+            of_variables, of_args = outcome.trees
+            by_args = self._nested(outcome, by_args, of_args, levels)
+            by_variables = self._nested(outcome, by_variables, of_variables, levels)
         by_args = unpack(by_args)
         single = isinstance(self._argnums, int)
         by_args = by_args[0] if single else tuple(by_args)
@@ -175,10 +181,11 @@ class Differentiated:
             return targets.arrange(by_variables)
         return targets.arrange(by_variables), by_args
 
-    def _nested(self, outcome: Outcome, tree: Any, levels: int) -> Any:
-        def is_diff(x):
-            return type(x) is tuple and len(x) == 2 and type(x[0]) is list
-
-        return jax.tree.map(
-            lambda d: self.arranged(outcome, d, levels - 1), tree, is_leaf=is_diff
-        )
+    def _nested(self, outcome: Outcome, parts, trees, levels: int) -> list[Any]:
+        return [
+            jax.tree.unflatten(
+                tree,
+                [self.arranged(outcome, d, levels - 1) for d in tree.flatten_up_to(part)],
+            )
+            for part, tree in zip(parts, trees, strict=True)
+        ]

@@ -110,3 +110,37 @@ def test_a_trial_is_undone_unless_committed():
         trial.commit()
 
     assert (int(opt.step), float(w[0])) == (1, pytest.approx(0.9))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("through", [lambda f: f, bo.jit])
+def test_a_step_missed_on_trial_is_not_missed(steps, through):
+    def run(trial):
+        variables = {"a": bo.TrainVar(jnp.ones(2)), "b": bo.TrainVar(jnp.ones(2))}
+        opt = optim.Adam(0.1, variables)
+        for _ in range(steps):
+            opt.update({"a": jnp.ones(2), "b": jnp.ones(2)})
+        if trial:
+            with opt.trial():
+                through(lambda: opt.update({"a": jnp.ones(2), "b": None}))()
+        opt.update({"a": jnp.ones(2), "b": jnp.full(2, 0.1)})
+        return variables["b"].value
+
+    np.testing.assert_allclose(run(True), run(False), rtol=1e-6)
+
+
+def test_a_variable_registered_since_a_snapshot_keeps_its_own_steps():
+    a, b, twin = (bo.TrainVar(jnp.ones(2)) for _ in range(3))
+    opt, other = optim.Adam(0.1, {"a": a}), optim.Adam(0.1, twin)
+    before = opt.snapshot()
+    opt.update({"a": jnp.ones(2)})
+    opt.register_train_vars({"b": b})
+    grads = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    opt.update(grads)
+
+    opt.restore(before)
+    opt.update(grads)
+
+    other.update(jnp.ones(2))
+    other.update(jnp.ones(2))
+    np.testing.assert_allclose(b.value, twin.value, rtol=1e-6)

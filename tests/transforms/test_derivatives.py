@@ -83,6 +83,17 @@ def test_hessians_have_the_structure_twice(model):
     assert int(count) == 4
 
 
+def test_a_hessian_by_an_argument_of_any_structure_is_that_of_jax():
+    def f(p):
+        (a, b), c = p
+        return (a**2 * b * c).sum()
+
+    p = ([A, 2 * A], 3 * A)
+
+    close(bo.hessian(f)(p), jax.hessian(f)(p))
+    close(bo.hessian(lambda q: f((q, A)))(p[0]), jax.hessian(lambda q: f((q, A)))(p[0]))
+
+
 def test_vector_grad_is_the_gradient_of_the_sum(model):
     p, _, f = model
     expected = jax.grad(lambda p: pure(p, X).sum())(P)
