@@ -322,8 +322,11 @@ class Core(Stepped, Numbered, abc.ABC):
             return None
         if isinstance(grad, Rows) and self.accumulator is not None:
             raise HyperparameterError(message("Row gradients cannot be accumulated."))
+        grad = grad.astype(wide(param.dtype))
+        if isinstance(grad, Rows):
+            grad = grad.summed(param.shape[0])
         # jax.grad returns ∂L/∂x - i ∂L/∂y; uphill is its conjugate.
-        grad = uphill(grad.astype(wide(param.dtype)))
+        grad = uphill(grad)
         return -grad if self.maximize else grad
 
     def _slots_of(self, path: str, param: Any, views: Views) -> dict[str, Any]:

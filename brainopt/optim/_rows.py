@@ -50,7 +50,7 @@ class Rows:
     def summed(self, size: int) -> Rows:
         """Return each row once, padded with the index ``size``, which is no row."""
         unique, places = jnp.unique(
-            self.indices,
+            jnp.where(self.indices < 0, self.indices + size, self.indices),
             return_inverse=True,
             size=self.indices.shape[0],
             fill_value=size,

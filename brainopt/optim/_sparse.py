@@ -63,7 +63,7 @@ class SparseAdam(Optimizer):
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         if isinstance(grad, Rows):
-            return _step_rows(grad.summed(param.shape[0]), param, slots, hyper, step)
+            return _step_rows(grad, param, slots, hyper, step)
         change, m, v = _adam(grad, slots["m"], slots["v"], hyper, step)
         axes = tuple(range(1, grad.ndim))
         touched = (grad != 0).any(axis=axes, keepdims=True) if axes else grad != 0

@@ -290,6 +290,7 @@ class SequentialLR(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
+        self.schedules[0].revision.seen()
         rate = jnp.asarray(self.schedules[0].rate(t))
         for i, schedule in enumerate(self.schedules[1:]):
             schedule.revision.seen()

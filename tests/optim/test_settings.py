@@ -137,3 +137,15 @@ def test_a_constraint_that_writes_is_refused(through):
         through(opt.update)(jnp.ones(1))
 
     assert w[0] == 1.0 and int(opt.step) == 0
+
+
+def test_a_function_replaced_in_a_schedule_is_used_by_the_next_step():
+    w = bo.TrainVar(jnp.zeros(1))
+    opt = optim.SGD(optim.SequentialLR([lambda t: 1.0, lambda t: 0.0], [100]), w)
+    step = bo.jit(opt.update)
+    step(jnp.ones(1))
+
+    opt.lr.schedules[0].function = lambda t: 10.0
+    step(jnp.ones(1))
+
+    assert w[0] == -11.0

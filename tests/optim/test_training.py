@@ -303,6 +303,21 @@ def test_rows_step_only_what_they_touch():
     np.testing.assert_array_equal(rows.value[2], 1.0)
 
 
+@pytest.mark.parametrize("clip", [{"clip_norm": 1.0}, {"clip_value": 1.5}])
+def test_rows_are_clipped_as_the_gradient_they_stand_for(clip):
+    dense, rows = bo.TrainVar(jnp.ones((4, 2))), bo.TrainVar(jnp.ones((4, 2)))
+    first = bo.optim.SparseAdam(0.1, dense, **clip)
+    second = bo.optim.SparseAdam(0.1, rows, **clip)
+    at = jnp.asarray([2, -1, 2, 3])
+
+    first.update(jnp.zeros((4, 2)).at[at].add(1.0))
+    second.update(bo.optim.Rows(at, jnp.ones((4, 2))))
+
+    m = first.slots["param"]["m"].value
+    np.testing.assert_allclose(second.slots["param"]["m"].value, m, rtol=1e-6)
+    np.testing.assert_allclose(rows.value, dense.value, rtol=1e-6)
+
+
 def test_a_sparse_array_is_rows():
     table = bo.TrainVar(jnp.ones((4, 2)))
     g = sparse.BCOO((jnp.ones((1, 2)), jnp.asarray([[2]])), shape=(4, 2))
