@@ -86,8 +86,8 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
         return jax.lax.cond(jnp.asarray(pred) != 0, *branches, *operands)
 
     branches = [_function(true_fun), _function(false_fun)]
-    if config.jax_disable_jit:
-        return run_directly(branches[0 if pred else 1], as_operands(operands))
+    if config.jax_disable_jit and (holds := _known(bool, pred)) is not None:
+        return run_directly(branches[0 if holds else 1], as_operands(operands))
     return _branch(choose, branches, as_operands(operands))
 
 
@@ -113,8 +113,8 @@ def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
         return jax.lax.switch(index, branches, *operands)
 
     functions = [_function(branch) for branch in branches]
-    if config.jax_disable_jit:
-        place = max(0, min(int(index), len(functions) - 1))
+    if config.jax_disable_jit and (place := _known(int, index)) is not None:
+        place = max(0, min(place, len(functions) - 1))
         return run_directly(functions[place], as_operands(operands))
     return _branch(choose, functions, as_operands(operands))
 
@@ -147,6 +147,14 @@ def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
         )
     holds = [jnp.asarray(c).reshape(()) != 0 for c in conditions]
     return switch(jnp.argmax(jnp.stack([*holds, jnp.array(True)])), branches, operands)
+
+
+def _known(kind: Callable, value: Any) -> Any:
+    """Return ``kind(value)``, or None inside a transform that traces even so."""
+    try:
+        return kind(value)
+    except jax.errors.ConcretizationTypeError:
+        return None
 
 
 def _function(value: Any) -> Callable:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -61,8 +62,10 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
                 operands = following(pack(body_fun(*unpack(operands))), operands)
             return operands
 
-        out = run_directly(loop, start)
-        return out if many else out[0]
+        # Inside bo.vmap or bo.remat, which trace even so, the condition is not known.
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            out = run_directly(loop, start)
+            return out if many else out[0]
 
     def discover() -> tuple[Lesson, Any]:
         seen: list[Lesson] = []

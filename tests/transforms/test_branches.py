@@ -135,3 +135,30 @@ def test_a_mapped_predicate_writes_a_mapped_variable():
     bo.vmap(lane, axes={v: 0})(jnp.array([1.0, -1.0, 1.0]))
 
     assert v.value.tolist() == [11.0, 2.0, 13.0]
+
+
+@pytest.mark.parametrize("through", ["vmap", "remat"])
+@pytest.mark.parametrize("kind", ["cond", "ifelse", "switch", "while"])
+def test_traced_conditions_are_legal_without_jit(kind, through):
+    count = bo.Variable(jnp.zeros(3) if through == "vmap" else jnp.array(0.0))
+
+    def double(x):
+        count.value += 1
+        return x * 2
+
+    function = {
+        "cond": lambda x: bo.cond(x > 2, double, lambda x: x, x),
+        "ifelse": lambda x: bo.ifelse([x > 2], [double, lambda x: x], x),
+        "switch": lambda x: bo.switch((x > 2) * 1, [lambda x: x, double], x),
+        "while": lambda x: bo.while_loop(double, lambda x: (x > 2) & (x < 6), x),
+    }[kind]
+    xs = jnp.array([1.0, 2.0, 3.0])
+
+    with jax.disable_jit():
+        if through == "vmap":
+            ys = bo.vmap(function, axes={count: 0})(xs)
+        else:
+            ys = [bo.remat(function)(x) for x in xs]
+
+    assert [float(y) for y in ys] == [1.0, 2.0, 6.0]
+    assert float(count.value.sum()) == 1.0
