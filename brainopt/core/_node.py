@@ -248,7 +248,18 @@ class Node:
             strict: not used here; whoever commits judges what is missing.
             cast: whether other dtypes of the same kind fit.
         """
+        state_dict = dict(state_dict)
+        for path, node in self.nodes().items():
+            node.foresee(state_dict, path)
         return _state.stage(self, state_dict, cast=cast)
+
+    def foresee(self, state: dict[str, Any], path: str) -> None:
+        """Make ready for a state that is to be loaded; here nothing has to be done.
+
+        Args:
+            state: of a node above, or of this one; may be added to.
+            path: of this node from there.
+        """
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""

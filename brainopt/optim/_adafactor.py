@@ -73,8 +73,8 @@ class Adafactor(Optimizer):
         if param.ndim < 2:
             return {"v": v}
         return {
-            "row": jnp.zeros_like(v[..., :, 0]),
-            "col": jnp.zeros_like(v[..., 0, :]),
+            "row": jnp.zeros_like(v.sum(axis=-1)),
+            "col": jnp.zeros_like(v.sum(axis=-2)),
         }
 
     def rule(self, grad, param, slots, hyper, step):

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from .._compat import config, is_eager
 from ..core import VarCollector, Variable, _trace
 from ..core._device import Place
+from ..core._walk import join
 from ..errors import HyperparameterError, message
 from ._closure import Loss
 from ._groups import split
@@ -348,16 +349,16 @@ class Optimizer(Settings):
             own += self._trained.variables.values()
         return own
 
-    def stage_state_dict(self, state_dict: Any, **options: Any) -> Any:
-        """Compare a state dict with the Variables without writing anything."""
-        state_dict = dict(state_dict)
-        for path, slots in self.slots.items():
-            key = f"slots.{path}.late"
-            if key in state_dict:
-                self._count_missed(path)
-            elif "late" in slots:
-                state_dict[key] = jnp.zeros((), jnp.int32)
-        return super().stage_state_dict(state_dict, **options)
+    def foresee(self, state: dict[str, Any], path: str) -> None:
+        """Make a state from before or after a missed step fit; see `Node.foresee`."""
+        for name, slots in self.slots.items():
+            key = join(path, "slots", name, "late")
+            others = [join(path, "slots", name, slot) for slot in slots]
+            if key in state:
+                self._count_missed(name)
+            elif "late" in slots and join(path, "step") in state:
+                if all(other in state for other in others if other != key):
+                    state[key] = jnp.zeros((), jnp.int32)
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return class, settings that are fixed, and kinds of the schedules.

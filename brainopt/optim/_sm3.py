@@ -85,7 +85,7 @@ class SM3(Optimizer):
         nu = old * least + jnp.where(sums, 1, hyper.rest("beta")) * abs2(grad)
         u = grad / jnp.sqrt(nu + hyper.eps)
         new = {
-            f"axis{a}": nu.max(axis=tuple(i for i in range(ndim) if i != a))
+            f"axis{a}": nu.max(axis=tuple(i for i in range(ndim) if i != a), initial=0)
             for a in range(max(ndim, 1))
         }
         if not hyper.no_momentum:

@@ -238,6 +238,17 @@ def test_runs_under_vmap(member):
             np.testing.assert_allclose(many[key][i], value, rtol=1e-5, atol=1e-6)
 
 
+@each()
+def test_an_empty_variable_is_no_trouble(member):
+    variables = {"e": bo.TrainVar(jnp.zeros((0, 2))), "w": bo.TrainVar(jnp.ones((3, 2)))}
+    opt = member.make(variables)
+
+    opt.update({"e": jnp.zeros((0, 2)), "w": jnp.ones((3, 2))})
+
+    assert jnp.isfinite(variables["w"].value).all()
+    assert variables["e"].shape == (0, 2)
+
+
 @each(few=True)
 def test_goes_downhill(member):
     target = jnp.asarray([[1.0, -2.0], [0.5, 3.0]])

@@ -246,6 +246,34 @@ def test_skipped_steps_are_loaded_too():
     assert int(second.slots["a"]["late"]) == 1
 
 
+@pytest.mark.parametrize("around", ["node", "Lookahead"])
+@pytest.mark.parametrize("skips", [(True, False), (False, True)])
+def test_skipped_steps_are_loaded_with_what_holds_the_optimizer(skips, around):
+    def trained(skip):
+        net = _net()
+        opt = AdamW(0.1, net)
+        holder = bo.Node()
+        holder.opt = opt if around == "node" else bo.optim.Lookahead(opt)
+        opt.update({"a": None if skip else jnp.ones(2), "inner.b": jnp.ones(3)})
+        return opt, holder
+
+    (opt, holder), (other, into) = map(trained, skips)
+    into.load_state_dict(holder.state_dict())
+
+    late = [o.slots["a"]["late"] for o in (opt, other) if "late" in o.slots["a"]]
+    assert late and all(int(count) == int(skips[0]) for count in late)
+
+
+def test_a_part_of_a_state_leaves_the_count_of_skipped_steps():
+    net = _net()
+    opt = AdamW(0.1, net)
+    opt.update({"a": None, "inner.b": jnp.ones(3)})
+
+    opt.load_state_dict({"step": jnp.array(4, jnp.int32)}, warn=False, strict=False)
+
+    assert int(opt.slots["a"]["late"]) == 1
+
+
 def test_a_state_that_does_not_fit_changes_nothing():
     opt = AdamW(0.1, _net())
     state = dict(opt.state_dict(), extra=jnp.ones(1))
