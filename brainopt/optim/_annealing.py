@@ -238,7 +238,9 @@ _ANNEAL = {"cos": _cosine, "linear": _linear}
 
 
 def _part(t: Any, start: Any, end: Any) -> Any:
-    return jnp.clip((t - start) / (end - start), 0, 1)
+    length = end - start
+    part = jnp.clip((t - start) / jnp.where(length == 0, 1, length), 0, 1)
+    return jnp.where(length == 0, 1, part)
 
 
 def _one_of(name: str, value: str, known: Any) -> str:

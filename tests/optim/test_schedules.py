@@ -182,6 +182,16 @@ def test_warmup_modes(mode, half):
     assert float(schedule(10)) == 1.0
 
 
+@pytest.mark.parametrize("three_phase", [False, True])
+def test_a_cycle_that_rises_in_one_update_starts_at_its_peak(three_phase):
+    schedule = optim.OneCycleLR(0.1, 10, pct_start=0.1, three_phase=three_phase)
+
+    found = [float(schedule(t)) for t in range(11)]
+
+    assert found[0] == pytest.approx(0.1)
+    assert found == sorted(found, reverse=True) and found[-1] > 0
+
+
 def test_plateau_takes_the_highest_too():
     schedule = optim.ReduceLROnPlateau(
         1.0, "max", factor=0.5, patience=0, threshold=0.1, threshold_mode="abs"
