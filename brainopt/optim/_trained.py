@@ -169,6 +169,11 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
 
 
 def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
+    if len(trained.variables) == 1:
+        ((path, variable),) = trained.variables.items()
+        value = read(variable)
+        if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):
+            return [(path, grads)]
     if isinstance(grads, dict):
         items = []
         for key, value in grads.items():
@@ -191,6 +196,10 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
             help="give a dict {path: gradient}, as `bo.grad` returns it.",
         )
     )
+
+
+def _outline(tree: Any) -> Any:
+    return jax.tree.structure(tree, is_leaf=lambda x: x is None)
 
 
 def _by_path(tree: Any) -> list[tuple[str, Any]]:

@@ -227,6 +227,20 @@ def test_a_variable_may_hold_a_tree():
     assert "slots.cell.W.m" in opt.state_dict()
 
 
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_a_tree_in_one_variable_takes_the_gradient_that_bo_grad_returns(kind):
+    parts = {"u": jnp.ones(2), "v": jnp.ones(3)}
+    tree = bo.TrainVar(parts if kind is dict else kind(parts.values()))
+    opt = bo.optim.SGD(0.1, tree)
+    grads = bo.grad(lambda: sum(x.sum() for x in jax.tree.leaves(tree.value)), tree)()
+
+    opt.update(grads)
+    opt.update({"param": grads})
+
+    for leaf in jax.tree.leaves(tree.value):
+        np.testing.assert_allclose(leaf, 0.8, rtol=1e-6)
+
+
 def test_a_second_model_in_the_same_process_loads():
     first, second = AdamW(0.1, _net()), AdamW(0.1, _net())
     first.update({"a": jnp.ones(2), "inner.b": jnp.ones(3)})
