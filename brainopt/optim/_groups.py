@@ -163,7 +163,8 @@ class Group(Numbered):
 
     def checked_betas(self, betas: Any) -> dict[str, Any]:
         """Return both by name, so that none is set if one is out of range."""
-        new = dict(zip(("beta1", "beta2"), pair(betas), strict=True))
+        beta1, beta2 = pair(betas)
+        new = {"beta1": beta1, "beta2": beta2}
         self.numbers.check({k: v for k, v in new.items() if is_number(v)})
         return new
 

@@ -24,7 +24,7 @@ from ._numbers import Numbered, Numbers
 from ._options import Common
 from ._pure import Views
 from ._report import Report, report
-from ._rollback import Snapshot, Trial
+from ._rollback import Snapshot, Trial, missed
 from ._settings import Settings
 from ._trained import Trained
 from ._transformation import as_optax
@@ -276,24 +276,13 @@ class Optimizer(Settings):
 
         return remove
 
-    def _missed(self, values: dict[Variable, Any]) -> dict[Variable, Any]:
-        """Return the counts of missed steps that a snapshot does not know yet."""
-        found = {}
-        for path, variable in self._trained.variables.items():
-            for name, _ in named({path: variable.value}):
-                late = self.slots[name].get("late")
-                if late is None or late in values:
-                    continue
-                # A variable that came later keeps its own number of steps.
-                ahead = self.step.value - values[self.step]
-                known = variable in values
-                found[late] = jnp.zeros_like(ahead) if known else late.value - ahead
-        return found
-
     def snapshot(self) -> Snapshot:
         """Return its state and the trained variables as they are now."""
         variables = self._trained.variables.values()
-        return Snapshot([*self.vars().unique().values(), *variables], self._missed)
+        return Snapshot(
+            [*self.vars().unique().values(), *variables],
+            lambda values: missed(self.slots, self._trained, self.step, values),
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: all of it at once."""
@@ -356,9 +345,10 @@ class Optimizer(Settings):
             others = [join(path, "slots", name, slot) for slot in slots]
             if key in state:
                 self._count_missed(name)
-            elif "late" in slots and join(path, "step") in state:
-                if all(other in state for other in others if other != key):
-                    state[key] = jnp.zeros((), jnp.int32)
+                continue
+            whole = [join(path, "step"), *(other for other in others if other != key)]
+            if "late" in slots and all(other in state for other in whole):
+                state[key] = jnp.zeros((), jnp.int32)
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return class, settings that are fixed, and kinds of the schedules.

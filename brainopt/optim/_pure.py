@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Variable
-from ..core._trace import Frame, cache_of
+from ..core._trace import cache_of
 from ..core._walk import collect_vars
-from ..errors import HyperparameterError, TraceContextError, message
+from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
 from ._groups import Group
 from ._leaves import named, real, uphill, zeros
@@ -27,6 +27,7 @@ from ._numbers import Numbered, Setting, View
 from ._options import refuse_unknown
 from ._parts import Accumulator, Clip, Monitor, make_guard
 from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
+from ._reads import Reads
 from ._rows import Rows, peel, wrap
 from ._schedule import Schedule
 from ._trained import check_fit
@@ -35,7 +36,7 @@ _LAST_STEP = jnp.iinfo(jnp.int32).max
 _OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
 
 
-class Core(Stepped, Numbered, abc.ABC):
+class Core(Stepped, Reads, Numbered, abc.ABC):
     """Abstract: settings and counters, and one step as a pure function."""
 
     decays: ClassVar[tuple[str, ...]] = ()
@@ -199,39 +200,6 @@ class Core(Stepped, Numbered, abc.ABC):
         )
         leaves = [new[path] for path, _ in named(params)]
         return jax.tree.unflatten(jax.tree.structure(params), leaves), written, slots
-
-    def _noting(
-        self, own: dict[str, Variable], values: dict, run: Any
-    ) -> tuple[Any, dict]:
-        """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
-        inputs = {**own, **self._met}
-        known = [(inputs[path], values[path]) for path in inputs if path in values]
-        with Frame(known, sealed=True) as frame:
-            out = run()
-            touched = set(frame.lesson().written)
-            self._meet(frame, {*own.values(), *frame.born})
-            return out, {p: frame.values[v] for p, v in own.items() if v in touched}
-
-    @property
-    def _met(self) -> dict[str, Variable]:
-        """The Variables of others that schedules and constraints read."""
-        return vars(self).setdefault("_others", {})
-
-    def _meet(self, frame: Frame, own: set[Variable]) -> None:
-        """Note what a run read of others, and refuse that it writes there."""
-        others = [v for v in frame.missing if v not in own]
-        if written := [v.label for v in others if v in frame.written]:
-            raise TraceContextError(
-                message(
-                    f"A schedule or constraint of this {type(self).__name__} writes:",
-                    written,
-                    "it can only read; write before or after the update.",
-                )
-            )
-        if frame.parent is None:
-            for variable in others:
-                if variable._birth is None:
-                    self._met[f"?{len(self._met)}"] = variable
 
     def _step(self, params, slots, grads, weight) -> tuple[dict, dict]:
         grads = {

@@ -6,7 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax.numpy as jnp
+
 from ..core import Variable, _trace
+from ._leaves import named
+from ._trained import Trained
 
 
 class Snapshot:
@@ -56,3 +60,30 @@ class Trial:
     def __exit__(self, kind: Any, *_) -> None:
         if kind is not None or not self._kept:
             self._snapshot.restore()
+
+
+def missed(
+    slots: dict[str, dict[str, Variable]],
+    trained: Trained,
+    step: Variable,
+    values: dict[Variable, Any],
+) -> dict[Variable, Any]:
+    """Return the counts of missed steps that a snapshot does not know yet.
+
+    Args:
+        slots: of the optimizer.
+        trained: what it trains.
+        step: the updates done.
+        values: of the snapshot.
+    """
+    found = {}
+    for path, variable in trained.variables.items():
+        for name, _ in named({path: variable.value}):
+            late = slots[name].get("late")
+            if late is None or late in values:
+                continue
+            # A variable that came later keeps its own number of steps.
+            ahead = step.value - values[step]
+            known = variable in values
+            found[late] = jnp.zeros_like(ahead) if known else late.value - ahead
+    return found

@@ -99,9 +99,8 @@ class Differentiated:
         places = self._places(len(args))
         args, kwargs = pack((args, kwargs))
         diff = [read(v) for v in variables], tuple(args[i] for i in places)
-        trees = list(map(jax.tree.structure, diff[0])), list(
-            map(jax.tree.structure, diff[1])
-        )
+        outline = jax.tree.structure
+        trees = list(map(outline, diff[0])), list(map(outline, diff[1]))
 
         def run(diff: Diff, lesson: Lesson | None) -> Run:
             values, chosen = diff
@@ -182,10 +181,9 @@ class Differentiated:
         return targets.arrange(by_variables), by_args
 
     def _nested(self, outcome: Outcome, parts, trees, levels: int) -> list[Any]:
-        return [
-            jax.tree.unflatten(
-                tree,
-                [self.arranged(outcome, d, levels - 1) for d in tree.flatten_up_to(part)],
-            )
-            for part, tree in zip(parts, trees, strict=True)
-        ]
+        found = []
+        for part, tree in zip(parts, trees, strict=True):
+            inner = tree.flatten_up_to(part)
+            inner = [self.arranged(outcome, d, levels - 1) for d in inner]
+            found.append(jax.tree.unflatten(tree, inner))
+        return found

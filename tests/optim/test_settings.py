@@ -2,6 +2,8 @@
 """Rates of every kind, and schedules in the place of any number."""
 
 import copy
+import gc
+import weakref
 
 import jax.numpy as jnp
 import numpy as np
@@ -133,10 +135,25 @@ def test_a_constraint_that_writes_is_refused(through):
     noisy = {"match": "*", "constraint": lambda p: p + rng.normal(p.shape)}
     opt = optim.SGD(0.1, w, groups=[noisy])
 
-    with pytest.raises(bo.errors.TraceContextError, match="it can only read"):
-        through(opt.update)(jnp.ones(1))
+    for _ in range(2):
+        with pytest.raises(bo.errors.TraceContextError, match="it can only read"):
+            through(opt.update)(jnp.ones(1))
 
     assert w[0] == 1.0 and int(opt.step) == 0
+
+
+def test_what_a_closure_reads_is_not_kept():
+    w = bo.TrainVar(jnp.ones(2))
+    opt = optim.LBFGS(train_vars=w)
+    for seed in range(3):
+        batch = bo.Variable(jnp.full(2, float(seed)))
+        opt.step(lambda batch=batch: ((w - batch) ** 2).sum())
+    kept = weakref.ref(batch)
+
+    del batch
+    gc.collect()
+
+    assert kept() is None
 
 
 def test_a_function_replaced_in_a_schedule_is_used_by_the_next_step():
