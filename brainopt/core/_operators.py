@@ -187,7 +187,8 @@ def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
         changed = copy.copy(value)
         changed[index] = new
         return changed
-    dtype = jax.numpy.result_type(new)
+    several = isinstance(new, list | tuple)
+    dtype = jax.numpy.result_type(jax.numpy.asarray(new) if several else new)
     problem = "" if keeps_kind(dtype, value.dtype) else f"an item of dtype {dtype}"
     try:
         if not problem and not is_key_array(value):

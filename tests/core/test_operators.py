@@ -123,6 +123,19 @@ def test_item_assignment_writes_in_place():
     assert v.value.tolist() == [1.0, 8.0, 9.0]
 
 
+def test_items_may_come_as_a_list():
+    v, n = bo.Variable(A), bo.Variable(np.array([1, 2], np.int8))
+
+    v[:2] = [5, jnp.float32(6.0)]
+    n[:] = (3, 4)
+
+    assert v.value.tolist() == [5.0, 6.0, 2.0] and n.value.tolist() == [3, 4]
+    for items in ([300, 1], [0.5, 1.0]):
+        with pytest.raises(VariableError, match="cannot take"):
+            n[:] = items
+    assert n.value.tolist() == [3, 4]
+
+
 @pytest.mark.parametrize("item", [0.5, jnp.float32(0.5), 1j])
 def test_an_item_of_another_kind_is_refused(item):
     n = bo.Variable([1, 2], name="n")
