@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import HostError, message
 from . import _host
+from ._foreign import ForeignVariable
 from ._parts import is_atom, parts
 from ._same import same
 from ._variable import Variable
@@ -93,6 +94,9 @@ class _TakingApart:
         if is_atom(value):
             # A mutable array must not change inside a structure that jax keeps.
             return value.copy() if isinstance(value, np.ndarray) else value
+        if isinstance(value, ForeignVariable):
+            self.foreign.append(f"{path}: {value.label}")
+            return value
         if isinstance(value, Variable):
             if value not in self.holes:
                 static = value._static()
@@ -135,18 +139,19 @@ def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
     """Return the attribute path and Variable of each leaf, and the skeleton.
 
     Raises:
-        HostError: it holds models of other frameworks, which stay where they are.
+        HostError: it holds models of other frameworks, or trains them; they stay where
+            they are, and an update of copies would be lost.
     """
     walk = _TakingApart()
     skeleton = Skeleton(walk.strip(node, ""))
     if walk.foreign:
         raise HostError(
             message(
-                f"This {type(node).__name__} is no pytree, since it holds models of "
-                f"other frameworks:",
+                f"This {type(node).__name__} is no pytree, since it holds what lives "
+                f"in other frameworks:",
                 walk.foreign,
                 "let the function close over it, as `bo.jit(lambda: node(x))`, or pass "
-                "`node.state_dict()`.",
+                "`node.state_dict()`; inside `nnx.jit` use `opt.init` and `opt.apply`.",
             )
         )
     return walk.paths, list(walk.holes), skeleton

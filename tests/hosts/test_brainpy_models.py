@@ -282,3 +282,20 @@ def test_a_spiking_network_trains_through_a_loop_over_time():
 def test_something_that_is_no_model_is_refused():
     with pytest.raises(HostError, match="no array in this object"):
         bo.attach(object())
+
+
+def test_an_optimizer_of_a_model_is_no_argument_of_a_transform_that_copies_it():
+    import brainpy.math as bm
+
+    net, loss = make()
+    opt = bo.optim.AdamW(1e-2, net)
+    gradient = bo.grad(loss, net)
+    before = np.asarray(net.l1.W.value)
+
+    for jit in (bm.jit, jax.jit):
+        with pytest.raises(HostError, match=r"Net\.l1\.W[\s\S]*close over it"):
+            jit(lambda opt: opt.update(gradient()))(opt)
+    np.testing.assert_array_equal(net.l1.W.value, before)
+
+    bo.jit(lambda opt: opt.update(gradient()))(opt)
+    assert int(opt.step) == 1

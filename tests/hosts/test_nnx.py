@@ -304,3 +304,16 @@ def test_a_list_that_holds_itself_is_no_obstacle():
     step()
 
     assert float(v) == 1.0
+
+
+def test_an_optimizer_of_a_model_is_no_argument_of_nnx_jit():
+    """Its copy would train copies, and the losses would stand still."""
+    from flax import nnx
+
+    model = make()
+    opt = adamw(model)
+
+    with pytest.raises(HostError, match=r"Net\.l1\.kernel[\s\S]*opt\.apply"):
+        nnx.jit(lambda model, opt: opt.update(nnx.grad(loss_of)(model)))(model, opt)
+
+    assert int(opt.step) == 0
