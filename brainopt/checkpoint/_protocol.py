@@ -7,6 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 NOTES = "notes"
 """Where the metadata of a node keep what ``checkpoint_notes`` says."""
 
+UNITS = "units"
+"""Where the metadata of a node keep the unit of each quantity, by path."""
+
 
 class Staged(Protocol):
     """A state that was compared with its object and converted, but not written.
@@ -51,7 +54,8 @@ class Stateful(Protocol):
     def checkpoint_meta(self) -> Mapping[str, Any]:
         """Return plain data that must be equal when the state is restored.
 
-        The name of the class and its fixed settings belong here. Numbers that are
+        The name of the class and its fixed settings belong here, and in a dict
+        ``units`` the unit of each quantity by its path. Numbers that are
         part of the state come back with it; an object that also has
         ``checkpoint_notes(state) -> dict`` has them noted beside its metadata, by
         name, for whoever inspects the file. Notes are not compared.

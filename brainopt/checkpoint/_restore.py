@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import CheckpointMismatchError, PathError, message
 from ._paths import flat_paths
-from ._protocol import NOTES, Stateful
+from ._protocol import NOTES, UNITS, Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
 from ._tree import SavedNode
@@ -185,13 +185,13 @@ class Restore:
             self.wrong.append(f"{path}: in the file, and not in the node")
 
     def _compare_meta(self, name: str, node: Stateful) -> None:
-        saved = next(
+        old, saved = next(
             (
-                saved
-                for old, saved in self.saved.items()
-                if self.selection.renamed(old) == name
+                pair
+                for pair in self.saved.items()
+                if self.selection.renamed(pair[0]) == name
             ),
-            None,
+            ("", None),
         )
         if not self.strict or saved is None or not saved.meta:
             return
@@ -199,7 +199,18 @@ class Restore:
         stored = dict(saved.meta)
         if hasattr(node, "checkpoint_notes"):
             stored.pop(NOTES, None)
+        both = stored.get(UNITS, {}), mine.get(UNITS, {})
+        if all(isinstance(units, Mapping) for units in both):
+            self._compare_units(_joined(old, both[0]), _joined(name, both[1]))
+            stored.pop(UNITS, None)
+            mine.pop(UNITS, None)
         self.wrong += _differences(name, stored, mine)
+
+    def _compare_units(self, stored: dict[str, Any], own: dict[str, Any]) -> None:
+        stored = {self.selection.renamed(path): unit for path, unit in stored.items()}
+        for path, unit in own.items():
+            if self.selection.takes(path) and stored.get(path, unit) != unit:
+                self.wrong.append(f"{path}: stored in {stored[path]}, not in {unit}")
 
     def _mismatch(self) -> CheckpointMismatchError:
         error = CheckpointMismatchError(
@@ -287,6 +298,10 @@ def _differences(path: str, stored: Any, own: Any) -> Iterator[str]:
 
 def _under(name: str, path: str) -> str:
     return f"{name}.{path}" if name else path
+
+
+def _joined(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_under(name, str(path)): value for path, value in table.items()}
 
 
 def _said(value: Any) -> str:

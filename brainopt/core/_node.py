@@ -263,7 +263,7 @@ class Node:
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
-        return {"class": type(self).__name__}
+        return {"class": type(self).__name__, **_state.units(self)}
 
     def save_states(self, filename: Any, variables: Any = None, **setting: Any) -> None:
         """Save the state to a file; see `brainopt.checkpoint.save`.

@@ -107,6 +107,25 @@ def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
     return state
 
 
+def units(root: Any) -> dict[str, dict[str, str]]:
+    """Return ``{"units": {path: unit}}`` of the quantities below ``root``, if any.
+
+    The unit of a quantity belongs to its structure, and a state dict has numbers only.
+    """
+    found = {}
+    for path, variable in _walk.collect_vars(root).unique().items():
+        leaves = jax.tree.leaves_with_path(_trace.read(variable), is_leaf=_is_quantity)
+        for keys, leaf in leaves:
+            if _is_quantity(leaf):
+                tail = jax.tree_util.keystr(keys, simple=True, separator=".")
+                found[_walk.join(path, tail)] = str(leaf.unit)
+    return {"units": found} if found else {}
+
+
+def _is_quantity(value: Any) -> bool:
+    return hasattr(value, "unit") and hasattr(value, "mantissa")
+
+
 def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
     """Compare ``state`` with the Variables below ``root``; write nothing.
 

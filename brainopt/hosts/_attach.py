@@ -63,8 +63,8 @@ class Attached(VarCollector):
         return _state.state_dicts([self, *others])
 
     def checkpoint_meta(self) -> dict[str, Any]:
-        """Return the class of the model."""
-        return {"class": type(self._model).__name__}
+        """Return the class of the model, and the units of its quantities."""
+        return {"class": type(self._model).__name__, **_state.units(self)}
 
     def stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False

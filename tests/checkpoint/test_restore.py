@@ -274,3 +274,19 @@ def test_two_nodes_under_one_path_are_refused(tmp_path):
 def test_a_rename_that_gives_no_name_is_told(path):
     with pytest.raises(TypeError, match="rename gave None for"):
         checkpoint.restore(path, {"net": net()}, rename=lambda name: None)
+
+
+@pytest.mark.parametrize(
+    "stored, own, said",
+    [
+        ({"a.w": "mV"}, {"a.w": "V"}, r"net\.a\.w: stored in mV, not in V"),
+        (8, 9, r"net\.units: stored 8, this one has 9"),
+        (8, {"a.w": "V"}, r"net\.units: stored 8, this one has"),
+    ],
+)
+def test_other_units_are_refused(tmp_path, stored, own, said):
+    node = FakeNode({"a.w": W}, units=stored)
+    checkpoint.save(tmp_path / "f", {"net": node})
+
+    with pytest.raises(CheckpointMismatchError, match=said):
+        checkpoint.restore(tmp_path / "f", {"net": FakeNode({"a.w": W}, units=own)})
