@@ -20,6 +20,7 @@ in the recurrent weights.
 """
 
 import argparse
+import importlib.util
 import time
 
 import jax
@@ -179,4 +180,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", default="dale_rnn.png", help="'' for none")
     options = parser.parse_args()
+    if options.figure and importlib.util.find_spec("matplotlib") is None:
+        parser.error("the figure needs matplotlib: install it, or say --figure ''")
     main(options.steps, seed=options.seed, figure=options.figure)

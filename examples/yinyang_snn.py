@@ -17,6 +17,7 @@ Zenke 2019, Surrogate gradient learning in spiking neural networks.
 
 import argparse
 import hashlib
+import importlib.util
 import time
 from pathlib import Path
 
@@ -204,6 +205,8 @@ def main():
     options.add_argument("--device", help="cpu, cpu:1, cuda, tpu, …")
     options.add_argument("--picture", default="yinyang.png", help="'' for none")
     args = options.parse_args()
+    if args.picture and importlib.util.find_spec("matplotlib") is None:
+        options.error("the picture needs matplotlib: install it, or say --picture ''")
 
     data = [sample(n, seed) for n, seed in ((5000, 42), (1000, 41), (1000, 40))]
     train, valid, test = [(spike_times(x), jnp.asarray(y)) for x, y in data]

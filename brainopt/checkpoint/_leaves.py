@@ -24,7 +24,8 @@ def refusal(wrong: list[str]) -> CheckpointError:
             "These values cannot be stored in a checkpoint:",
             wrong,
             "store arrays, None, bool, int, float, complex, str, bytes, and "
-            "dict, list and tuple of them. No file was touched.",
+            "dict, list and tuple of them, and Variables as attributes of a Node. No "
+            "file was touched.",
         )
     )
 

@@ -211,6 +211,18 @@ class Manager:
         """Wait for the save in flight."""
         self.close()
 
+    def _no_best(self, steps: list[int]) -> str:
+        fact = f"{self.directory} has no best step:"
+        if self.best is None:
+            mend = "construct the Manager with `best=(metric, 'max' or 'min')`."
+            return message(fact, ["this Manager compares no metric"], mend)
+        items = [f"no step was saved with the metric {self.best[0]!r}; there are:"]
+        metrics = self._index.metrics()
+        items += [
+            f"{step}: {', '.join(metrics.get(step, ())) or '-'}" for step in steps
+        ]
+        return message(fact, items)
+
     def _number(self, step: int | str | None) -> int:
         steps = self.steps()
         found: int | str | None = step
@@ -218,6 +230,8 @@ class Manager:
             found = self.latest_step()
         elif step == "best":
             found = self.best_step()
+            if found is None:
+                raise CheckpointError(self._no_best(steps))
         if type(found) is not int or found not in steps:
             raise CheckpointError(
                 message(

@@ -44,8 +44,9 @@ class Tree:
             raise HostError(
                 message(
                     f"There is no array in this {type(model).__name__} to attach to.",
-                    help="import its framework first if it is a model of one; write "
-                    "numbers as arrays: jnp.asarray(1.0).",
+                    help="import its framework first if it is a model of one; of a "
+                    "jaxley cell attach `cell.get_parameters()`; write numbers as "
+                    "arrays: jnp.asarray(1.0).",
                 )
             )
 

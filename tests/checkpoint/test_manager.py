@@ -225,3 +225,19 @@ def test_two_managers_of_one_folder_take_no_step_of_each_other(tmp_path, monkeyp
     monkeypatch.setattr(one._index, "write", interleaved)
     one.save(1, {"w": 1})
     assert one.steps() == [2] and one.restore() == {"w": 2}
+
+
+@pytest.mark.parametrize(
+    "best, said",
+    [
+        (None, r"no best step:\n  this Manager compares no metric\nhelp: .*best="),
+        (
+            ("accuracy", "max"),
+            r"no step .* the metric 'accuracy'.*\n  0: acc\n  5: acc",
+        ),
+    ],
+)
+def test_why_there_is_no_best_step_is_said(tmp_path, best, said):
+    manager = saved(tmp_path, [0, 5], best=best)
+    with pytest.raises(CheckpointError, match=said):
+        manager.restore(step="best")

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 import brainopt as bo
+from brainopt import checkpoint
 from brainopt.checkpoint import Stateful
-from brainopt.errors import CheckpointCorruptError, CheckpointMismatchError
+from brainopt.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+)
 
 from .nets import NET_VARS, Cell, Net
 
@@ -119,3 +124,8 @@ def test_a_moved_node_stays_where_it_is(tmp_path):
 
     assert {v.devices().pop().id for v in net.state_dict().values()} == {1}
     assert net.gain.value.tolist() == [5.0]
+
+
+def test_a_variable_without_a_node_is_refused_with_the_mend(tmp_path):
+    with pytest.raises(CheckpointError, match=r"  rng: .*\nhelp: .*of a Node"):
+        checkpoint.save(tmp_path / "f", {"rng": bo.RandomState(0)})

@@ -133,3 +133,31 @@ def test_a_voltage_is_saved_with_the_model_and_keeps_its_unit(tmp_path):
     assert other.neurons.V.value.unit == voltage.unit
     assert float(abs(voltage / u.mV).max()) > 0
     np.testing.assert_array_equal(other.neurons.V.value / u.mV, voltage / u.mV)
+
+
+def cell_of(threshold):
+    import brainstate
+
+    cell = brainstate.nn.Module()
+    cell.p = brainstate.ParamState({"threshold": threshold, "gain": jnp.ones(2)})
+    return cell
+
+
+def test_a_value_in_another_unit_is_refused(tmp_path):
+    import brainunit as u
+
+    checkpoint.save(tmp_path / "a.bopt", {"net": bo.attach(cell_of(2.0 * u.mV))})
+    other, names = cell_of(1.0 * u.volt), {"net": "cell"}
+
+    with pytest.raises(ValueError, match=r"cell\.p\.threshold: stored in mV, not in V"):
+        checkpoint.restore(
+            tmp_path / "a.bopt", {"cell": bo.attach(other)}, rename=names
+        )
+    assert other.p.value["threshold"] == 1.0 * u.volt
+
+    checkpoint.restore(
+        tmp_path / "a.bopt", {"net": bo.attach(other)}, skip="net.p.threshold"
+    )
+    same = cell_of(1.0 * u.mV)
+    checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(same)})
+    assert same.p.value["threshold"] == 2.0 * u.mV
