@@ -240,8 +240,9 @@ def wrap(obj: Any) -> Any:
 def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
     """Return ``(key, path, Variable)`` of what a foreign object offers for training.
 
-    None stands for an object that no host knows. Trainable values that the framework
-    does not collect are warned of.
+    None stands for an object that no host knows. A single parameter, and those in a
+    dict, or in a collector without a trainable one, are offered whatever their kind.
+    Trainable values that the framework does not collect are warned of.
     """
     found = find(model)
     if found is None and not _is_ours(model):
@@ -252,11 +253,13 @@ def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
     if getattr(found, "unseen", None):
         warnings.warn(unseen(found, model), stacklevel=3)
     paths = getattr(found, "paths", {})
-    whole = "" in found
+    named = "" in found or type(model) is dict
+    if isinstance(model, Mapping):
+        named = named or not any(isinstance(v, TrainVar) for v in found.values())
     return (
         (key, paths.get(variable, key), variable)
         for key, variable in found.items()
-        if whole or isinstance(variable, TrainVar)
+        if named or isinstance(variable, TrainVar)
     )
 
 

@@ -299,3 +299,26 @@ def test_an_optimizer_of_a_model_is_no_argument_of_a_transform_that_copies_it():
 
     bo.jit(lambda opt: opt.update(gradient()))(opt)
     assert int(opt.step) == 1
+
+
+def test_states_given_by_name_are_differentiated_by_as_in_brainpy():
+    import brainpy.math as bm
+
+    class Net(bm.BrainPyObject):
+        def __init__(self):
+            super().__init__()
+            self.V, self.w = bm.Variable(jnp.array([3.0])), bm.TrainVar(jnp.ones(1))
+
+    net = Net()
+    states = net.vars().subset(bm.Variable).unique()
+    only = type(states)({k: v for k, v in states.items() if v is net.V})
+
+    def loss():
+        return (net.w.value * net.V.value**2).sum()
+
+    for by in ({"V": net.V, "w": net.w}, {"V": net.V}, only):
+        ours, theirs = bo.grad(loss, by)(), bm.grad(loss, by)()
+        assert ours.keys() == theirs.keys() == by.keys()
+        assert all(ours[key] == theirs[key] for key in by)
+    assert list(bo.grad(loss, net)()) == ["w"]
+    assert list(bo.optim.SGD(0.1, states).vars_to_train) == ["w"]
