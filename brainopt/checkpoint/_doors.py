@@ -133,8 +133,8 @@ def restore(
         nodes: one stateful object, or a dict of stateful objects and plain defaults,
             as it was given to `save`.
         strict: whether paths that are missing or unexpected, and metadata that
-            differ, and globs that match nothing, are errors. A shape that differs
-            always is one.
+            differ, and globs that match nothing, are errors. A shape or a unit that
+            differs always is one.
         cast: let a stored dtype become that of its variable, as float64 does where
             ``jax_enable_x64`` is off, instead of refusing.
         only: globs of the paths to restore, such as ``"net.layers.*"``; the rest of

@@ -193,18 +193,18 @@ class Restore:
             ),
             ("", None),
         )
-        if not self.strict or saved is None or not saved.meta:
+        if saved is None or not saved.meta:
             return
-        mine = dict(node.checkpoint_meta())
-        stored = dict(saved.meta)
-        if hasattr(node, "checkpoint_notes"):
-            stored.pop(NOTES, None)
+        mine, stored = dict(node.checkpoint_meta()), dict(saved.meta)
         both = stored.get(UNITS, {}), mine.get(UNITS, {})
         if all(isinstance(units, Mapping) for units in both):
             self._compare_units(_joined(old, both[0]), _joined(name, both[1]))
             stored.pop(UNITS, None)
             mine.pop(UNITS, None)
-        self.wrong += _differences(name, stored, mine)
+        if hasattr(node, "checkpoint_notes"):
+            stored.pop(NOTES, None)
+        if self.strict:
+            self.wrong += _differences(name, stored, mine)
 
     def _compare_units(self, stored: dict[str, Any], own: dict[str, Any]) -> None:
         stored = {self.selection.renamed(path): unit for path, unit in stored.items()}

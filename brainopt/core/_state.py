@@ -114,8 +114,10 @@ def units(root: Any) -> dict[str, dict[str, str]]:
     """
     found = {}
     for path, variable in _walk.collect_vars(root).unique().items():
-        leaves = jax.tree.leaves_with_path(_trace.read(variable), is_leaf=_is_quantity)
-        for keys, leaf in leaves:
+        value = _trace.read(variable)
+        if isinstance(value, jax.Array):
+            continue
+        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=_is_quantity):
             if _is_quantity(leaf):
                 tail = jax.tree_util.keystr(keys, simple=True, separator=".")
                 found[_walk.join(path, tail)] = str(leaf.unit)

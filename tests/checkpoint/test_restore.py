@@ -290,3 +290,12 @@ def test_other_units_are_refused(tmp_path, stored, own, said):
 
     with pytest.raises(CheckpointMismatchError, match=said):
         checkpoint.restore(tmp_path / "f", {"net": FakeNode({"a.w": W}, units=own)})
+
+
+def test_another_unit_is_refused_even_if_not_strict(tmp_path):
+    checkpoint.save(tmp_path / "f", FakeNode({"w": W}, units={"w": "mV"}))
+    node = FakeNode({"w": W}, units={"w": "V"})
+
+    with pytest.raises(CheckpointMismatchError, match="w: stored in mV, not in V"):
+        checkpoint.restore(tmp_path / "f", node, strict=False)
+    checkpoint.restore(tmp_path / "f", node, strict=False, skip="w")
