@@ -275,10 +275,8 @@ class Reader:
         try:
             return self._allocate(record)
         except MemoryError:
-            raise no_memory(
-                f"{self.path} could not be read: no memory for "
-                f"{self.name_of(index)} of {record.nbytes:,} bytes."
-            ) from None
+            lacking = f"no memory for {self.name_of(index)} of {record.nbytes:,} bytes"
+            raise self._refusal(OSError(errno.ENOMEM, lacking)) from None
 
     def _allocate(self, record: Record) -> np.ndarray:
         if record.kind in ("array", "scalar"):
@@ -334,13 +332,6 @@ class Reader:
             raise Malformed(
                 f"{self.name_of(piece.record)}: truth values beyond 0 and 1"
             )
-
-
-def no_memory(fact: str) -> CheckpointIOError:
-    """Say what there was no memory for."""
-    refusal = CheckpointIOError(message(fact))
-    refusal.errno = errno.ENOMEM
-    return refusal
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -64,7 +64,6 @@ _EXTRA = """
 import sys
 import jax.numpy as jnp
 from brainopt import checkpoint
-from brainopt.checkpoint import _layout
 def status(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return 1024 * int(lines[name].split()[0])
