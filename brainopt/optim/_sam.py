@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from ..core import _trace
+from ..errors import GradientError, message
 from ._around import Around
 from ._averaged import Swapped
 from ._closure import Loss
@@ -52,6 +53,17 @@ class SAM(Around):
         self.numbers = Numbers({"rho": float(rho)}, (), "SAM")
         super().__init__(optimizer, name)
         self.adaptive = bool(adaptive)
+
+    def update(self, grads: Any, **options: Any) -> NoReturn:
+        """Raise a GradientError: gradients alone do not say where the loss is worst."""
+        raise GradientError(
+            message(
+                f"{type(self).__name__} cannot step by gradients alone: it takes those "
+                "of the loss at a second place.",
+                help="give it the loss, sam.step(closure); where a trainer calls "
+                "update, as bp.BPTT does, give that the optimizer inside.",
+            )
+        )
 
     def step(self, closure: Callable[[], Any]) -> Any:
         """Take one step on a loss and return what ``closure`` returned at first.

@@ -190,6 +190,18 @@ def test_what_stands_around_an_optimizer_sets_its_rate():
     assert float(inner.current_lr) == 0.5
 
 
+def test_sam_says_that_it_needs_the_loss():
+    w = _var()
+    opt = optim.SGD(0.1, w)
+
+    for around in optim.SAM(opt), optim.Lookahead(optim.SAM(opt)):
+        with pytest.raises(
+            bo.errors.GradientError, match=r"sam.step\(closure\).*inside"
+        ):
+            around.update({"": jnp.ones(2)})
+    assert int(opt.step) == 0
+
+
 # --- groups and options
 
 
