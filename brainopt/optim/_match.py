@@ -38,6 +38,12 @@ class Choice:
         """Return whether the variable is chosen."""
         return self._test(path, value)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether it chooses by names, which may be misspelt."""
+        named = self.choice if isinstance(self.choice, list | tuple) else [self.choice]
+        return all(isinstance(n, str | re.Pattern) and n != "matrices" for n in named)
+
     def __reduce__(self):
         return Choice, (self.choice,)
 

@@ -72,6 +72,8 @@ class Optimizer(Settings):
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
         super().__init__(lr, numbers or {}, options or {}, **common)
         self.register_train_vars(train_vars)
+        if train_vars is not None:
+            self._warn_of_idle_rules(self._trained.values(), 4)
 
     # --- what is trained
 

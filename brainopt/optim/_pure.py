@@ -9,6 +9,7 @@ not due (bad gradients, a micro-batch) is the other branch of one `jax.lax.cond`
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -120,6 +121,24 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             )
         return group
 
+    def _warn_of_idle_rules(self, params: Any, stacklevel: int) -> None:
+        rules = [(f"groups: {g.label}", g.chosen) for g in self.groups if g.chosen]
+        if self.mask is not None:
+            rules.append((f"mask: {self.mask.choice}", self.mask))
+        leaves = named(params)
+        idle = [
+            label
+            for label, chosen in rules
+            if chosen.by_name and not any(chosen(*leaf) for leaf in leaves)
+        ]
+        if idle:
+            text = message(
+                f"These rules fit no variable of this {type(self).__name__}:",
+                idle,
+                f"its variables are {', '.join(path for path, _ in leaves)}.",
+            )
+            warnings.warn(text, stacklevel=stacklevel)
+
     def _count_by_step(self, group: Group) -> None:
         for node in group.nodes().values():
             if isinstance(node, Schedule):
@@ -168,6 +187,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         slots = {
             path: self._slots_of(path, leaf, views) for path, leaf in named(params)
         }
+        self._warn_of_idle_rules(params, 3)
         return {**state, "slots": slots}
 
     def apply(

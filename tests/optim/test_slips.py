@@ -272,10 +272,24 @@ def test_a_hook_is_a_function():
         optim.SGD(0.1, _var()).before_update(3)  # type: ignore[arg-type]
 
 
-def test_the_summary_shows_a_rule_that_no_variable_meets():
-    opt = optim.SGD(0.1, _var(), groups=[{"match": "wieght", "lr": 0.2}])
+def test_a_rule_that_fits_no_variable_is_warned_of():
+    rules = {"groups": [{"match": "wieght", "lr": 0.2}], "mask": ["baas", "re:bis"]}
+    text = "(?s)no variable of this SGD:.*wieght.*baas.*its variables are param"
 
+    with pytest.warns(UserWarning, match=text) as seen:
+        opt = optim.SGD(0.1, _var(), **rules)
     assert str(opt.summary()).count("variables: 0") == 1
+    with pytest.warns(UserWarning, match=text) as again:
+        optim.SGD(0.1, **rules).init({"param": jnp.ones(2)})
+    assert seen[0].filename == again[0].filename == __file__
+
+
+def test_rules_that_are_no_names_may_fit_nothing():
+    rules = [{"match": lambda path, value: False}, {"match": "matrices"}]
+
+    optim.SGD(0.1, _var(2), groups=rules, mask="matrices")
+    late = optim.SGD(0.1, groups=[{"match": "later"}])
+    late.register_train_vars({"sooner": _var()})
 
 
 def test_a_failed_registration_leaves_nothing_behind():
