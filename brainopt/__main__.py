@@ -14,7 +14,6 @@ import math
 import platform
 import sys
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ import numpy as np
 from . import checkpoint
 from ._version import __version__
 from .checkpoint._crc import LIBRARY as CRC_LIBRARY
+from .checkpoint._selection import Selection
 from .errors import BrainoptError, CheckpointError
 
 # Package, its distribution, and what installs it.
@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.add_argument("--stats", action="store_true", help="read the arrays too")
-    inspect.add_argument("--match", metavar="GLOB", help="only paths that match")
+    inspect.add_argument(
+        "--match", metavar="GLOB", help="only paths that match, and below"
+    )
     inspect.set_defaults(run=_inspect)
 
     verify = commands.add_parser("verify", help="check every byte of files")
@@ -141,11 +143,8 @@ def _tolerance(text: str) -> float:
 
 def _inspect(chosen: argparse.Namespace) -> int:
     told = checkpoint.inspect(chosen.file)
-    entries = [
-        entry
-        for entry in told.entries
-        if chosen.match is None or fnmatchcase(entry.path, chosen.match)
-    ]
+    chosen_by = Selection(chosen.match, None, None)
+    entries = [entry for entry in told.entries if chosen_by.takes(entry.path)]
     stats = _stats(chosen.file, entries) if chosen.stats else {}
     if chosen.json:
         table = dataclasses.asdict(dataclasses.replace(told, entries=entries))

@@ -32,8 +32,9 @@ def test_inspect_prints_paths_dtypes_and_metadata(file, capsys):
     assert "net.W" in told and "float32 (2, 3)" in told and "lr=0.5" in told
 
 
-def test_inspect_prints_json_with_numbers_and_by_glob(file, capsys):
-    assert main(["inspect", file, "--json", "--stats", "--match", "net.*"]) == 0
+@pytest.mark.parametrize("glob", ["net", "net.*", "n?t"])
+def test_inspect_prints_json_with_numbers_and_by_glob(file, capsys, glob):
+    assert main(["inspect", file, "--json", "--stats", "--match", glob]) == 0
     told = json.loads(capsys.readouterr().out)
     (entry,) = told["entries"]
     assert told["version"] == 1 and told["nodes"]["net"]["lr"] == 0.5
