@@ -170,10 +170,9 @@ def for_loop(
 def check_carried(variables: tuple[Variable, ...], before: Any, after: Any) -> None:
     """Raise `VariableError` naming each Variable whose shape a loop's body changes."""
     changed = [
-        f"{variable.label}: {jax.tree.map(jnp.shape, old)} before, "
-        f"{jax.tree.map(jnp.shape, new)} after"
+        f"{variable.label}: {_shapes(old)} before, {_shapes(new)} after"
         for variable, old, new in zip(variables, before, after, strict=True)
-        if jax.tree.map(jnp.shape, old) != jax.tree.map(jnp.shape, new)
+        if _shapes(old) != _shapes(new)
     ]
     if changed:
         raise VariableError(
@@ -183,6 +182,12 @@ def check_carried(variables: tuple[Variable, ...], before: Any, after: Any) -> N
                 "give it the final batch size before the loop.",
             )
         )
+
+
+def _shapes(value: Any) -> Any:
+    # A quantity with shapes in the place of its numbers could not be compared.
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
+    return shapes[0] if len(shapes) == 1 else shapes
 
 
 def joined(lesson: Lesson, seen: list[Lesson]) -> Lesson:
