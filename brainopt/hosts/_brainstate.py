@@ -20,7 +20,7 @@ from ..core._foreign import ForeignVariable
 from ..core._host import Found, Host
 from ..core._trace import Dead
 from ..core._walk import join
-from ..errors import HostError
+from ..errors import HostError, message
 from ._brainpy_roots import paths_in_model
 from ._brainstate_names import named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
@@ -126,6 +126,13 @@ class BrainstateHost(Host):
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
     def _make(self, owner: Any) -> ForeignVariable:
+        if _is_view(owner, self.State):
+            raise HostError(
+                message(
+                    f"A {type(owner).__name__} has no value of its own.",
+                    help="give the Variable that it looks at.",
+                )
+            )
         if isinstance(owner, self.random):
             return StateRandom(self, owner)
         kind = StateTrainVar if self.trainable(owner) else StateVariable
@@ -220,7 +227,8 @@ def _walk(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the states below ``obj``, and Variables of ours, each container once."""
     if isinstance(obj, kind | Variable):
-        yield path, obj
+        if not _is_view(obj, kind):
+            yield path, obj
         return
     if isinstance(obj, dict):
         items = [(str(key), item) for key, item in obj.items()]
@@ -241,6 +249,11 @@ def _walk(
     visited[id(obj)] = obj
     for key, item in items:
         yield from _walk(item, join(path, key), visited, kind)
+
+
+def _is_view(obj: Any, kind: type) -> bool:
+    """Whether it shows a part of another state, as a VariableView of brainpy does."""
+    return isinstance(obj, kind) and isinstance(Raw(obj).get(), kind)
 
 
 def _is_module(obj: Any) -> bool:

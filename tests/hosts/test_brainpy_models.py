@@ -322,3 +322,24 @@ def test_states_given_by_name_are_differentiated_by_as_in_brainpy():
         assert all(ours[key] == theirs[key] for key in by)
     assert list(bo.grad(loss, net)()) == ["w"]
     assert list(bo.optim.SGD(0.1, states).vars_to_train) == ["w"]
+
+
+def test_a_slice_of_a_population_is_no_state_of_its_own(tmp_path):
+    import brainpy as bp
+
+    class Net(bp.DynSysGroup):
+        def __init__(self):
+            super().__init__()
+            self.cells = bp.dyn.Leaky(3)
+            self.first = self.cells[:2]
+
+    net, path = Net(), tmp_path / "run.bopt"
+    part = net.first.slice_vars["x"]
+    assert list(bo.attach(net)) == ["cells.x", "random"]
+    checkpoint.save(path, {"net": bo.attach(net)})
+    checkpoint.restore(path, {"net": bo.attach(net)})
+    net.cells.x.value = jnp.array([1.0, 2.0, 3.0])
+
+    np.testing.assert_array_equal(part.value, [1.0, 2.0])
+    with pytest.raises(HostError, match="no value of its own"):
+        bo.optim.SGD(0.1, part)
