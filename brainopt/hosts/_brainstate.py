@@ -22,7 +22,7 @@ from ..core._trace import Dead
 from ..core._walk import join
 from ..errors import HostError, message
 from ._brainpy_roots import paths_in_model
-from ._brainstate_names import named, structural, undashed
+from ._brainstate_names import counted, named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
 
 
@@ -231,7 +231,7 @@ def _walk(
             yield path, obj
         return
     if isinstance(obj, dict):
-        items = [(str(key), item) for key, item in obj.items()]
+        items = zip(counted(obj), obj.values(), strict=True)
     elif isinstance(obj, list | tuple):
         items = [(str(i), item) for i, item in enumerate(obj)]
     elif isinstance(obj, Node):

@@ -7,14 +7,16 @@ collector only the order tells the layers apart, so they are counted again withi
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._brainpy_roots import living_objects
 
 _COUNTED = re.compile(r"(?P<kind>[A-Za-z_]\w*?)(?P<number>\d+)")
+_CLASS = re.compile(r"<class '(?:[^']*\.)?(\w+)'>")
 _BY_ID = re.compile(r"var\d{6,}")
 
 
@@ -35,6 +37,35 @@ def structural(keys: Sequence[str]) -> list[str]:
     return paths
 
 
+def counted(items: Mapping[Any, Any]) -> list[str]:
+    """Return a name for each key of a dict, with no process-wide count in it.
+
+    brainpy files the parts of a Sequential and what belongs to a projection under
+    their unique names, and synapses that projections share under a description, with
+    the numbers, addresses and random keys of all they were made with. Both become the
+    classes that they name, and a count within the dict.
+    """
+    kinds = [(str(key), _kinds(str(key), item)) for key, item in items.items()]
+    taken = {key for key, kind in kinds if not kind}
+    names = []
+    for key, kind in kinds:
+        if kind:
+            numbered = (f"{kind}{i}" for i in itertools.count())
+            key = next(name for name in numbered if name not in taken)
+            taken.add(key)
+        names.append(key)
+    return names
+
+
+def _kinds(key: str, item: Any) -> str:
+    """Return the classes that a key names; nothing if it is to stay as it is."""
+    described = _CLASS.findall(key)
+    if described:
+        return "_".join(described)
+    owner = item if getattr(item, "name", None) == key else named(key)
+    return _kind_of(owner, key) or ""
+
+
 def undashed(key: str) -> str:
     """Return a key with dots where brainpy puts dashes: ``weights-0``."""
     return re.sub(r"(?<=\w)-(?=\w)", ".", key)
@@ -48,7 +79,12 @@ def _counted_kind(name: str) -> str | None:
     owner = named(name)
     if owner is None:
         return match["kind"] if match["kind"][0].isupper() else None
-    return match["kind"] if type(owner).__name__ == match["kind"] else None
+    return _kind_of(owner, name)
+
+
+def _kind_of(owner: Any, name: str) -> str | None:
+    kind = type(owner).__name__
+    return kind if re.fullmatch(rf"{kind}\d+", name) else None
 
 
 def named(name: str) -> Any:

@@ -194,3 +194,64 @@ def test_a_file_of_layers_that_no_model_held_is_refused_by_path(tmp_path):
 
     with pytest.raises(CheckpointMismatchError, match=r"slots\.l1\.W\.m"):
         checkpoint.restore(tmp_path / "a.bopt", {"opt": bo.optim.AdamW(1e-2, net)})
+
+
+def sequential():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    def layer(i, o):
+        return bp.dnn.Dense(i, o, mode=bm.training_mode)
+
+    return bp.Sequential(layer(3, 4), layer(4, 1))
+
+
+def projection():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynSysGroup):
+        def __init__(self):
+            super().__init__()
+            self.cells = bp.dyn.Lif(2)
+            self.slow = bp.dyn.HalfProjAlignPostMg(
+                comm=bp.dnn.Dense(2, 2, mode=bm.training_mode),
+                syn=bp.dyn.Expon.desc(2, tau=bp.init.Uniform(5.0, 9.0)),
+                out=bp.dyn.CUBA.desc(),
+                post=self.cells,
+            )
+            self.own = bp.dyn.FullProjAlignPreSD(
+                pre=self.cells,
+                delay=0.3,
+                comm=bp.dnn.Dense(2, 2, mode=bm.training_mode),
+                syn=bp.dyn.Expon(2),
+                out=bp.dyn.CUBA(),
+                post=self.cells,
+            )
+
+    return Net()
+
+
+@pytest.mark.parametrize("make", [sequential, projection])
+def test_keys_that_brainpy_counts_or_describes_are_no_names(make, tmp_path):
+    first = bo.attach(make())
+    checkpoint.save(tmp_path / "run.bopt", {"net": first})
+    second = bo.attach(make())
+    checkpoint.restore(tmp_path / "run.bopt", {"net": second})
+
+    assert list(second) == list(first)
+    assert {
+        sequential: "children.Dense1.W",
+        projection: "cells._before_updates.Expon_CUBA0.syn.g",
+    }[make] in second
+
+
+def test_the_names_of_a_sequential_outlive_the_names_of_brainpy(monkeypatch):
+    import brainpy.math.object_transform.naming as naming
+
+    net = sequential()
+    named = list(bo.attach(net))
+    monkeypatch.setattr(naming, "_name2id", {})  # bm.clear_name_cache() empties it
+
+    assert list(bo.attach(net)) == named
+    assert named[0] == "children.Dense0.W"
