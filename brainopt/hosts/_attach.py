@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from ..core import TrainVar, VarCollector, Variable, _state
+from ..core import TrainVar, VarCollector, Variable, _device, _state
 from ..core._host import Found, find, load_entry_points, unseen
 from ._brainstate import random_state
 from ._trees import Tree
@@ -45,6 +45,18 @@ class Attached(VarCollector):
         return self.subset(TrainVar)
 
     train_vars = to_train
+
+    def to(self, device: _device.Place) -> Self:
+        """Move all values, those that nothing trains and the random state too.
+
+        Args:
+            device: a Device, a Sharding, or a string as ``"cuda:0"``.
+
+        Raises:
+            DeviceError: this process has no such device; nothing has moved.
+        """
+        _device.move(list(self.values()), device)
+        return self
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 import brainopt as bo
 from brainopt import checkpoint
 from brainopt.errors import HostError, TraceContextError
-from tests.hosts.brainpy_nets import make, stepper
+from tests.hosts.brainpy_nets import X, make, stepper
 
 pytestmark = pytest.mark.hosts("brainpy")
 
@@ -96,6 +96,30 @@ def test_moving_the_optimizer_moves_the_model():
 
     assert moved == still
     assert net.l1.W.value.devices() == {jax.devices("cpu")[1]}
+
+
+def test_a_recurrent_model_moves_forth_and_back():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    def losses(*places):
+        bm.random.seed(1)
+        net = bp.dyn.RNNCell(3, 4, mode=bm.training_mode)
+        opt = bo.optim.AdamW(1e-2, net)
+
+        def loss():
+            return ((net(X) + bm.random.randn(len(X), 4)) ** 2).mean()
+
+        net.reset_state(len(X))
+        step, values = stepper(loss, opt, net), []
+        for place in places:
+            bo.attach(net).to(place)
+            opt.to(place)
+            values += [float(step()) for _ in range(2)]
+        return values
+
+    still = losses("cpu:0", "cpu:0", "cpu:0")
+    assert losses("cpu:0", "cpu:1", "cpu:0") == still
 
 
 def test_a_model_inside_a_node_is_walked():
