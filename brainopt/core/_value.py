@@ -13,16 +13,24 @@ import numpy as np
 from .._compat import is_key_array
 from ..errors import VariableError, message
 from ._dtypes import is_weak, keeps_kind
-from ._operators import ArrayLike, unwrap
 
 _SMALL = 8
 
 
 def plain(tree: Any) -> Any:
-    """Return ``tree`` with the value in the place of each Variable and view."""
+    """Return ``tree`` with the value in the place of each Variable and view.
+
+    So it is with what else wraps an array, as the arrays of brainpy do.
+    """
     if isinstance(tree, jax.Array):
         return tree
-    return jax.tree.map(unwrap, tree, is_leaf=lambda x: isinstance(x, ArrayLike))
+    return jax.tree.map(
+        lambda x: x.__jax_array__() if _wraps(x) else x, tree, is_leaf=_wraps
+    )
+
+
+def _wraps(x: Any) -> bool:
+    return not isinstance(x, jax.Array) and hasattr(type(x), "__jax_array__")
 
 
 def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:

@@ -14,6 +14,7 @@ from .._compat import is_eager
 from ..core import Node, VarCollector, Variable
 from ..core._foreign import ForeignVariable
 from ..core._trace import read
+from ..core._value import plain
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
 from ._leaves import named
@@ -217,7 +218,7 @@ def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[st
         return jax.tree.unflatten(tree, [None] * len(leaves)), []
     if is_sparse(gradient) or isinstance(gradient, Rows):
         return _fit_rows(gradient, value, path, rows)
-    parts, structure = jax.tree.flatten(gradient, is_leaf=lambda x: x is None)
+    parts, structure = jax.tree.flatten(plain(gradient), is_leaf=lambda x: x is None)
     if structure != tree:
         return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
     problems = []

@@ -367,3 +367,14 @@ def test_a_slice_of_a_population_is_no_state_of_its_own(tmp_path):
     np.testing.assert_array_equal(part.value, [1.0, 2.0])
     with pytest.raises(HostError, match="no value of its own"):
         bo.optim.SGD(0.1, part)
+
+
+def test_arrays_of_brainpy_are_arrays():
+    import brainpy.math as bm
+
+    weight = bo.TrainVar(bm.ones(3), name="w")
+    opt = bo.optim.SGD(0.5, {"w": weight})
+    opt.update({"w": bm.clip(jnp.array([1.0, 4.0, -8.0]), -2.0, 2.0)})
+
+    assert isinstance(weight.value, jax.Array)
+    np.testing.assert_array_equal(weight.value, [0.5, 0.0, 2.0])
