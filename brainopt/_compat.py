@@ -91,12 +91,20 @@ def key_impl(keys) -> str:
 def is_of_current_trace(value) -> bool:
     """Whether ``value`` is a tracer of the innermost trace, not of one around it.
 
-    Inside ``jax.vmap`` that tells a value that differs between the lanes. Where a
-    newer jax keeps traces elsewhere the answer is False, and jax itself complains.
+    Inside ``jax.vmap`` that tells a value that differs between the lanes.
+    """
+    return is_of_trace(value, current_trace())
+
+
+def is_of_trace(value, token) -> bool:
+    """Whether ``value`` is a tracer of the trace that `current_trace` gave a token of.
+
+    Where a newer jax keeps traces elsewhere the answer is False, and jax itself
+    complains.
     """
     trace = getattr(value, "_trace", None)
-    current = getattr(current_trace(), "_trace_ref", None)
-    return trace is not None and current is not None and current() is trace
+    held = getattr(token, "_trace_ref", None)
+    return trace is not None and held is not None and held() is trace
 
 
 def varying_axes(value) -> frozenset:

@@ -21,10 +21,11 @@ import jax
 import jax.core
 import numpy as np
 
-from .._compat import is_of_current_trace
+from .._compat import is_of_current_trace, is_of_trace
 from ..core import Variable
 from ..core._host import Host
 from ..core._trace import Dead, Frame
+from ..errors import TraceContextError, message
 
 
 class Raw:
@@ -76,7 +77,18 @@ class Bridge:
         if variable in self.frame.values:
             raw.set(self.frame.values[variable])
         else:
+            self._check_older(variable, outer)
             raw.set(self.frame.meet(variable, outer))
+
+    def _check_older(self, variable: Variable, outer: Any) -> None:
+        if any(is_of_trace(leaf, self.frame.trace) for leaf in jax.tree.leaves(outer)):
+            raise TraceContextError(
+                message(
+                    f"{variable.label} was given a value inside a transform without "
+                    f"brainstate being told, as `reset_state` of a delay does.",
+                    help="reset the model outside, before the step.",
+                )
+            )
 
     def write_its_value(self, state: Any) -> None:
         """Note that a state is written; the value comes after this call."""
