@@ -81,7 +81,8 @@ class Bridge:
             raw.set(self.frame.meet(variable, outer))
 
     def _check_older(self, variable: Variable, outer: Any) -> None:
-        if any(is_of_trace(leaf, self.frame.trace) for leaf in jax.tree.leaves(outer)):
+        own = self.frame.sealed and self.frame.trace  # which began with the frame
+        if own and any(is_of_trace(leaf, own) for leaf in jax.tree.leaves(outer)):
             raise TraceContextError(
                 message(
                     f"{variable.label} was given a value inside a transform without "
