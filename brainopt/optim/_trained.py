@@ -169,8 +169,8 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
         )
 
 
-def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
-    if len(trained.variables) == 1:
+def _flatten(grads: Any, trained: Trained, above: str = "") -> list[tuple[str, Any]]:
+    if len(trained.variables) == 1 and not above:
         ((path, variable),) = trained.variables.items()
         value = read(variable)
         if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):
@@ -178,9 +178,9 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
     if isinstance(grads, dict):
         items = []
         for key, value in grads.items():
-            name = join(*map(str, key)) if isinstance(key, tuple) else str(key)
+            name = join(above, *map(str, key if isinstance(key, tuple) else (key,)))
             if isinstance(value, dict) and name not in trained.paths:
-                items += [(join(name, k), v) for k, v in _flatten(value, trained)]
+                items += _flatten(value, trained, name)
             else:
                 items.append((name, value))
         return items

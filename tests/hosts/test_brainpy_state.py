@@ -161,3 +161,17 @@ def test_a_value_in_another_unit_is_refused(tmp_path):
     same = cell_of(1.0 * u.mV)
     checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(same)})
     assert same.p.value["threshold"] == 2.0 * u.mV
+
+
+def test_gradients_by_nested_states_are_those_by_flat_ones():
+    import brainstate
+
+    def trained(shape):
+        net, loss = make()
+        opt = bo.optim.SGD(0.1, net)
+        states = shape(net.states(brainstate.ParamState))
+        opt.update(brainstate.transform.grad(loss, states)())
+        return net.inputs.weight.value["weight"]
+
+    flat, nested = trained(lambda states: states), trained(lambda s: s.to_nest())
+    np.testing.assert_array_equal(nested, flat)
