@@ -7,9 +7,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from ..errors import TraceContextError, message
 from . import _trace
 from ._variable import TrainVar, Variable
+
+_LOOSE = (np.ndarray, np.generic, float, complex)
 
 
 class ForeignVariable(Variable):
@@ -54,13 +60,13 @@ class ForeignVariable(Variable):
         return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
 
     def _committed(self) -> Any:
-        return self.host.read(self.owner)
+        return _read(self.host, self.owner)
 
     def _store(self, value: Any) -> None:
         self.host.write(self.owner, value)
 
     def _getter(self) -> Callable[[], Any]:
-        return functools.partial(self.host.read, self.owner)
+        return functools.partial(_read, self.host, self.owner)
 
     def _setter(self) -> Callable[[Any], None]:
         return functools.partial(self.host.write, self.owner)
@@ -91,3 +97,11 @@ class ForeignTrainVar(ForeignVariable, TrainVar):
     """A foreign parameter that optimizers train."""
 
     __slots__ = ()
+
+
+def _read(host: Any, owner: Any) -> Any:
+    """Return the value of a parameter, with arrays where it has numbers of NumPy."""
+    value = host.read(owner)
+    if isinstance(value, jax.Array):
+        return value
+    return jax.tree.map(lambda x: jnp.array(x) if isinstance(x, _LOOSE) else x, value)

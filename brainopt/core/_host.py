@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 import importlib.metadata
 import re
 import sys
@@ -156,7 +155,15 @@ def register_host(host: Host) -> None:
 
     Args:
         host: asked once its package is imported.
+
+    Raises:
+        TypeError: it is no `Host`; a class of hosts is none.
     """
+    if not isinstance(host, Host):
+        kind = host.__name__ if isinstance(host, type) else type(host).__name__
+        raise TypeError(
+            message(f"{kind} is no host.", help=f"register_host({kind}()).")
+        )
     registration = _Registration(host)
     _registered.insert(0, registration)
     if host.tracks:
@@ -164,30 +171,50 @@ def register_host(host: Host) -> None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)[:3]))
+    return (*map(int, re.findall(r"\d+", text)[:3]), 0, 0)[:3]
 
 
-@functools.cache
-def load_entry_points() -> None:
-    """Register the hosts that installed packages offer, once."""
-    for point in importlib.metadata.entry_points(group=GROUP):
-        if point.name not in {r.host.package for r in _registered}:
-            register_host(_Lazy(point))
+_offered: list[importlib.metadata.EntryPoint] | None = None
 
 
-class _Lazy(Host):
-    """A host of an entry point; its module is imported when its package is."""
+def wake_entry_points() -> bool:
+    """Register the hosts that installed packages offer for what is imported by now.
 
-    def __init__(self, point: importlib.metadata.EntryPoint):
-        self.package = point.name  # type: ignore[misc]
-        self._point = point
+    Returns:
+        whether there were any; each is registered once.
+    """
+    global _offered
+    known = {registration.host.package for registration in _registered}
+    if _offered is None:
+        _offered = list(importlib.metadata.entry_points(group=GROUP))
+    due = [p for p in _offered if p.name in sys.modules and p.name not in known]
+    for point in due:
+        register_host(_host_of(point))
+    return bool(due)
+
+
+def _host_of(point: importlib.metadata.EntryPoint) -> Host:
+    try:
+        host = point.load()()
+        if not isinstance(host, Host) or host.package != point.name:
+            raise TypeError(f"{point.value} makes no bo.Host of package {point.name}")
+    except Exception as error:
+        return _Broken(point.name, error)
+    return host
+
+
+class _Broken(Host):
+    """A host that could not be made."""
+
+    def __init__(self, package: str, error: Exception):
+        self.package = package  # type: ignore[misc]
+        self._error = error
 
     def wake(self) -> None:
-        self._host = self._point.load()()
-        self._host.wake()
+        raise self._error
 
-    def find(self, obj: Any) -> Mapping[str, Variable] | None:
-        return self._host.find(obj)
+    def find(self, obj: Any) -> None:
+        return None
 
 
 _roots_of: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
@@ -222,11 +249,38 @@ def find(obj: Any) -> Mapping[str, Variable] | None:
     sample = obj
     if isinstance(obj, Mapping):
         sample = next(iter(obj.values()), None)
+    found = _found(obj, sample)
+    if found is None and not _is_ours(sample) and wake_entry_points():
+        found = _found(obj, sample)
+    return found
+
+
+def _found(obj: Any, sample: Any) -> Mapping[str, Variable] | None:
     for host in hosts_of(sample):
         found = host.find(obj)
         if found is not None:
+            if not isinstance(found, Found):
+                _check(host, found)
             return found
     return None
+
+
+def _check(host: Host, found: Any) -> None:
+    pairs = found.items() if isinstance(found, Mapping) else [("", found)]
+    wrong = [
+        f"{key!r}: a {type(item).__name__}"
+        for key, item in pairs
+        if not isinstance(key, str) or not isinstance(item, Variable)
+    ]
+    if wrong:
+        raise HostError(
+            message(
+                f"The host of {host.package} found what are no Variables by path:",
+                wrong,
+                "its `find` returns {'layer.w': self.variable(owner)}; of one "
+                "parameter {'': ...}; None of what is not its own.",
+            )
+        )
 
 
 def wrap(obj: Any) -> Any:
@@ -245,9 +299,6 @@ def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
     Trainable values that the framework does not collect are warned of.
     """
     found = find(model)
-    if found is None and not _is_ours(model):
-        load_entry_points()
-        found = find(model)
     if found is None:
         return None
     if getattr(found, "unseen", None):
@@ -281,6 +332,7 @@ def unseen(found: Any, model: Any) -> str:
 
 def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
     """Return why ``bo.jit`` cannot compile this call, or nothing."""
+    wake_entry_points()
     for registration in list(_registered):
         if registration.awake() and not registration.failure:
             reason = registration.host.refuse(function, args, kwargs)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ..core import TrainVar, VarCollector, Variable, _device, _state
-from ..core._host import Found, find, load_entry_points, unseen
+from ..core._host import Found, find, unseen
+from ..core._walk import collect_vars
+from ..errors import HostError, message
 from ._brainstate import random_state
 from ._trees import Tree
 
@@ -24,7 +26,7 @@ class Attached(VarCollector):
     """
 
     def __init__(self, model: Any, found: Any, tree: Tree | None = None):
-        super().__init__(found, getattr(found, "paths", None))
+        super().__init__(found)
         self._model = model
         self._tree = tree
         self.unseen = VarCollector(getattr(found, "unseen", ()))
@@ -119,7 +121,8 @@ def attach(model: Any) -> Attached:
             of arrays.
 
     Raises:
-        HostError: the framework is too old or broken, or nothing is there to attach.
+        HostError: the framework is too old or broken; nothing is there to attach; or
+            Variables, Nodes or several models are there already.
 
     Example:
         >>> import brainopt as bo
@@ -131,16 +134,44 @@ def attach(model: Any) -> Attached:
     """
     found = find(model)
     if found is None:
-        load_entry_points()
-        found = find(model)
-    if found is None:
+        if isinstance(model, Attached):
+            return model
+        _refuse_held(model)
         tree = Tree(model)
         return Attached(model, tree.found, tree)
-    if "" in found:
-        found = Found({"param": found[""]})
+    if not found and not getattr(found, "unseen", None):
+        raise HostError(
+            message(
+                f"There is no Variable in this {type(model).__name__} to attach to.",
+                help="build its layers first.",
+            )
+        )
     if getattr(found, "unseen", None):
         warnings.warn(unseen(found, model), stacklevel=2)
+    found = _by_path(found)
     shared: Variable | None = random_state(model, found)
     if shared is not None:
         found["random"] = shared  # type: ignore[index]
     return Attached(model, found)
+
+
+def _by_path(found: Mapping[str, Variable]) -> Found:
+    """Return what was found by structural paths, whatever the framework calls it."""
+    paths = getattr(found, "paths", {})
+    named = Found({paths.get(v, key) or "param": v for key, v in found.items()})
+    named.unseen = getattr(found, "unseen", {})
+    return named
+
+
+def _refuse_held(model: Any) -> None:
+    """Raise HostError where a pytree would be copies of Variables."""
+    held = collect_vars(model)
+    if held:
+        raise HostError(
+            message(
+                f"This {type(model).__name__} holds Variables, which a pytree copies:",
+                list(held),
+                "train_vars= takes it as it is; a checkpoint takes a Node as it is, "
+                "and several models by name: {'a': bo.attach(a), 'b': bo.attach(b)}.",
+            )
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +37,8 @@ class NnxHost(Host):
         from flax import nnx
 
         self._nnx = nnx
+        # Optimizers, metrics and Rngs are no Modules, and hold variables, too.
+        self._holders = getattr(nnx, "Pytree", nnx.Object)
         self._by_method = hasattr(nnx.Variable, "get_value")  # flax from 0.12.1 on
 
     def find(self, obj: Any) -> Found | None:
@@ -43,7 +46,7 @@ class NnxHost(Host):
         nnx = self._nnx
         if isinstance(obj, nnx.Variable):
             return Found({"": self.variable(obj)})
-        if not isinstance(obj, nnx.Module):
+        if not isinstance(obj, self._holders):
             return None
         found = Found()
         for path, variable in nnx.iter_graph(obj):
@@ -68,7 +71,7 @@ class NnxHost(Host):
 
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
         """Return why ``bo.jit`` cannot compile a function that uses a module."""
-        kinds = (self._nnx.Module, self._nnx.Variable)
+        kinds = (self._holders, self._nnx.Variable)
         given = (*_contained("", args), *_contained("", kwargs))
         for name, value in (*within(function), *given):
             if isinstance(value, kinds):
@@ -89,6 +92,8 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
     elif hasattr(function, "__func__"):
         parts = [("", function.__func__), ("self", function.__self__)]
         parts += vars(function.__self__).items() if _has_dict(function) else []
+        used = _names(getattr(function.__func__, "__code__", None), _ATTRIBUTES)
+        parts += _attributes("self", function.__self__, used, set())
     elif hasattr(function, "__code__"):
         code, cells = function.__code__, function.__closure__ or ()
         parts = [
@@ -116,6 +121,8 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
 
 
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_OTHERS = {"brainopt", "flax", "jax", "numpy", "optax", *sys.stdlib_module_names}
+"""Packages whose modules hold no model of the user's."""
 
 
 def _contained(
@@ -133,7 +140,9 @@ def _attributes(
     name: str, value: Any, used: set[str], seen: set[int]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the attributes and methods of an object that code names."""
-    if id(value) in seen or isinstance(value, type | types.ModuleType):
+    is_module = isinstance(value, types.ModuleType)
+    of_others = is_module and value.__name__.partition(".")[0] in _OTHERS
+    if id(value) in seen or isinstance(value, type) or of_others:
         return
     seen.add(id(value))
     held = getattr(value, "__dict__", {})
@@ -160,6 +169,8 @@ def _is_empty(cell: Any) -> bool:
 
 def _names(code: Any, loads: tuple[str, ...] = ("LOAD_GLOBAL",)) -> set[str]:
     """Return the globals that a function reads, or the attributes."""
+    if code is None:
+        return set()
     own = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
     inner = [const for const in code.co_consts if hasattr(const, "co_names")]
     return own.union(*(_names(code, loads) for code in inner))

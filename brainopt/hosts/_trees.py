@@ -17,6 +17,7 @@ from .._compat import is_key_array
 from ..core import TrainVar, Variable
 from ..core._host import Found
 from ..errors import HostError, message
+from ..optim._leaves import paths
 
 
 class Tree:
@@ -30,14 +31,11 @@ class Tree:
     """
 
     def __init__(self, model: Any):
-        leaves, self._structure = jax.tree_util.tree_flatten_with_path(model)
+        self._structure = jax.tree.structure(model)
         self._leaves: list[Any] = []
         self.found = Found()
-        for keys, leaf in leaves:
-            if keys and getattr(keys[-1], "name", "") == "value":
-                keys = keys[:-1]  # the box of an nnx variable
-            path = jax.tree_util.keystr(keys, simple=True, separator=".") or "param"
-            if isinstance(leaf, jax.Array | np.ndarray):
+        for path, leaf in paths(model, lambda x: False):
+            if _is_array(leaf):
                 leaf = self.found[path] = _variable(leaf, path)
             self._leaves.append(leaf)
         if not self.found:
@@ -56,6 +54,13 @@ class Tree:
             leaf.value if isinstance(leaf, Variable) else leaf for leaf in self._leaves
         ]
         return jax.tree.unflatten(self._structure, values)
+
+
+def _is_array(leaf: Any) -> bool:
+    numbers = isinstance(leaf, np.ndarray | np.generic) and (
+        jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool
+    )
+    return numbers or isinstance(leaf, jax.Array)
 
 
 def _variable(leaf: Any, path: str) -> Variable:

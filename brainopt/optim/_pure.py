@@ -22,7 +22,7 @@ from ..core._walk import collect_vars
 from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
 from ._groups import Group
-from ._leaves import named, real, uphill, zeros
+from ._leaves import as_arrays, named, real, uphill, zeros
 from ._match import Choice
 from ._numbers import Numbered, Setting, View
 from ._options import refuse_unknown
@@ -175,12 +175,12 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             the counters at zero and the settings, by path, and ``"slots"``:
             ``{path: {name: array}}``.
         """
-        params = jax.tree.map(jnp.asarray, params)
+        params = as_arrays(params)
         parts = ("step", "guard.", "accumulator.", "monitor.")
         state = {
             path: jnp.zeros_like(variable.value)
             if path.startswith(parts) and not isinstance(variable, Setting)
-            else variable.value
+            else jax.tree.map(jnp.copy, variable.value)  # it may be donated
             for path, variable in self._own().items()
         }
         views = Views(self, self.step.value)
@@ -205,7 +205,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         Raises:
             GradientError: gradients or state do not fit the parameters.
         """
-        params, slots = jax.tree.map(jnp.asarray, params), state.get("slots", {})
+        params, slots = as_arrays(params), state.get("slots", {})
         check_fit(type(self).__name__, params, slots, grads, self.takes_rows)
         grads = jax.tree.map(jnp.asarray, grads)
         params, own, slots = self._advance(params, state, grads, weight)

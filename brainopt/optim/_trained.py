@@ -156,10 +156,11 @@ class Trained(Node):
 
 def _check_dtypes(variables: dict[str, Variable]) -> None:
     unfit = [
-        f"{path}: {leaf.dtype}"
+        f"{path}: {leaf.dtype if isinstance(leaf, jax.Array) else type(leaf).__name__}"
         for path, variable in variables.items()
         for leaf in jax.tree.leaves(read(variable))
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if not isinstance(leaf, jax.Array)
+        or not jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
     if unfit:
         raise VariableError(
@@ -187,9 +188,12 @@ def _flatten(grads: Any, trained: Trained, above: str = "") -> list[tuple[str, A
     if isinstance(grads, list | tuple):
         return [(str(i), value) for i, value in enumerate(grads)]
     if len(trained.variables) == 1:
+        alone = named(grads)
+        if len(alone) == 1 and alone[0][0] in trained.paths:
+            return alone
         return [(next(iter(trained.variables)), grads)]
     if not jax.tree_util.all_leaves([grads]):
-        return _by_path(grads)
+        return named(grads)
     raise GradientError(
         message(
             f"Gradients for {len(trained.variables)} variables came as one "
@@ -201,15 +205,6 @@ def _flatten(grads: Any, trained: Trained, above: str = "") -> list[tuple[str, A
 
 def _outline(tree: Any) -> Any:
     return jax.tree.structure(tree, is_leaf=lambda x: x is None)
-
-
-def _by_path(tree: Any) -> list[tuple[str, Any]]:
-    items = []
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if getattr(keys[-1], "name", "") == "value":  # the box of an nnx variable
-            keys = keys[:-1]
-        items.append((jax.tree_util.keystr(keys, simple=True, separator="."), leaf))
-    return items
 
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:

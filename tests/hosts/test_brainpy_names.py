@@ -7,7 +7,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
-from brainopt.errors import CheckpointMismatchError
+from brainopt.errors import CheckpointMismatchError, HostError
 from tests.hosts.brainpy_nets import junk, make, stepper
 
 pytestmark = pytest.mark.hosts("brainpy")
@@ -255,3 +255,22 @@ def test_the_names_of_a_sequential_outlive_the_names_of_brainpy(monkeypatch):
 
     assert list(bo.attach(net)) == named
     assert named[0] == "children.Dense0.W"
+
+
+def test_a_collector_is_attached_and_saved_by_paths(tmp_path):
+    (first, _), (second, _) = make(), make(seed=2)
+    report = bo.attach(first.vars().unique())
+    checkpoint.save(tmp_path / "a.bopt", {"net": report})
+
+    checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(second)})
+
+    assert list(report)[:2] == ["l1.W", "l1.b"]
+    for path, variable in bo.attach(second).train_vars().items():
+        np.testing.assert_array_equal(variable.value, report[path].value)
+
+
+def test_a_model_without_layers_is_not_attached():
+    import brainpy as bp
+
+    with pytest.raises(HostError, match="build its layers first"):
+        bo.attach(bp.DynamicalSystem())

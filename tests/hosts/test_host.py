@@ -6,6 +6,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import brainopt as bo
@@ -174,22 +175,111 @@ def test_a_broken_framework_says_so_in_one_line(toyframe):
     assert float(bo.jit(lambda: jnp.ones(()))()) == 1.0
 
 
-def test_entry_points_bring_hosts(toyframe, monkeypatch):
-    class Point:
-        name = "toyframe"
+@pytest.fixture
+def offer(toyframe, monkeypatch):
+    """Let an installed package offer what is given as the host of ``toyframe``."""
 
-        def load(self):
-            return ToyHost
+    def offer(made):
+        def entry_points(group):
+            assert group == "brainopt.hosts"
+            point = types.SimpleNamespace(
+                name="toyframe", value="toy:Host", load=lambda: made
+            )
+            return [point]
 
-    def entry_points(group):
-        assert group == "brainopt.hosts"
-        return [Point()]
+        monkeypatch.setattr(_host.importlib.metadata, "entry_points", entry_points)
+        monkeypatch.setattr(_host, "_offered", None)
 
-    monkeypatch.setattr(_host.importlib.metadata, "entry_points", entry_points)
-    _host.load_entry_points.cache_clear()
+    return offer
+
+
+class Holder(bo.Node):
+    """A Node with a model of ``toyframe``."""
+
+    def __init__(self):
+        self.model = Model()
+
+
+def test_entry_points_bring_hosts(offer):
+    offer(ToyHost)
 
     assert list(bo.attach(Model())) == ["w", "scale"]
-    _host.load_entry_points.cache_clear()
+
+
+def test_entry_points_bring_hosts_for_models_inside_a_node(offer):
+    offer(ToyHost)
+
+    assert list(Holder().train_vars()) == ["model.w"]
+
+
+def test_a_host_of_an_entry_point_names_its_oldest_version(offer, toyframe):
+    toyframe.__version__ = "2.0"
+    offer(ToyHost)
+    line = "brainopt needs toyframe >= 2.1; installed is 2.0"
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(Model())
+
+
+def test_a_host_of_an_entry_point_may_refuse_to_be_compiled(offer):
+    class Refusing(ToyHost):
+        def refuse(self, function, args, kwargs):
+            return "Split it first." if isinstance(args[0], Model) else ""
+
+    offer(Refusing)
+
+    with pytest.raises(HostError, match="Split it first"):
+        bo.jit(lambda model: model.w.data.sum())(Model())
+
+
+@pytest.mark.parametrize("made", [object, ToyHost(), bo.Host, NnxHost])
+def test_an_entry_point_without_a_host_says_so_in_one_line(offer, made):
+    offer(made)
+    line = "brainopt cannot attach to toyframe 2.1.0: .*[Hh]ost"
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(Model())
+
+    assert list(bo.attach({"w": jnp.ones(2)})) == ["w"]
+
+
+def test_a_version_of_fewer_numbers_is_the_same_version(toyframe):
+    class Exact(ToyHost):
+        minimum = "2.1.0"
+
+    toyframe.__version__ = "2.1"
+    bo.register_host(Exact())
+
+    assert list(bo.attach(Model())) == ["w", "scale"]
+
+
+@pytest.mark.parametrize("found", [[1], {"w": jnp.ones(2)}, {0: bo.Variable(1.0)}])
+def test_a_host_that_finds_no_variables_by_path_is_told(toyframe, found):
+    class Wrong(ToyHost):
+        def find(self, obj):
+            return found
+
+    bo.register_host(Wrong())
+
+    with pytest.raises(HostError, match="host of toyframe found"):
+        bo.attach(Model())
+    with pytest.raises(HostError, match="host of toyframe found"):
+        bo.optim.SGD(0.1, Model())
+
+
+def test_a_class_of_hosts_is_no_host():
+    with pytest.raises(TypeError, match=r"register_host\(ToyHost\(\)\)"):
+        bo.register_host(ToyHost)
+
+
+def test_a_parameter_may_be_an_array_of_numpy(toyframe):
+    bo.register_host(ToyHost())
+    model = Model()
+    model.w.data = np.array([1.0, 2.0], np.float32)
+
+    bo.optim.SGD(0.5, model).update({"w": jnp.array([2.0, 4.0])})
+
+    assert model.w.data.tolist() == [0.0, 0.0]
 
 
 def test_an_optimizer_of_a_model_is_not_copied(toyframe):

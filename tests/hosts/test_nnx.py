@@ -2,6 +2,7 @@
 """flax.nnx: the routes that give the right numbers, and refusals for the others."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
-from brainopt.errors import HostError, TraceContextError
+from brainopt.errors import HostError, TraceContextError, VariableError
 
 pytestmark = pytest.mark.hosts("flax", "optax")
 
@@ -111,6 +112,22 @@ def by_an_optimizer_that_is_an_argument():
     assert int(opt.step) == STEPS
 
 
+def by_an_nnx_optimizer():
+    from flax import nnx
+
+    model = make()
+    opt = nnx.Optimizer(model, adamw().as_optax(), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, opt):
+        value, grads = nnx.value_and_grad(loss_of)(model)
+        opt.update(model, grads)
+        return value
+
+    for _ in range(STEPS):
+        yield float(step(model, opt))
+
+
 def by_our_jit_of_a_split_model():
     from flax import nnx
 
@@ -192,6 +209,9 @@ class Holder(bo.Node):
     def __call__(self):
         return loss_of(self.model)
 
+    def inner_loss(self):
+        return loss_of(self.model.model)
+
 
 def in_an_attribute(model):
     holder = Holder(model)
@@ -207,7 +227,19 @@ def in_a_node_itself(model):
     return lambda: bo.jit(Holder(model))()
 
 
-WAYS = [in_a_nested_argument, inside_nested_lists, as_a_default, in_an_attribute]
+def in_an_attribute_of_an_attribute(model):
+    holder = Holder(Holder(model))
+    return lambda: bo.jit(holder.inner_loss)()
+
+
+def in_a_module(model):
+    module = types.ModuleType("experiment")
+    module.net = model
+    return lambda: bo.jit(lambda: loss_of(module.net))()
+
+
+WAYS = [in_an_attribute_of_an_attribute, in_a_module]
+WAYS += [in_a_nested_argument, inside_nested_lists, as_a_default, in_an_attribute]
 WAYS += [in_an_object_that_is_called, in_a_node_itself]
 WAYS += [closing_over, as_an_argument, inside_a_list, through_another_function]
 
@@ -317,3 +349,39 @@ def test_an_optimizer_of_a_model_is_no_argument_of_nnx_jit():
         nnx.jit(lambda model, opt: opt.update(nnx.grad(loss_of)(model)))(model, opt)
 
     assert int(opt.step) == 0
+
+
+def test_a_model_of_one_parameter_takes_the_gradients_of_nnx():
+    from flax import nnx
+
+    model = nnx.Linear(3, 1, use_bias=False, rngs=nnx.Rngs(0))
+    model.kernel[...] = jnp.ones((3, 1))
+    opt = bo.optim.SGD(0.5, model)
+
+    opt.update(nnx.grad(lambda model: model(jnp.ones((1, 3))).sum())(model))
+
+    assert model.kernel[...].tolist() == [[0.5], [0.5], [0.5]]
+
+
+def test_what_holds_variables_of_nnx_and_is_no_module_is_restored(tmp_path):
+    from flax import nnx
+
+    rngs = nnx.Rngs(0)
+    checkpoint.save(tmp_path / "a.bopt", {"rngs": bo.attach(rngs)})
+    drawn = rngs.normal((2,))
+
+    checkpoint.restore(tmp_path / "a.bopt", {"rngs": bo.attach(rngs)})
+
+    np.testing.assert_array_equal(rngs.normal((2,)), drawn)
+
+
+def test_several_models_are_attached_one_by_one():
+    with pytest.raises(HostError, match="holds Variables"):
+        bo.attach({"a": make(), "b": make()})
+
+
+def test_a_model_without_values_cannot_be_trained():
+    from flax import nnx
+
+    with pytest.raises(VariableError, match=r"l1\.bias: ShapeDtypeStruct"):
+        adamw(nnx.eval_shape(make))

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that are pytrees: dicts, equinox, haiku, jaxley."""
 
+import collections
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
-from brainopt.errors import HostError
+from brainopt.errors import HostError, VariableError
 
 STEPS = 24
 X = jnp.asarray(np.random.RandomState(0).randn(16, 3), jnp.float32)
@@ -125,6 +128,50 @@ def test_a_tree_without_arrays_is_refused():
         bo.attach({"w": 1.0})
 
 
+def test_a_number_of_numpy_is_an_array():
+    net = bo.attach({"tau": np.float32(3.0), "name": np.array(["a"])})
+    opt = bo.optim.SGD(0.5, net)
+
+    opt.update({"tau": jnp.ones(())})
+
+    assert float(net.model["tau"]) == 2.5
+
+
+class Cell(bo.Node):
+    def __init__(self):
+        self.w = bo.TrainVar([1.0])
+
+
+@pytest.mark.parametrize(
+    "make", [Cell, lambda: Cell().w, lambda: [Cell()], lambda: Cell().vars()]
+)
+def test_what_holds_variables_is_not_copied(make):
+    """An optimizer of the copies would leave the model as it was."""
+    with pytest.raises(HostError, match=r"holds Variables[\s\S]*train_vars= takes it"):
+        bo.attach(make())
+
+
+def test_an_attached_model_is_attached_already():
+    net = bo.attach({"w": jnp.ones(2)})
+
+    assert bo.attach(net) is net
+
+
+def test_a_field_may_be_called_value():
+    kind = collections.namedtuple("kind", "value w")
+    net = bo.attach({"a": kind(jnp.ones(2), jnp.ones(1))})
+
+    assert list(net) == ["a.value", "a.w"]
+    state = bo.optim.Adam(0.1).init({"a": Boxed(jnp.ones(2))})
+    assert list(state["slots"]) == ["a.value"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Boxed:
+    value: jax.Array
+
+
 def test_a_pytree_that_is_no_model_is_refused_as_train_vars():
     with pytest.raises(TypeError, match=r"bo\.attach"):
         bo.optim.SGD(0.1, {"w": jnp.ones(2)})
@@ -221,3 +268,9 @@ def test_the_conductances_of_a_jaxley_cell_train_as_with_optax(route):
 
     np.testing.assert_allclose(losses, by_optax(params, loss, 20), rtol=1e-6)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.hosts("equinox")
+def test_a_whole_equinox_module_is_refused_by_the_functional_core():
+    with pytest.raises(VariableError, match=r"activation: a [\s\S]*eqx\.filter"):
+        bo.optim.SGD(0.1).init(eqx_model())

@@ -86,6 +86,21 @@ def test_the_functional_core_equals_the_object(member):
 
 
 @each(few=True)
+def test_the_functional_core_may_donate_its_state(member):
+    params, grads = problem(2, dtype=np.float32)
+    opt = member.make()
+    step = jax.jit(opt.apply, donate_argnums=(0, 1))
+
+    def stepped():
+        held, state = arrays(params), opt.init(arrays(params))
+        for g in map(arrays, grads):
+            held, state = step(held, state, g)
+        return held
+
+    assert_same(stepped(), stepped())
+
+
+@each(few=True)
 def test_no_two_slots_share_a_buffer(member):
     params = arrays(problem(dtype=np.float32)[0])
 
