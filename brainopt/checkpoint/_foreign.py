@@ -21,7 +21,8 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
 
     Known are brainopt's own file, ``.npz``, ``.safetensors``, the MessagePack files of
     flax, older BrainPy and braintools, and folders of Orbax (which needs
-    ``orbax-checkpoint``). Lists and tuples of flax are dicts of ``"0"``, ``"1"``, ….
+    ``orbax-checkpoint``). Lists and tuples of flax are dicts of ``"0"``, ``"1"``, …;
+    ``{"value": array}``, as Orbax writes a variable of nnx, is the array.
 
     Args:
         path: a file, or a folder of Orbax.
@@ -76,6 +77,8 @@ def _orbax(path: str) -> Any:
 
 def _plain(tree: Any) -> Any:
     if isinstance(tree, Mapping):
+        if tree.keys() == {"value"} and hasattr(tree["value"], "__array__"):
+            return np.asarray(tree["value"])  # the box of a variable of nnx
         return {key: _plain(child) for key, child in tree.items()}
     if isinstance(tree, list | tuple):
         return {str(index): _plain(child) for index, child in enumerate(tree)}

@@ -31,7 +31,7 @@ from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
 from ._reads import Reads
 from ._rows import Rows, peel, wrap
 from ._schedule import Schedule
-from ._trained import check_fit
+from ._trained import check_fit, check_state
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
 _OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
@@ -207,6 +207,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         """
         params, slots = as_arrays(params), state.get("slots", {})
         check_fit(type(self).__name__, params, slots, grads, self.takes_rows)
+        check_state(type(self).__name__, jax.eval_shape(self.init, params), state)
         grads = jax.tree.map(jnp.asarray, grads)
         params, own, slots = self._advance(params, state, grads, weight)
         return params, {**state, **own, "slots": slots}

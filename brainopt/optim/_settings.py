@@ -245,7 +245,10 @@ class Settings(Core):
                 message(
                     "These fit no variable of this optimizer:",
                     idle,
-                    f"its variables are {', '.join(path for path, _ in leaves)}.",
+                    f"its variables are {', '.join(path for path, _ in leaves)}."
+                    if leaves
+                    else "it has none; in the functional core, give None as the "
+                    "gradient of what stays.",
                 )
             )
         return list(found)

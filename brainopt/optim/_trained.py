@@ -17,7 +17,7 @@ from ..core._trace import read
 from ..core._value import plain
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
-from ._leaves import named
+from ._leaves import named, paths
 from ._rows import Rows, is_sparse
 
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
@@ -288,5 +288,25 @@ def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> No
                 problems,
                 "give gradients in the structure of the parameters, and the state "
                 "that `init` made for them.",
+            )
+        )
+
+
+def check_state(owner: str, expected: Any, state: Any) -> None:
+    """Raise `GradientError` if a state lacks something or has other shapes."""
+    held = dict(paths(state, lambda leaf: False))
+    problems = []
+    for path, leaf in paths(expected, lambda leaf: False):
+        if path not in held:
+            problems.append(f"missing: {path}")
+        elif np.shape(held[path]) != leaf.shape:
+            problems.append(f"{path}: shape {np.shape(held[path])} for {leaf.shape}")
+    if problems:
+        raise GradientError(
+            message(
+                f"This state is not one of this {owner} and these parameters:",
+                problems,
+                "make one by `init`; the optimizer that goes on is constructed as the "
+                "one before.",
             )
         )

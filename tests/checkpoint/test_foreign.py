@@ -10,6 +10,7 @@ import msgpack
 import numpy as np
 import pytest
 
+import brainopt as bo
 from brainopt import checkpoint
 from brainopt.errors import CheckpointCorruptError, CheckpointError, PathError
 from tests.checkpoint.fake import FakeNode
@@ -159,6 +160,35 @@ def test_nested_plain_dicts_fit_a_node(tmp_path):
     net = FakeNode({"l.W": W * 0})
     checkpoint.restore(tmp_path / "f", {"params": net})
     assert same(net.state_dict()["l.W"], W)
+
+
+@pytest.mark.hosts("orbax", "flax", "optax")
+def test_an_nnx_run_that_orbax_saved_goes_on(tmp_path):
+    import optax
+    from flax import nnx
+    from orbax import checkpoint as orbax
+
+    model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    theirs = nnx.Optimizer(model, optax.adamw(0.1, weight_decay=1e-2), wrt=nnx.Param)
+    gradient = nnx.grad(lambda model: (model(np.ones((2, 3))) ** 2).mean())
+    theirs.update(model, gradient(model))
+    states = {"model": nnx.state(model), "opt": nnx.state(theirs)}
+    orbax.PyTreeCheckpointer().save(tmp_path / "d", states)
+    theirs.update(model, gradient(model))
+
+    other = nnx.Linear(3, 1, rngs=nnx.Rngs(5))
+    opt = bo.optim.AdamW(0.1, other, dialect="optax")
+    checkpoint.convert(tmp_path / "d", tmp_path / "net.bopt")
+    checkpoint.convert(tmp_path / "d", tmp_path / "opt.bopt", optimizer="opt")
+    checkpoint.restore(
+        tmp_path / "net.bopt", {"model": bo.attach(other)}, only=["model"]
+    )
+    checkpoint.restore(
+        tmp_path / "opt.bopt", {"opt": opt}, only=["opt.step", "opt.slots"]
+    )
+    opt.update(gradient(other))
+
+    np.testing.assert_allclose(other.kernel[...], model.kernel[...], rtol=1e-6)
 
 
 @pytest.mark.hosts("orbax")

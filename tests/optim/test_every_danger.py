@@ -86,6 +86,30 @@ def test_the_functional_core_refuses_what_does_not_fit(member):
 
 
 @each(few=True)
+def test_the_functional_core_refuses_a_state_of_something_else(member):
+    opt, params = member.make(), {"W": _G}
+    state = opt.init(params)
+    short = {"W": jnp.ones((2, 3))}
+
+    for part in set(state) - {"slots"}:
+        without = {k: v for k, v in state.items() if k != part}
+        with pytest.raises(bo.errors.GradientError, match=f"missing: {part}"):
+            opt.apply(params, without, params)
+    if jax.tree.map(jnp.shape, opt.init(short)) != jax.tree.map(jnp.shape, state):
+        with pytest.raises(bo.errors.GradientError, match=r"shape|missing"):
+            opt.apply(params, opt.init(short), params)
+
+
+def test_the_functional_core_refuses_the_state_of_another_optimizer():
+    params = {"W": _G}
+    opt = bo.optim.AdamW(0.1, accumulate=2)
+
+    for other in (bo.optim.SGD(0.1), bo.optim.AdamW(0.1)):
+        with pytest.raises(bo.errors.GradientError, match=r"missing: slots\.W\.acc"):
+            opt.apply(params, other.init(params), params)
+
+
+@each(few=True)
 def test_a_hole_among_parameters_may_be_one_among_gradients(member):
     opt, params = member.make(), {"W": _G, "activation": None}
 
