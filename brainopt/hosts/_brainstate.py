@@ -257,6 +257,9 @@ def _is_view(obj: Any, kind: type) -> bool:
 
 
 def _is_module(obj: Any) -> bool:
+    # A collector of brainstate raises a KeyError where it lacks an attribute.
+    if isinstance(obj, Mapping):
+        return False
     return hasattr(obj, "__dict__") and (
         callable(getattr(obj, "register_implicit_vars", None))
         or callable(getattr(obj, "states", None))

@@ -171,7 +171,8 @@ class View:
         """
         key = name, id(step), ahead, by_power
         if key not in self._kept:
-            if by_power:
+            # The peers take the power in the widest float there is.
+            if by_power and self._vector.dtype == jnp.result_type(float):
                 found = 1 - getattr(self, name) ** _later(step, ahead)
             else:
                 log = self._derived(name, 1)

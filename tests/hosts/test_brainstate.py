@@ -398,3 +398,9 @@ def test_a_loop_of_ours_carries_voltages_of_many_cells():
 
     bo.for_loop(update, jnp.arange(4.0))
     np.testing.assert_array_equal(V.value.to_decimal(u.mV), np.full((2, 3), 6.0))
+
+
+def test_a_collector_of_states_is_attached():
+    net, _ = make()
+
+    assert list(bo.attach(parameters(net))) == ["layers.0.weight", "layers.1.weight"]

@@ -65,6 +65,17 @@ def test_equals_optax_over_100_jitted_steps():
         np.testing.assert_allclose(ours[key], value, rtol=1e-6, atol=1e-6)
 
 
+def test_float32_parameters_equal_optax_under_x64(x64):
+    params, grads = problem(20, dtype=np.float32)
+    tx = optax.adamw(1e-3, weight_decay=1e-2)
+
+    ours, theirs = _beside_optax(tx, grads, params, dialect="optax")
+
+    for key, value in theirs.items():
+        assert ours[key].dtype == np.float32
+        np.testing.assert_allclose(ours[key], value, rtol=2e-7)
+
+
 def _ndim_mask(params):
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
