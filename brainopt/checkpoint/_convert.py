@@ -10,7 +10,7 @@ from ._foreign import is_own, load_foreign
 from ._foreign_optimizers import from_brainpy, optimizer_state
 from ._native import load_file
 from ._paths import flat_paths
-from ._selection import Rename, renamed
+from ._selection import Rename, refuse_idle, renamed
 from ._tree import SavedNode
 
 Path = str | os.PathLike[str]
@@ -43,13 +43,16 @@ def convert(
 
     Raises:
         CheckpointError: ``source`` cannot be read, or ``target`` cannot hold it.
-        PathError: two values would have one name.
+        PathError: two values would have one name, or a table renames what is not
+            there.
     """
     if optimizer is not None:
         state = optimizer_state(load_foreign(source), rename=rename, step=step)
         tree: Any = {optimizer: state}
     elif rename is not None:
-        tree = renamed(flat_paths(from_brainpy(load_foreign(source))), rename)
+        flat = flat_paths(from_brainpy(load_foreign(source)))
+        refuse_idle(flat, rename)
+        tree = renamed(flat, rename)
     else:
         tree = from_brainpy(_with_nodes(source))
     save(target, tree, verify=True)

@@ -14,6 +14,7 @@ from ._msgpack import load_msgpack
 from ._os import fs
 
 _OWN_READERS = (".npz", ".safetensors")
+_PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 
 def load_foreign(path: str | os.PathLike[str]) -> Any:
@@ -37,23 +38,43 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
         return _orbax(name)
     if name.lower().endswith(_OWN_READERS) or is_own(name):
         return load(name)
+    _refuse_pickle(name)
     return load_msgpack(name)
 
 
 def is_own(path: str) -> bool:
     """Whether a file begins as brainopt's own; True if that cannot be told."""
+    head = _head(path)
+    return head is None or head == _layout.MAGIC  # load says by which name and why
+
+
+def _head(path: str) -> bytes | None:
+    """The first bytes of a file; None if they cannot be read."""
     try:
         fd = fs.open_read(path)
     except OSError:
-        return True  # load says by which name and why
+        return None
     try:
         head = bytearray(len(_layout.MAGIC))
         count = fs.read_at(fd, [memoryview(head)], 0)
-        return head[:count] == _layout.MAGIC
+        return bytes(head[:count])
     except OSError:
-        return True
+        return None
     finally:
         fs.close(fd)
+
+
+def _refuse_pickle(path: str) -> None:
+    head = _head(path) or b""
+    if head[:4] == b"PK\3\4" or head[:2] in _PICKLES:
+        raise CheckpointCorruptError(
+            message(
+                f"{path} is an archive or a pickle, as torch.save writes it; a pickle "
+                "can run code, and is not read.",
+                help="save it there with safetensors.torch.save_file(state_dict, "
+                "'model.safetensors') or numpy.savez.",
+            )
+        )
 
 
 def _orbax(path: str) -> Any:

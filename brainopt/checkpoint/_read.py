@@ -181,7 +181,7 @@ class Reader:
         if not header.startswith(_layout.MAGIC):
             raise Malformed(
                 "it does not begin as a checkpoint of brainopt does; "
-                "`load_foreign` reads those of other libraries"
+                "`brainopt convert` and `load_foreign` read those of other libraries"
             )
         start = self.size - _layout.FOOTER_BYTES
         footer = _layout.unpack_footer(self._bytes(start, _layout.FOOTER_BYTES))

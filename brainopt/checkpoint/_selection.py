@@ -70,6 +70,25 @@ def renamed(flat: Mapping[str, Any], rename: Rename) -> dict[str, Any]:
     return table
 
 
+def refuse_idle(flat: Mapping[str, Any], rename: Rename) -> None:
+    """Raise `PathError` if a table renames what is not there."""
+    old = list(rename) if isinstance(rename, Mapping) else []
+    idle = [o for o in old if not any(_is_below(path, o) for path in flat)]
+    if idle:
+        raise PathError(
+            message("These are to be renamed, and are not there:", idle, _there(flat))
+        )
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}.")
+
+
+def _there(flat: Mapping[str, Any]) -> str:
+    paths = list(flat)
+    return f"there are {', '.join(paths[:8])}{', …' if len(paths) > 8 else '.'}"
+
+
 def _globs(globs: Globs) -> list[str] | None:
     if globs is None:
         return None

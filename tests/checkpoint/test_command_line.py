@@ -88,9 +88,9 @@ def test_an_unreadable_file_is_2(tmp_path, command, monkeypatch):
 
 def test_convert_chooses_the_format_by_suffix(tmp_path):
     checkpoint.save(tmp_path / "a.npz", {"model.W": W})
-    for source, target in (("a.npz", "b.safetensors"), ("b.safetensors", "c")):
-        paths = str(tmp_path / source), str(tmp_path / target)
-        assert main(["convert", *paths, "--map", "model=net"]) == 0
+    a, b, c = (str(tmp_path / name) for name in ("a.npz", "b.safetensors", "c"))
+    assert main(["convert", a, b, "--map", "model=mine"]) == 0
+    assert main(["convert", b, c, "--map", "mine=net"]) == 0
     assert same(checkpoint.load(tmp_path / "c"), {"net.W": W})
     node = FakeNode({"W": W * 0})
     checkpoint.restore(tmp_path / "c", {"net": node})

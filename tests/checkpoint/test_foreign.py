@@ -162,6 +162,24 @@ def test_nested_plain_dicts_fit_a_node(tmp_path):
     assert same(net.state_dict()["l.W"], W)
 
 
+@pytest.mark.parametrize("head", [b"PK\3\4", b"\x80\2}", b"\x80\4\x95"])
+def test_a_file_of_torch_save_says_what_to_write_instead(tmp_path, head):
+    (tmp_path / "model.pt").write_bytes(head + bytes(40))
+
+    with pytest.raises(CheckpointCorruptError, match=r"safetensors\.torch\.save_file"):
+        checkpoint.load_foreign(tmp_path / "model.pt")
+
+
+def test_a_name_that_is_not_in_the_file_is_not_renamed_in_silence(tmp_path):
+    (tmp_path / "a.msgpack").write_bytes(packed({"params": {"W": W}}))
+
+    with pytest.raises(PathError, match=r"parms[\s\S]*there are params\.W"):
+        checkpoint.convert(
+            tmp_path / "a.msgpack", tmp_path / "b.bopt", rename={"parms": "net"}
+        )
+    assert not (tmp_path / "b.bopt").exists()
+
+
 @pytest.mark.hosts("orbax", "flax", "optax")
 def test_an_nnx_run_that_orbax_saved_goes_on(tmp_path):
     import optax
