@@ -216,7 +216,7 @@ def _trainable(source: Any, path: str) -> Iterator[tuple[str, str, Variable]]:
                 f"{path or 'train_vars'}: a {type(source).__name__} has no Variables "
                 f"to train.",
                 help="give a Node, `node.train_vars()`, a Variable, a foreign model, "
-                "or a list or dict of these; `bo.attach(tree)` makes Variables of a "
-                "pytree.",
+                "or a list or dict of these; `bo.attach(tree)` makes new Variables "
+                "of a pytree, and its `.model` has their values.",
             )
         )
