@@ -176,6 +176,10 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             ``{path: {name: array}}``.
         """
         params = as_arrays(params)
+        self._warn_of_idle_rules(params, 3)
+        return self._first_state(params)
+
+    def _first_state(self, params: Any) -> dict[str, Any]:
         parts = ("step", "guard.", "accumulator.", "monitor.")
         state = {
             path: jnp.zeros_like(variable.value)
@@ -187,7 +191,6 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         slots = {
             path: self._slots_of(path, leaf, views) for path, leaf in named(params)
         }
-        self._warn_of_idle_rules(params, 3)
         return {**state, "slots": slots}
 
     def apply(
@@ -207,7 +210,8 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         """
         params, slots = as_arrays(params), state.get("slots", {})
         check_fit(type(self).__name__, params, slots, grads, self.takes_rows)
-        check_state(type(self).__name__, jax.eval_shape(self.init, params), state)
+        first = jax.eval_shape(self._first_state, params)
+        check_state(type(self).__name__, first, state)
         grads = jax.tree.map(jnp.asarray, grads)
         params, own, slots = self._advance(params, state, grads, weight)
         return params, {**state, **own, "slots": slots}

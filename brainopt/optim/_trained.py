@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ..core._trace import read
 from ..core._value import plain
 from ..core._walk import join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
-from ._leaves import named, paths
+from ._leaves import named
 from ._rows import Rows, is_sparse
 
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
@@ -294,13 +295,14 @@ def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> No
 
 def check_state(owner: str, expected: Any, state: Any) -> None:
     """Raise `GradientError` if a state lacks something or has other shapes."""
-    held = dict(paths(state, lambda leaf: False))
+    held = dict(_entries(state))
     problems = []
-    for path, leaf in paths(expected, lambda leaf: False):
+    for path, leaf in _entries(expected):
         if path not in held:
-            problems.append(f"missing: {path}")
+            problems.append(f"missing: {'.'.join(path)}")
         elif np.shape(held[path]) != leaf.shape:
-            problems.append(f"{path}: shape {np.shape(held[path])} for {leaf.shape}")
+            shape = np.shape(held[path])
+            problems.append(f"{'.'.join(path)}: shape {shape} for {leaf.shape}")
     if problems:
         raise GradientError(
             message(
@@ -310,3 +312,12 @@ def check_state(owner: str, expected: Any, state: Any) -> None:
                 "one before.",
             )
         )
+
+
+def _entries(state: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in state.items():
+        if name == "slots":
+            for path, slots in value.items():
+                yield from (((name, path, slot), x) for slot, x in slots.items())
+        else:
+            yield (name,), value

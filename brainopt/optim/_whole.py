@@ -64,9 +64,8 @@ class Whole(Optimizer):
         """Not used; see `rule_all`."""
         raise NotImplementedError
 
-    def init(self, params: Any) -> dict[str, Any]:
-        """Return the first state for a pytree of parameters; a pure function."""
-        state = super().init(params)
+    def _first_state(self, params: Any) -> dict[str, Any]:
+        state = super()._first_state(params)
         state["slots"][ALL] = self.init_all(_widened(named(params)))
         return state
 

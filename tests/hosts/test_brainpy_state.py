@@ -175,3 +175,16 @@ def test_gradients_by_nested_states_are_those_by_flat_ones():
 
     flat, nested = trained(lambda states: states), trained(lambda s: s.to_nest())
     np.testing.assert_array_equal(nested, flat)
+
+
+def test_a_loop_of_ours_carries_voltages_of_many_cells():
+    import brainstate
+    import brainunit as u
+
+    V = brainstate.HiddenState(jnp.zeros((2, 3)) * u.mV)
+
+    def update(x):
+        V.value = V.value + x * u.mV
+
+    bo.for_loop(update, jnp.arange(4.0))
+    np.testing.assert_array_equal(V.value.to_decimal(u.mV), np.full((2, 3), 6.0))

@@ -387,19 +387,6 @@ def test_a_hidden_state_of_an_ended_trace_is_no_part_of_the_model(tmp_path):
     checkpoint.save(tmp_path / "a.bopt", {"net": bo.attach(net)})
 
 
-def test_a_loop_of_ours_carries_voltages_of_many_cells():
-    import brainstate
-    import brainunit as u
-
-    V = brainstate.HiddenState(jnp.zeros((2, 3)) * u.mV)
-
-    def update(x):
-        V.value = V.value + x * u.mV
-
-    bo.for_loop(update, jnp.arange(4.0))
-    np.testing.assert_array_equal(V.value.to_decimal(u.mV), np.full((2, 3), 6.0))
-
-
 def test_a_collector_of_states_is_attached():
     net, _ = make()
 
