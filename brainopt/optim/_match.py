@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -51,6 +52,27 @@ class Choice:
         return isinstance(other, Choice) and self.choice == other.choice
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def warn_of_idle(
+    owner: str,
+    rules: list[tuple[str, Choice]],
+    leaves: list[tuple[str, Any]],
+    stacklevel: int,
+) -> None:
+    """Warn of rules with names that none of the variables has."""
+    idle = [
+        label
+        for label, chosen in rules
+        if chosen.by_name and not any(chosen(*leaf) for leaf in leaves)
+    ]
+    if idle:
+        text = message(
+            f"These rules fit no variable of this {owner}:",
+            idle,
+            f"its variables are {', '.join(path for path, _ in leaves)}.",
+        )
+        warnings.warn(text, stacklevel=stacklevel)
 
 
 def _test_of(choice: Any) -> _Test:

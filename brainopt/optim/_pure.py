@@ -9,7 +9,6 @@ not due (bad gradients, a micro-batch) is the other branch of one `jax.lax.cond`
 from __future__ import annotations
 
 import abc
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -23,7 +22,7 @@ from ..errors import HyperparameterError, message
 from ._counter import Step, Stepped
 from ._groups import Group
 from ._leaves import as_arrays, named, real, uphill, zeros
-from ._match import Choice
+from ._match import Choice, warn_of_idle
 from ._numbers import Numbered, Setting, View
 from ._options import refuse_unknown
 from ._parts import Accumulator, Clip, Monitor, make_guard
@@ -125,19 +124,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         rules = [(f"groups: {g.label}", g.chosen) for g in self.groups if g.chosen]
         if self.mask is not None:
             rules.append((f"mask: {self.mask.choice}", self.mask))
-        leaves = named(params)
-        idle = [
-            label
-            for label, chosen in rules
-            if chosen.by_name and not any(chosen(*leaf) for leaf in leaves)
-        ]
-        if idle:
-            text = message(
-                f"These rules fit no variable of this {type(self).__name__}:",
-                idle,
-                f"its variables are {', '.join(path for path, _ in leaves)}.",
-            )
-            warnings.warn(text, stacklevel=stacklevel)
+        warn_of_idle(type(self).__name__, rules, named(params), stacklevel + 1)
 
     def _count_by_step(self, group: Group) -> None:
         for node in group.nodes().values():
