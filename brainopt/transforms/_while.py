@@ -11,10 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import config
+from ..core._dtypes import is_weak, keeps_kind
 from ..core._trace import Lesson
 from ..errors import TraceContextError, message
 from ._lift import Run, as_operands, pack, read, run_directly, settle, unpack
 from ._loops import check_carried, joined
+
+_ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
 
 
 def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> Any:
@@ -35,6 +38,8 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
 
     Raises:
         TraceContextError: the condition writes a Variable.
+        TypeError: the condition is no scalar, or the body changes the shapes or
+            dtypes of its operands.
 
     Example:
         >>> import brainopt as bo
@@ -58,8 +63,9 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
     if config.jax_disable_jit:
 
         def loop(*operands):
-            while _condition(cond_fun, operands).out:
-                operands = following(pack(body_fun(*unpack(operands))), operands)
+            while _scalar(_condition(cond_fun, operands).out):
+                out = pack(body_fun(*unpack(operands)))
+                operands = _like(operands, following(out, operands))
             return operands
 
         # Inside bo.vmap or bo.remat, which trace even so, the condition is not known.
@@ -98,7 +104,7 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
             bindings = zip(lesson.written, values, strict=True)
             run = _condition(cond_fun, operands, bindings, hints[1])
             conditions.append(run.lesson)
-            return jnp.asarray(run.out).reshape(()) != 0
+            return _scalar(run.out) != 0
 
         first = tuple(map(read, lesson.written)), start
         values, operands = jax.lax.while_loop(condition, body, first)
@@ -123,12 +129,36 @@ def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
     return run
 
 
+def _scalar(out: Any) -> jax.Array:
+    value = jnp.asarray(out)
+    if value.size != 1:
+        raise TypeError(
+            message(
+                f"The condition of a while_loop returned an array of {value.shape}.",
+                help=f"return a scalar; {_ORDER}.",
+            )
+        )
+    return value.reshape(())
+
+
 def _like(old: Any, new: Any) -> Any:
     # A Python number as operand is weakly typed, and so may its successor be not.
     def one(a, b):
         a, b = jnp.asarray(a), jnp.asarray(b)
-        return b.astype(a.dtype) if a.shape == b.shape and b.weak_type else b
+        if a.shape != b.shape or (a.dtype == bool) != (b.dtype == bool):
+            changed.append(f"{a.dtype} {a.shape} before, {b.dtype} {b.shape} after")
+        return b.astype(a.dtype) if is_weak(b) and keeps_kind(b.dtype, a.dtype) else b
 
     if jax.tree.structure(old) != jax.tree.structure(new):
         return new
-    return jax.tree.map(one, old, new)
+    changed: list[str] = []
+    like = jax.tree.map(one, old, new)
+    if changed:
+        raise TypeError(
+            message(
+                "The body of a while_loop changes its operands:",
+                changed,
+                f"keep their shapes and dtypes; {_ORDER}.",
+            )
+        )
+    return like

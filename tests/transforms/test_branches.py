@@ -162,3 +162,23 @@ def test_traced_conditions_are_legal_without_jit(kind, through):
 
     assert [float(y) for y in ys] == [1.0, 2.0, 6.0]
     assert float(count.value.sum()) == 1.0
+
+
+@pytest.mark.parametrize("start", [0, 0.0, jnp.zeros(2)])
+def test_a_while_loop_with_its_functions_swapped_is_refused(run, start):
+    def swapped(x):
+        return bo.while_loop(lambda c: jnp.max(c) < 5, lambda c: c + 1, start * x)
+
+    with pytest.raises(TypeError, match=r"order is while_loop\(body_fun, cond_fun"):
+        run(swapped, 1)
+
+
+def test_a_while_loop_promotes_a_python_number_as_jax_does(run):
+    count = bo.Variable(jnp.array(0))
+
+    def halves(x):
+        count.value += 1
+        return x + 0.5
+
+    assert float(run(lambda x: bo.while_loop(halves, lambda x: x < 5, 0), 0)) == 5.0
+    assert int(count) == 10
