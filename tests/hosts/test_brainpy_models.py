@@ -378,21 +378,3 @@ def test_arrays_of_brainpy_are_arrays():
 
     assert isinstance(weight.value, jax.Array)
     np.testing.assert_array_equal(weight.value, [0.5, 0.0, 2.0])
-
-
-@pytest.mark.parametrize("wrap", [bo.jit, lambda f: bo.jit(bo.grad(lambda w: f() * w))])
-def test_a_delay_that_is_reset_inside_a_step_says_what_to_do(wrap):
-    import brainpy as bp
-    import brainpy.math as bm
-
-    delay = bp.VarDelay(bm.Variable(jnp.ones(2)), time=0.3)
-
-    def reset_and_read():
-        delay.reset_state()
-        return delay.data.value.sum()
-
-    args = () if wrap is bo.jit else (1.0,)
-    with pytest.raises(TraceContextError, match="reset the model outside"):
-        wrap(reset_and_read)(*args)
-    delay.reset_state()
-    assert bo.jit(lambda: delay.data.value.sum())() == 0.0

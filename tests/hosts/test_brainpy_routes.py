@@ -299,3 +299,23 @@ def test_no_route_leaves_a_tracer_in_the_model(route):
 
     values = [v.value for v in (*bo.attach(net).values(), *opt.vars().values())]
     assert not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
+
+
+@pytest.mark.parametrize("wrap", [bo.jit, lambda f: bo.jit(bo.grad(lambda w: f() * w))])
+def test_a_delay_that_is_reset_inside_a_step_says_what_to_do(wrap):
+    import brainpy as bp
+    import brainpy.math as bm
+
+    if bp.__version__ < "2.8":
+        pytest.skip("its delays cannot be made")
+    delay = bp.VarDelay(bm.Variable(jnp.ones(2)), time=0.3)
+
+    def reset_and_read():
+        delay.reset_state()
+        return delay.data.value.sum()
+
+    args = () if wrap is bo.jit else (1.0,)
+    with pytest.raises(bo.errors.TraceContextError, match="reset the model outside"):
+        wrap(reset_and_read)(*args)
+    delay.reset_state()
+    assert bo.jit(lambda: delay.data.value.sum())() == 0.0
