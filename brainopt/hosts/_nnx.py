@@ -122,7 +122,7 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
 
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _OTHERS = {"brainopt", "flax", "jax", "numpy", "optax", *sys.stdlib_module_names}
-"""Packages whose modules hold no model of the user's."""
+"""Packages whose modules and methods hold no model of the user's."""
 
 
 def _contained(
@@ -141,8 +141,9 @@ def _attributes(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the attributes and methods of an object that code names."""
     is_module = isinstance(value, types.ModuleType)
-    of_others = is_module and value.__name__.partition(".")[0] in _OTHERS
-    if id(value) in seen or isinstance(value, type) or of_others:
+    if id(value) in seen or isinstance(value, type):
+        return
+    if is_module and _is_of_others(value.__name__):
         return
     seen.add(id(value))
     held = getattr(value, "__dict__", {})
@@ -151,8 +152,16 @@ def _attributes(
         if attribute in held:
             yield f"{name}.{attribute}", held[attribute]
             yield from _attributes(f"{name}.{attribute}", held[attribute], used, seen)
-        elif held and isinstance(method, types.FunctionType):
+        elif (
+            held
+            and isinstance(method, types.FunctionType)
+            and not _is_of_others(method.__module__)
+        ):
             yield f"{name}.{attribute}", types.MethodType(method, value)
+
+
+def _is_of_others(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in _OTHERS
 
 
 def _has_dict(method: Any) -> bool:
