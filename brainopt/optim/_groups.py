@@ -145,12 +145,7 @@ class Group(Numbered):
                 )
             )
         if name in self.schedules or not is_number(value):
-            if _trace.top() is not None:
-                raise TraceContextError(
-                    message(
-                        "A schedule cannot be replaced inside a transformed function."
-                    )
-                )
+            refuse_inside_transforms()
             schedules = dict(self.schedules)
             schedules.pop(name, None)
             if not is_number(value):
@@ -249,6 +244,14 @@ class GroupView(MutableMapping):
 
     def __repr__(self) -> str:
         return repr({k: v if k != "params" else len(v) for k, v in self.items()})
+
+
+def refuse_inside_transforms() -> None:
+    """Raise `TraceContextError` where a schedule cannot be replaced."""
+    if _trace.top() is not None:
+        raise TraceContextError(
+            message("A schedule cannot be replaced inside a transformed function.")
+        )
 
 
 def is_off(number: Any) -> bool:

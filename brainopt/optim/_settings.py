@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ..core import Variable, _trace
-from ..errors import HyperparameterError, PathError, TraceContextError, message
-from ._groups import Group, GroupView
+from ..core import Variable
+from ..errors import HyperparameterError, PathError, message
+from ._groups import Group, GroupView, refuse_inside_transforms
 from ._leaves import named
 from ._match import Choice
 from ._options import suggest
@@ -49,10 +49,7 @@ class Settings(Core):
         if isinstance(group.schedule, Constant) and number:
             group.schedule.set_value(lr)
             return
-        if _trace.top() is not None:
-            raise TraceContextError(
-                message("A schedule cannot be replaced inside a transformed function.")
-            )
+        refuse_inside_transforms()
         group.schedule = as_schedule(lr, owner)
         self._count_by_step(group)
 
