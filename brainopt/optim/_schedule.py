@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Node, Variable
+from ..core._host import wrap
 from ..errors import HyperparameterError, message
 from ._numbers import Numbered, Numbers, check, scalar, show
 
@@ -189,17 +190,29 @@ def as_schedule(lr: Any, owner: str = "", name: str = "lr") -> Schedule:
     """Return ``lr`` as a schedule: a number, array, Variable, schedule or callable.
 
     Args:
-        lr: the rate.
+        lr: the rate; a Variable may be one of another framework.
         owner: named in errors.
         name: how it is called there.
 
     Raises:
-        HyperparameterError: it is nothing of that kind.
+        HyperparameterError: it is nothing of that kind, or a schedule of another
+            framework.
     """
     if isinstance(lr, Schedule):
         return lr
-    if is_number(lr):
-        return Constant(lr, owner=owner)
+    held = wrap(lr)
+    if is_number(held):
+        return Constant(held, owner=owner)
+    if hasattr(lr, "step_epoch"):
+        kind = type(lr)
+        raise HyperparameterError(
+            message(
+                f"{name}: the {kind.__name__} of {kind.__module__.partition('.')[0]} "
+                "counts by itself, and no optimizer of brainopt would tell it.",
+                help="take the schedule of that name from bo.optim, or `lambda step: "
+                "schedule(step)` to count updates.",
+            )
+        )
     if isinstance(lr, Node | type) or not callable(lr):
         order = f"the order is {owner or 'Optimizer'}(lr, train_vars, …); "
         raise HyperparameterError(

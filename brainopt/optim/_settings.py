@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ..core import Variable
+from ..core._host import wrap
 from ..errors import HyperparameterError, PathError, message
 from ._groups import Group, GroupView, refuse_inside_transforms
 from ._leaves import named
@@ -45,7 +46,7 @@ class Settings(Core):
         """Set the learning rate of one group; see `lr`."""
         group = self.groups[index]
         owner = type(self).__name__
-        number = is_number(lr) and not isinstance(lr, Variable)
+        number = is_number(lr) and not isinstance(wrap(lr), Variable)
         if isinstance(group.schedule, Constant) and number:
             group.schedule.set_value(lr)
             return
