@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
+import jax
+
 from ..errors import HostError, first_line, message
 from . import _trackers
 from ._collectors import VarCollector
@@ -339,6 +341,20 @@ def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
             if reason:
                 return reason
     return ""
+
+
+def models_among(args: tuple, kwargs: dict) -> str:
+    """Return why JAX cannot take the models among these arguments, or nothing."""
+    leaves = jax.tree.leaves((args, kwargs))
+    kinds = {type(leaf).__name__ for leaf in leaves if find(leaf) is not None}
+    if not kinds:
+        return ""
+    return message(
+        "bo.jit takes no model of another framework as an argument:",
+        sorted(kinds),
+        "let the function close over it, as `bo.jit(lambda x: model(x))`, or name its "
+        "place: `static_argnums=0`; its state is read and written all the same.",
+    )
 
 
 def _display_name(model: Any, path: str) -> str:

@@ -151,7 +151,8 @@ def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
                 f"in other frameworks:",
                 walk.foreign,
                 "let the function close over it, as `bo.jit(lambda: node(x))`, or pass "
-                "`node.state_dict()`; inside `nnx.jit` use `opt.init` and `opt.apply`.",
+                "`node.state_dict()`; inside `nnx.jit` use `opt.init` and `opt.apply`; "
+                "keep an optimizer beside a module of brainstate or flax, not in it.",
             )
         )
     return walk.paths, list(walk.holes), skeleton

@@ -60,6 +60,9 @@ class Tracker(Protocol):
 awake: list[Tracker] = []
 """The trackers of frameworks that are imported."""
 
+kinds: tuple[type, ...] = ()
+"""The classes of the states of these frameworks; each has a ``value``."""
+
 dormant: dict[str, Callable[[], Any]] = {}
 """What to call once a package is imported; it may fill `awake`."""
 

@@ -116,6 +116,7 @@ class BrainstateHost(Host):
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
             weakref.WeakValueDictionary()
         )
+        _trackers.kinds += (brainstate.State,)
         _trackers.awake.append(
             BrainstateTracker(self, context, brainstate.LongTermState, self.random)
         )

@@ -12,10 +12,10 @@ import jax
 
 from .._compat import config, is_eager, is_plain
 from ..core import _trace
-from ..core._host import refusal
+from ..core._host import models_among, refusal
 from ..core._trace import Lesson
 from ..errors import HostError, StateLostError, message
-from ._lift import is_view, run_directly
+from ._lift import is_state, is_view, run_directly
 from ._program import DeepState, Program, Relearn, forget
 from ._static import Split, Static
 
@@ -129,9 +129,13 @@ class Jitted:
     def _look(self, error: Exception, program: Program, args, kwargs) -> None:
         """See whether arguments that JAX cannot take are Nodes or Variables."""
         before = self._static.splits, self._static.deep
-        if type(error) is DeepState or any(map(is_view, (*args, *kwargs.values()))):
+        leaves = jax.tree.leaves((args, kwargs), is_leaf=is_state)
+        if type(error) is DeepState or any(map(is_view, leaves)):
             self._static.look(args, kwargs)
         if before == (self._static.splits, self._static.deep):
+            traced = self._static.split(args, kwargs)
+            if reason := models_among(traced.args, traced.kwargs):
+                raise HostError(reason) from error
             _explain(error, program)
         forget(error)
 

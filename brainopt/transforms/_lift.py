@@ -48,20 +48,25 @@ class Packed:
 
 
 def is_state(x: Any) -> bool:
-    """Whether ``x`` is a Variable, a view or a Node."""
-    return isinstance(x, ArrayLike | Node)
+    """Whether ``x`` is a Variable, a view, a Node, or a state of another framework."""
+    return isinstance(x, (ArrayLike, Node, _trackers.kinds))
 
 
 def is_view(x: Any) -> bool:
-    """Whether ``x`` is like an array, but unknown to JAX."""
-    return isinstance(x, ArrayLike) and not isinstance(x, Variable)
+    """Whether ``x`` holds an array, but may be unknown to JAX."""
+    return is_state(x) and not isinstance(x, Variable | Node)
+
+
+def plain(x: Any) -> Any:
+    """Return the value in a Variable, a view or a foreign state; others as they are."""
+    return x.value if isinstance(x, _trackers.kinds) else unwrap(x)
 
 
 def pack(tree: Any) -> Any:
     """Return ``tree`` with values in the place of Variables, and Nodes packed."""
 
     def replace(x):
-        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else unwrap(x)
+        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else plain(x)
 
     return jax.tree.map(replace, tree, is_leaf=is_state)
 
@@ -256,6 +261,7 @@ __all__ = [
     "is_view",
     "merge",
     "pack",
+    "plain",
     "read",
     "run_directly",
     "scout",

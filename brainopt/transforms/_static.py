@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from ..core import Node
-from ..core._operators import ArrayLike, unwrap
 from ..errors import message
-from ._lift import is_state
+from ._lift import is_state, plain
 
 
 class Static:
@@ -57,7 +56,7 @@ class Static:
         The first time only those among the arguments themselves are looked for, then
         those in lists and dicts too.
         """
-        found = any(isinstance(a, Node | ArrayLike) for a in (*args, *kwargs.values()))
+        found = any(map(is_state, (*args, *kwargs.values())))
         self.deep = self.deep or self.splits or not found
         self.splits = True
 
@@ -70,12 +69,12 @@ class Static:
             if i in nums or isinstance(arg, Node):
                 fixed[i] = arg
             else:
-                rest.append(arg.value if isinstance(arg, ArrayLike) else arg)
+                rest.append(plain(arg))
         for name, arg in kwargs.items():
             if name in self.names or isinstance(arg, Node):
                 fixed[name] = arg
             else:
-                named[name] = arg.value if isinstance(arg, ArrayLike) else arg
+                named[name] = plain(arg)
         key = _key(fixed, len(args)) if fixed else None
         if not self.deep:
             return Split(key, fixed, None, len(args), tuple(rest), named)
@@ -129,7 +128,7 @@ def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
     """Take the Nodes out of lists and dicts: ``(key, unfold, the other leaves)``."""
     leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_state)
     nodes = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Node)}
-    others = [unwrap(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
+    others = [plain(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
 
     def unfold(given):
         remaining = iter(given)
