@@ -7,6 +7,7 @@ import abc
 import importlib.metadata
 import re
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -126,15 +127,17 @@ class _Registration:
         self.families = frozenset(host.families or (host.package,))
         self.asleep = True
         self.failure = ""
+        self._waking = threading.RLock()  # another thread waits, `wake` may ask
 
     def awake(self) -> bool:
         if self.host.package not in sys.modules:
             return False
-        if self.asleep:
-            self.asleep = False
-            self.failure = self._wake()
-            if self.failure:
-                warnings.warn(self.failure, stacklevel=3)
+        with self._waking:
+            if self.asleep:
+                self.asleep = False
+                self.failure = self._wake()
+                if self.failure:
+                    warnings.warn(self.failure, stacklevel=3)
         return True
 
     def _wake(self) -> str:

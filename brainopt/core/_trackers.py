@@ -74,7 +74,9 @@ def wake() -> None:
     """Wake the trackers whose package has been imported meanwhile."""
     for package in dormant:
         if package in _modules:
-            dormant.pop(package)()
+            rouse = dormant.get(package, bool)
+            rouse()  # and then forget it: another thread is to wait for it meanwhile
+            dormant.pop(package, None)
             return wake()
 
 

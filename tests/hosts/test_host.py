@@ -2,6 +2,7 @@
 """The protocol: a host made by hand wakes with its package, and fails in one line."""
 
 import sys
+import threading
 import types
 
 import jax
@@ -121,6 +122,34 @@ def test_a_host_sleeps_until_its_package_is_imported(toyframe, monkeypatch):
 
     with pytest.raises(HostError, match="no array in this Model"):
         bo.attach(Model())
+
+
+def test_a_thread_waits_for_a_host_that_another_one_wakes(toyframe, monkeypatch):
+    monkeypatch.setattr(_trackers, "dormant", {})
+    woken, seen = threading.Event(), []
+
+    class SlowHost(ToyHost):
+        tracks = True
+
+        def wake(self):
+            thread.start()
+            thread.join(0.2)  # time enough to find it half awake
+            woken.set()
+
+        def find(self, obj):
+            seen.append(woken.is_set())
+            return super().find(obj)
+
+    def first_step():
+        bo.jit(lambda: 0)()
+        seen.append(woken.is_set())
+        bo.attach(Model())
+
+    thread = threading.Thread(target=first_step)
+    bo.register_host(SlowHost())
+    bo.attach(Model())
+    thread.join()
+    assert seen == [True, True, True] and not _trackers.dormant
 
 
 def test_a_version_that_is_too_old_says_so_once_and_the_rest_works(toyframe):
