@@ -107,7 +107,7 @@ def for_loop(
     operands: Any = (),
     reverse: bool = False,
     unroll: int | bool = 1,
-    jit: bool = True,
+    jit: bool | None = True,
     progress_bar: bool = False,
     *,
     length: int | None = None,
@@ -122,7 +122,7 @@ def for_loop(
         operands: one pytree of arrays of shape ``(length, …)``, or a tuple of them.
         reverse: run from the last index to the first.
         unroll: iterations inlined into one round of the compiled loop.
-        jit: False runs a Python loop, for debugging.
+        jit: False runs a Python loop, for debugging; None, brainpy's default, does not.
         progress_bar: show on stderr how far the loop is.
         length: number of iterations, needed where there are no operands.
         remat: recompute the body in the backward pass.
@@ -161,7 +161,7 @@ def for_loop(
             checkpoint_every=checkpoint_every,
         )[1]
 
-    if jit:
+    if jit is None or jit:
         return loop()
     with jax.disable_jit():
         return loop()

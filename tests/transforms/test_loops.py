@@ -114,6 +114,14 @@ def test_a_python_loop_shows_values():
     assert seen == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_a_loop_that_is_told_nothing_of_jit_is_compiled():
+    runs = []
+
+    bo.for_loop(lambda x: runs.append(x), jnp.arange(50), jit=None)
+
+    assert len(runs) < 50
+
+
 def test_scan_threads_a_carry_beside_the_variables(cell):
     def body(carry, x):
         cell(x["a"])
