@@ -24,8 +24,8 @@ def refusal(wrong: list[str]) -> CheckpointError:
             "These values cannot be stored in a checkpoint:",
             wrong,
             "store arrays, None, bool, int, float, complex, str, bytes, and "
-            "dict, list and tuple of them, and Variables as attributes of a Node. No "
-            "file was touched.",
+            "dict, list and tuple of them, Variables as attributes of a Node, and "
+            "`bo.attach(model)` of another framework's model. No file was touched.",
         )
     )
 

@@ -217,8 +217,9 @@ class Restore:
             message(
                 f"{self.source.name} does not fit; nothing was restored:",
                 self.wrong,
-                "build the nodes as they were when the file was saved, choose with "
-                "`only=`, `skip=` and `rename=`, or pass `cast=True` for dtypes and "
+                "build the nodes as they were when the file was saved (of another "
+                "framework's model give `bo.attach(model)`), choose with `only=`, "
+                "`skip=` and `rename=`, or pass `cast=True` for dtypes and "
                 "`strict=False` for missing and unexpected paths.",
             )
         )

@@ -81,6 +81,15 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     np.testing.assert_array_equal(net.l1.W.value, before)
 
 
+def test_a_checkpoint_says_that_a_model_is_to_be_attached(tmp_path):
+    path, (net, _) = tmp_path / "run.bopt", make()
+    with pytest.raises(ValueError, match=r"net: a [\s\S]*`bo\.attach\(model\)`"):
+        checkpoint.save(path, {"net": net})
+    checkpoint.save(path, {"net": bo.attach(net)})
+    with pytest.raises(ValueError, match=r"net\.l1\.W[\s\S]*`bo\.attach\(model\)`"):
+        checkpoint.restore(path, {"net": net})
+
+
 def test_moving_the_optimizer_moves_the_model():
     def losses(place):
         net, loss = make()
