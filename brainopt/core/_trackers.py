@@ -72,12 +72,10 @@ _modules = sys.modules
 
 def wake() -> None:
     """Wake the trackers whose package has been imported meanwhile."""
-    for package in dormant:
+    for package, rouse in tuple(dormant.items()):
         if package in _modules:
-            rouse = dormant.get(package, bool)
             rouse()  # and then forget it: another thread is to wait for it meanwhile
             dormant.pop(package, None)
-            return wake()
 
 
 def inside() -> bool:
