@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from ..core import VarCollector
+from ..core._device import Place, move
 from ..errors import message
 from ._numbers import Numbered
 from ._optimizer import Optimizer
@@ -75,3 +76,9 @@ class Around(Numbered):
     def register_train_vars(self, train_vars: Any) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""
         self.optimizer.register_train_vars(train_vars)
+
+    def to(self, device: Place, *, params: bool = True) -> Self:
+        """Move it, the optimizer inside and what that trains; see `Optimizer.to`."""
+        trained = self._trained.variables.values() if params else ()
+        move([*self._movable(), *trained], device)
+        return self

@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from .._compat import config, is_eager
 from ..core import VarCollector, Variable, _trace
-from ..core._device import Place
+from ..core._device import Place, move
 from ..core._walk import join
 from ..errors import HyperparameterError, message
 from ._closure import Loss
@@ -328,17 +328,9 @@ class Optimizer(Settings):
         Raises:
             DeviceError: this process has no such device; nothing has moved.
         """
-        vars(self)["_move_params"] = params
-        try:
-            return super().to(device)
-        finally:
-            del vars(self)["_move_params"]
-
-    def _movable(self) -> list[Variable]:
-        own = super()._movable()
-        if self.__dict__.get("_move_params"):
-            own += self._trained.variables.values()
-        return own
+        trained = self._trained.variables.values() if params else ()
+        move([*self._movable(), *trained], device)
+        return self
 
     def foresee(self, state: dict[str, Any], path: str) -> None:
         """Make a state from before or after a missed step fit; see `Node.foresee`."""

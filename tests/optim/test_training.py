@@ -9,7 +9,7 @@ from jax.experimental import sparse
 
 import brainopt as bo
 
-AdamW = bo.optim.AdamW
+AdamW, SAM, Lookahead = bo.optim.AdamW, bo.optim.SAM, bo.optim.Lookahead
 
 
 def _net():
@@ -299,15 +299,20 @@ def test_a_state_that_does_not_fit_changes_nothing():
     np.testing.assert_array_equal(opt.slots["a"]["m"].value, 0)
 
 
-def test_moving_takes_the_trained_variables_along_or_leaves_them():
+AROUND = [lambda opt: opt, SAM, Lookahead, lambda opt: SAM(Lookahead(opt))]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_moving_takes_the_trained_variables_along_or_leaves_them(around):
     net, there = _net(), jax.devices()[1]
-    opt = AdamW(0.1, net)
+    opt = around(AdamW(0.1, net))
 
     opt.to("cpu:1", params=False)
     assert net.a.value.devices() == {jax.devices()[0]}
     opt.to("cpu:1")
 
-    assert net.a.value.devices() == opt.step.value.devices() == {there}
+    everything = [*opt.vars().values(), *net.train_vars().values()]
+    assert all(v.value.devices() == {there} for v in everything)
 
 
 def test_slots_are_made_where_the_variable_lives():
