@@ -69,6 +69,7 @@ class Revision:
         while frame is not None:
             frame.revisions.append((self, self.count))
             frame = frame.parent
+        _trackers.depend(self)
 
 
 class Lesson:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ._trace import Frame
+    from ._trace import Frame, Revision
     from ._variable import Variable
 
 
@@ -50,6 +50,10 @@ class Tracker(Protocol):
 
     def cell(self, variable: Variable) -> Any:
         """Return a state with ``.value`` that stands for a Variable of ours."""
+        ...
+
+    def depend(self, revision: Revision) -> None:
+        """Make what is traced now out of date once ``revision`` changes."""
         ...
 
     def admits(self, value: Any) -> bool:
@@ -89,6 +93,13 @@ def innermost() -> Tracker | None:
         if tracker.innermost():
             return tracker
     return None
+
+
+def depend(revision: Revision) -> None:
+    """Tell the frameworks that are tracing that their functions depend on this."""
+    for tracker in awake:
+        if tracker.inside():
+            tracker.depend(revision)
 
 
 def cell_of(variable: Variable) -> Any:

@@ -11,9 +11,11 @@ Source: the public `brainstate.StateTraceStack`, whose methods a bridge has.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import threading
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from .._compat import is_of_current_trace, is_of_trace
 from ..core import Variable
 from ..core._host import Host
-from ..core._trace import Dead, Frame
+from ..core._trace import Dead, Frame, Revision
 from ..errors import TraceContextError, message
 
 
@@ -68,6 +70,9 @@ class Bridge:
 
     def read_its_value(self, state: Any) -> None:
         """Give a state that is met first the value it has in the frame."""
+        if isinstance(state, Mark):
+            self.frame.revisions += state.counts.items()
+            return
         if id(state) in self.met:
             return
         variable = self.tracker.variable_of(state)
@@ -94,6 +99,8 @@ class Bridge:
     def write_its_value(self, state: Any) -> None:
         """Note that a state is written; the value comes after this call."""
         self.read_its_value(state)
+        if isinstance(state, Mark):
+            return
         variable = self.met[id(state)][2]
         if variable not in self.frame.born:
             self.frame.written[variable] = None
@@ -157,15 +164,8 @@ class Cell:
 
     def __init__(self, variable: Variable):
         vars(self)["variable"] = variable
-        catchers, self._context.new_state_catcher = (
-            self._context.new_state_catcher,
-            [],
-        )
-        try:
-            # A random state would take None as a wish to be seeded by numpy.
-            super().__init__(np.zeros(2, np.uint32))  # type: ignore[call-arg]
-        finally:
-            self._context.new_state_catcher = catchers
+        # A random state would take None as a wish to be seeded by numpy.
+        _outside(self._context, super().__init__, np.zeros(2, np.uint32))
         vars(self).pop("_value", None)
         vars(self)["_level"] = 0
 
@@ -212,6 +212,70 @@ class Cell:
         self._set(value)
 
 
+def _outside(context: Any, init: Callable[..., None], value: Any) -> None:
+    """Make a state that no trace takes for its own."""
+    catchers, context.new_state_catcher = context.new_state_catcher, []
+    try:
+        init(value)
+    finally:
+        context.new_state_catcher = catchers
+
+
+class Mark:
+    """Abstract: a brainstate state that holds the counts of what one trace saw.
+
+    Compiled functions look at the states they were traced with. One whose value cannot
+    be had makes them trace anew, or, in an older brainstate, raise.
+    """
+
+    counts: dict[Revision, int]
+    held: dict[str, tuple]
+    _context: Any
+    _number = itertools.count()
+
+    def __init__(self):
+        vars(self)["counts"] = {}
+        # JAX sees by the structure of the inputs that it is another mark.
+        vars(self)["held"] = {f"mark {next(self._number)}": ()}
+        _outside(self._context, super().__init__, ())
+        vars(self).pop("_value", None)
+        vars(self)["_level"] = 0
+
+    def _get(self) -> Any:
+        for revision, count in self.counts.items():
+            if revision.count != count:
+                raise TraceContextError(
+                    message(
+                        "An optimizer or a schedule was changed after this function "
+                        "of brainstate was compiled, which does not see it.",
+                        help="compile it again, or use `bo.jit`.",
+                    )
+                )
+        return self.held
+
+    def _set(self, value: Any) -> None:
+        pass
+
+    _value = property(_get, _set)
+
+    def _tracked_get(self) -> Any:
+        value = self._get()
+        for trace in self._context.state_stack:
+            trace.read_its_value(self)
+        return value
+
+    value = property(_tracked_get, _set)
+
+    _read_value = _get
+
+    def restore_value(self, value: Any) -> None:
+        """Leave it as it is."""
+
+
+def _is_theirs(trace: Any) -> bool:
+    return type(trace) is not Bridge
+
+
 class BrainstateTracker:
     """What brainopt needs of brainstate.
 
@@ -228,16 +292,18 @@ class BrainstateTracker:
         self.context = context
         self._cell = type("Cell", (Cell, state), {"_context": context})
         self._key = type("KeyCell", (Cell, random), {"_context": context})
+        self._mark = type("Mark", (Mark, state), {"_context": context})
+        self._marks: weakref.WeakKeyDictionary[Any, Mark] = weakref.WeakKeyDictionary()
 
     def inside(self) -> bool:
         """Whether a brainstate transform is running in this thread."""
         stack = self.context.state_stack  # empty nearly always, and asked at each step
-        return bool(stack) and any(type(trace) is not Bridge for trace in stack)
+        return bool(stack) and any(map(_is_theirs, stack))
 
     def innermost(self) -> bool:
         """Whether such a transform is nearer than every frame."""
         stack = self.context.state_stack
-        return bool(stack) and type(stack[-1]) is not Bridge
+        return bool(stack) and _is_theirs(stack[-1])
 
     def bridge(self, frame: Frame) -> Bridge:
         """Return the bridge of a frame."""
@@ -246,6 +312,15 @@ class BrainstateTracker:
     def cell(self, variable: Variable) -> Any:
         """Return a state that stands for a Variable of ours."""
         return self._key(variable) if variable._draws else self._cell(variable)
+
+    def depend(self, revision: Revision) -> None:
+        """Make what is traced now out of date once ``revision`` changes."""
+        trace = next(t for t in reversed(self.context.state_stack) if _is_theirs(t))
+        mark = self._marks.get(trace)
+        if mark is None:
+            mark = self._marks[trace] = self._mark()
+        mark.counts.setdefault(revision, revision.count)
+        _ = mark.value
 
     def variable_of(self, state: Any) -> Variable:
         """Return the Variable of a state."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import thread_count
-from ..core import Variable, _mixed, _slot, _trace
+from ..core import Variable, _mixed, _slot, _trace, _trackers
 from ..core._trace import Lesson
 from ._lift import Sealed, is_state, merge, pack, unpack
 
@@ -245,6 +245,8 @@ class Program:
         while frame is not None:
             frame.revisions.extend(self.revisions.items())
             frame = frame.parent
+        for revision in self.revisions:
+            _trackers.depend(revision)
         _trace.commit(self.written, values)
         return self.decoded(out)
 

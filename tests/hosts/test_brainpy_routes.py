@@ -319,3 +319,54 @@ def test_a_delay_that_is_reset_inside_a_step_says_what_to_do(wrap):
         wrap(reset_and_read)(*args)
     delay.reset_state()
     assert bo.jit(lambda: delay.data.value.sum())() == 0.0
+
+
+def wrapped_by_bm(step):
+    import brainpy.math as bm
+
+    return bm.jit(step)
+
+
+def wrapped_by_both(step):
+    return wrapped_by_bm(bo.jit(step))
+
+
+def wrapped_in_ours(step):
+    return bo.jit(wrapped_by_bm(step))
+
+
+WRAPS = [wrapped_by_bm, wrapped_by_both, wrapped_in_ours]
+
+
+@pytest.mark.parametrize("wrap", WRAPS, ids=lambda f: f.__name__)
+def test_a_compiled_step_follows_changes_of_the_optimizer(wrap):
+    net, loss = make()
+    opt = bo.optim.SGD(0.1, net)
+    step = wrap(step_of(by_us(loss, net), opt))
+
+    def moved():
+        before = bo.attach(net).train_vars().dict()
+        step()
+        after = bo.attach(net).train_vars().dict()
+        return [path for path in before if (before[path] != after[path]).any()]
+
+    assert moved() == ["l1.W", "l1.b", "l2.W", "l2.b"]
+    opt.freeze("l1.W")
+    assert moved() == ["l1.b", "l2.W", "l2.b"]
+    remove = opt.before_update(lambda opt, grads: jax.tree.map(jnp.zeros_like, grads))
+    assert moved() == []
+    remove()
+    assert moved() == ["l1.b", "l2.W", "l2.b"]
+
+
+@pytest.mark.parametrize("wrap", WRAPS, ids=lambda f: f.__name__)
+def test_a_compiled_step_raises_after_gradients_that_are_not_finite(wrap):
+    net, _ = make()
+    opt = bo.optim.SGD(0.1, net, nonfinite="raise")
+    poison = {path: v * jnp.nan for path, v in bo.attach(net).train_vars().items()}
+    step = wrap(lambda: opt.update(poison) or opt.step.value)
+    step().block_until_ready()
+
+    with pytest.raises(bo.errors.GradientError, match="not finite 1 times"):
+        jax.effects_barrier()
+        step()
