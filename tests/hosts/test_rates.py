@@ -90,6 +90,10 @@ def theirs_and_ours(name):
 
 @pytest.mark.parametrize("name", ["cosine", "milestones", "pieces"])
 def test_the_migration_page_names_the_rates_of_brainpy(name):
+    import brainpy as bp
+
+    if name == "milestones" and bp.__version__ < "2.8":
+        pytest.skip("this MultiStepLR is back at its first rate after the last one")
     theirs, ours = theirs_and_ours(name)
     for _ in range(12):
         assert float(ours()) == pytest.approx(float(theirs()), rel=1e-6, abs=1e-9)
