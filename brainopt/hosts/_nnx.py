@@ -2,7 +2,8 @@
 """The host of flax.nnx.
 
 nnx tells nobody what a model reads, so its variables are Variables outside transforms
-only. Inside ``nnx.jit`` the functional core of an optimizer does the work.
+only. Inside ``nnx.jit`` the functional core of an optimizer does the work; a state that
+was split off is a pytree, and trains in ``bo.jit`` as others do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from ..errors import message
 _MEND = (
     "split the model and use the functional core inside nnx.jit: `params = "
     "nnx.state(model, nnx.Param)`, `params, state = opt.apply(params, state, grads)`, "
-    "`nnx.update(model, params)`, with `state = opt.init(params)` once."
+    "`nnx.update(model, params)`, with `state = opt.init(params)` once; or attach its "
+    "state: `graphdef, state = nnx.split(model)`, `net = bo.attach(state)`, and "
+    "`nnx.merge(graphdef, net.model)` for the model inside `bo.jit` and `bo.grad`."
 )
 
 
