@@ -21,9 +21,7 @@ from ._variable import Variable
 
 def getters(variables: Sequence[Variable]) -> list[Callable[[], Any]]:
     """Return what reads the value of each Variable."""
-    return [
-        functools.partial(_slot.get, v) if v._native else v._getter() for v in variables
-    ]
+    return [v._getter() for v in variables]
 
 
 def setters(variables: Sequence[Variable]) -> list[Callable[[Any], None]]:

@@ -158,11 +158,23 @@ def commit_if_unchanged(
         return True
 
 
-def commit_each(setters: Iterable[Callable[[Any], None]], values: Iterable[Any]):
-    """Give each value to its setter, in one call into C if the setters are C."""
+def commit_each(
+    getters: Iterable[Callable[[], Any]],
+    setters: Sequence[Callable[[Any], None]],
+    values: Iterable[Any],
+) -> None:
+    """Give each value to its setter, in one call into C if the setters are C.
+
+    A setter in Python can fail, or be interrupted; then all values are put back.
+    """
     with lock:
         settle()
-        deque(map(call, setters, values), 0)  # type: ignore[arg-type]
+        old = list(map(call, getters))
+        try:
+            deque(map(call, setters, values), 0)  # type: ignore[arg-type]
+        except BaseException:
+            deque(map(call, setters, old), 0)  # type: ignore[arg-type]
+            raise
 
 
 def snapshot(slots: Iterable[Slot]) -> list[Any]:

@@ -306,7 +306,9 @@ def commit(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     elif all(variable._native for variable in variables):
         _slot.commit(variables, values)
     else:
-        _slot.commit_each([variable._setter() for variable in variables], values)
+        getters = [variable._getter() for variable in variables]
+        setters = [variable._setter() for variable in variables]
+        _slot.commit_each(getters, setters, values)
 
 
 def snapshot(variables: Sequence[Variable]) -> list[Any]:

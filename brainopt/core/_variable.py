@@ -14,7 +14,7 @@ from ..errors import TraceContextError
 from . import _slot, _trace
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
-from ._slot import Slot, set_
+from ._slot import Slot, get, set_
 from ._value import check_axis_names, check_batch_axis, describe, fit, initial
 
 
@@ -152,6 +152,9 @@ class Variable(Slot, ArrayLike):
     def _store(self, value: Any) -> None:
         _slot.settle()
         self._value = value
+
+    def _getter(self) -> Callable[[], Any]:
+        return functools.partial(get, self)
 
     def _setter(self) -> Callable[[Any], None]:
         return functools.partial(set_, self)

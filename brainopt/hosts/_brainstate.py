@@ -14,11 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..core import Node, TrainVar, Variable, _trackers
+from ..core._dtypes import is_weak
 from ..core._foreign import ForeignVariable
 from ..core._host import Found, Host
 from ..core._trace import Dead
+from ..core._value import initial
 from ..core._walk import join
 from ..errors import HostError, message
 from ._brainpy_roots import paths_in_model
@@ -79,19 +82,25 @@ class StateRandom(StateVariable):
 
 
 def _settle(raw: Raw, trained: bool) -> None:
-    """Give a lazy random key, or a parameter that is a number, its lasting form."""
-    leaves = jax.tree.leaves(raw.get())
-    loose = (np.ndarray, np.generic, *((float, int, complex) if trained else ()))
-    if not any(isinstance(leaf, loose) for leaf in leaves):
+    """Give a lazy random key, or a parameter, its lasting form.
+
+    A parameter may be a Python number, or of a weak type, which it would lose in the
+    first step; then the second would compile again.
+    """
+    loose = (np.ndarray, np.generic)
+
+    def is_loose(leaf):
+        weak = trained and is_weak(leaf) and not isinstance(leaf, Tracer)
+        return isinstance(leaf, loose) or weak
+
+    leaves, tree = jax.tree.flatten(raw.get())
+    if not any(map(is_loose, leaves)):
         return
     with jax.ensure_compile_time_eval():
         if isinstance(raw.get(), np.ndarray) and hasattr(raw.state, "check_if_deleted"):
             raw.state.check_if_deleted()
-        raw.set(
-            jax.tree.map(
-                lambda x: jnp.array(x) if isinstance(x, loose) else x, raw.get()
-            )
-        )
+        leaves = [initial(jnp.array(x), None) if is_loose(x) else x for x in leaves]
+        raw.set(jax.tree.unflatten(tree, leaves))
 
 
 class BrainstateHost(Host):

@@ -26,7 +26,7 @@ import numpy as np
 from .._compat import is_of_current_trace, is_of_trace
 from ..core import Variable
 from ..core._host import Host
-from ..core._trace import Dead, Frame, Revision
+from ..core._trace import Dead, Frame, Revision, top
 from ..errors import TraceContextError, message
 
 
@@ -101,8 +101,9 @@ class Bridge:
         self.read_its_value(state)
         if isinstance(state, Mark):
             return
+        # What a frame inside this one writes comes here when that is committed.
         variable = self.met[id(state)][2]
-        if variable not in self.frame.born:
+        if variable not in self.frame.born and self.frame is top():
             self.frame.written[variable] = None
 
     def sync(self) -> None:

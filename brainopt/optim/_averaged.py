@@ -199,6 +199,7 @@ class Lookahead(Averaged, Around):
         return out
 
     def _before(self) -> Any:
+        self.revision.seen()
         unknown = [p for p, _ in named(self._trained.values()) if p not in self.slow]
         if unknown:
             raise GradientError(

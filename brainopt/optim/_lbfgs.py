@@ -160,6 +160,7 @@ class LBFGS(Whole):
             )
 
     def _step_by(self, closure: Callable[[], Any]) -> Any:
+        self.revision.seen()
         self._trained.require("LBFGS")
         if self._hooks["before"]:
             raise HyperparameterError(

@@ -73,6 +73,7 @@ class SAM(Around):
                 (a real 0-d array) or a tuple that starts with it. It runs twice; what
                 it writes is kept from the second run.
         """
+        self.revision.seen()
         trained = self._trained
         trained.require(type(self.optimizer).__name__)
         kept = Swapped({v: _trace.read(v) for v in trained.variables.values()})

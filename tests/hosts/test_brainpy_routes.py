@@ -301,6 +301,20 @@ def test_no_route_leaves_a_tracer_in_the_model(route):
     assert not any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves(values))
 
 
+def test_a_step_is_compiled_once_though_brainpy_makes_weakly_typed_biases(counted):
+    net, loss = make()
+    assert net.l1.b.value.weak_type
+    body = counted(step_of(by_us(loss, net), adamw(net)))
+    step = bo.jit(lambda: body())
+    step()
+    traces = body.traces
+
+    step()
+
+    assert body.traces == traces
+    assert not net.l1.b.value.weak_type
+
+
 @pytest.mark.parametrize("wrap", [bo.jit, lambda f: bo.jit(bo.grad(lambda w: f() * w))])
 def test_a_delay_that_is_reset_inside_a_step_says_what_to_do(wrap):
     import brainpy as bp

@@ -93,6 +93,30 @@ def test_an_update_writes_the_model(toyframe):
     assert model.scale.data.tolist() == [3.0]
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_writes_that_fail_halfway_are_taken_back(toyframe, error):
+    class Failing(ToyHost):
+        left = 1
+
+        def write(self, owner, value):
+            if self.left == 0:
+                self.left = -1
+                raise error
+            self.left -= 1
+            super().write(owner, value)
+
+    bo.register_host(Failing())
+    model = Model()
+    report = bo.attach(model)
+    state = {path: value + 1 for path, value in report.state_dict().items()}
+
+    with pytest.raises(error):
+        report.stage_state_dict(state).commit_with()
+
+    assert model.w.data.tolist() == [1.0, 2.0]
+    assert model.scale.data.tolist() == [3.0]
+
+
 def test_one_parameter_is_one_variable(toyframe):
     bo.register_host(ToyHost())
     model = Model()

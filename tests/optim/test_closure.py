@@ -203,6 +203,23 @@ def test_adaptive_sam_measures_in_units_of_the_weights():
     np.testing.assert_allclose(w.value, start - 0.1 * worst, rtol=1e-6)
 
 
+def test_a_compiled_step_follows_what_stands_around_the_optimizer():
+    w = bo.TrainVar([1.0, 2.0])
+    sam = optim.SAM(optim.SGD(0.0, w), rho=0.5)
+    ahead = optim.Lookahead(optim.SGD(0.0, w))
+    seen = []
+    step = bo.jit(lambda: seen.append(sam.adaptive) or sam.step(lambda: (w**2).sum()))
+    other = bo.jit(lambda: ahead.step(lambda: (w**2).sum()))
+    step(), other()
+
+    sam.adaptive = True
+    ahead.optimizer = optim.SGD(0.5, w)
+    step(), other()
+
+    assert seen[-1] is True
+    np.testing.assert_array_equal(w.value, jnp.zeros(2))
+
+
 @pytest.mark.parametrize("warmup", [False, True])
 def test_ema_is_the_mean_it_says(warmup):
     w = bo.TrainVar(jnp.zeros(2))

@@ -212,3 +212,20 @@ def test_complex_variables_are_refused_and_leave_nothing_behind():
 
     assert list(opt.vars_to_train) == ["w"]
     assert list(opt.slots) == ["w", ""]
+
+
+def test_a_compiled_line_search_follows_what_is_frozen_and_hooked():
+    variables = {k: bo.TrainVar([2.0]) for k in "ab"}
+    opt = LBFGS(0.1, variables)
+    step = bo.jit(
+        lambda: opt.step(lambda: sum((v.value**2).sum() for v in variables.values()))
+    )
+    step()
+    a, b = (float(v[0]) for v in variables.values())
+
+    opt.freeze("a")
+    step()
+    assert float(variables["a"][0]) == a and float(variables["b"][0]) < b
+    opt.before_update(lambda opt, grads: grads)
+    with pytest.raises(bo.errors.HyperparameterError, match="A hook before"):
+        step()
