@@ -59,7 +59,7 @@ class Bridge:
     def __init__(self, tracker: BrainstateTracker, frame: Frame):
         self.tracker = tracker
         self.frame = frame
-        self.met: dict[int, tuple[Any, Raw, Variable, Any]] = {}
+        self.met: dict[int, tuple[Any, Raw, Variable, Callable[[], None]]] = {}
         self.born: list[Any] = []
 
     def open(self) -> None:
@@ -78,7 +78,9 @@ class Bridge:
         variable = self.tracker.variable_of(state)
         raw = Raw(state)
         outer = raw.get()
-        self.met[id(state)] = state, raw, variable, outer
+        surfaced = isinstance(state, Cell) and state.surfaced
+        back = state.surface if surfaced else functools.partial(raw.set, outer)
+        self.met[id(state)] = state, raw, variable, back
         if variable in self.frame.values:
             raw.set(self.frame.values[variable])
         else:
@@ -119,11 +121,8 @@ class Bridge:
             if born is self.born:
                 del context.new_state_catcher[i]
                 break
-        for state, raw, _, outer in reversed(self.met.values()):
-            if isinstance(state, Cell) and not context.state_stack:
-                state.surface()
-            else:
-                raw.set(outer)
+        for _, _, _, back in reversed(self.met.values()):
+            back()
         for state in self.born:
             self._end(state, len(context.state_stack))
         self.met.clear()
@@ -186,6 +185,11 @@ class Cell:
             self.variable._store(value)  # type: ignore[attr-defined]
 
     _value = property(_get, _set)
+
+    @property
+    def surfaced(self) -> bool:
+        """Whether it has no value of its own, inside a trace."""
+        return id(self) not in _overlays.values
 
     def surface(self) -> None:
         """Forget the value inside a trace that has ended."""

@@ -8,6 +8,7 @@ import pytest
 
 import brainopt as bo
 from brainopt.errors import TraceContextError
+from brainopt.hosts import _brainstate_tracker
 
 pytestmark = pytest.mark.hosts("brainstate")
 
@@ -51,6 +52,16 @@ def test_an_update_by_the_mean_over_the_lanes_steps_once(vmap):
     # The first step of Adam is the rate by the sign of the gradient.
     np.testing.assert_allclose(value, [0.9, 1.9], rtol=1e-6)
     assert step == 1
+
+
+def test_nothing_of_a_mapped_update_is_left_for_other_variables(vmap):
+    state, opt = trained([1.0, 2.0])
+
+    vmap(lambda x: opt.update(jnp.ones(2)) or x)(LANES)
+
+    # What is left would be found by the next cell that gets the same id.
+    assert _brainstate_tracker._overlays.values == {}
+    np.testing.assert_allclose(state.value, [0.9, 1.9], rtol=1e-6)
 
 
 def test_an_update_that_differs_between_lanes_is_refused(vmap):
