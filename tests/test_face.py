@@ -91,6 +91,18 @@ def test_import_brings_nothing_but_jax_numpy_and_msgpack():
     assert done.stdout.split() == ["brainopt"]
 
 
+def test_import_leaves_optimizers_and_files_until_they_are_used():
+    program = "import sys, brainopt; print(*sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True
+    )
+
+    loaded = set(done.stdout.decode().split())
+    assert "brainopt.transforms" in loaded
+    assert not loaded & {"brainopt.optim", "brainopt.checkpoint"}
+
+
 def test_import_starts_no_backend():
     """A user may still choose devices, or join other processes, after the import."""
     nowhere = {**os.environ, "JAX_PLATFORMS": "nowhere"}

@@ -8,8 +8,11 @@ containers of this package; they do not count as a level.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
 
 from ..errors import message
 from . import _host
@@ -220,3 +223,28 @@ def _trainable(source: Any, path: str) -> Iterator[tuple[str, str, Variable]]:
                 "of a pytree, and its `.model` has their values.",
             )
         )
+
+
+def tree_paths(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each leaf; a box of flax is no part of the path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda x: _is_box(type(x)) or is_leaf(x)
+    )
+    found = []
+    for keys, leaf in flat:
+        inside = [((), leaf)]
+        if _is_box(type(leaf)):
+            inside, _ = jax.tree_util.tree_flatten_with_path(leaf, is_leaf=is_leaf)
+        for own, part in inside:
+            name = jax.tree_util.keystr((*keys, *own[1:]), simple=True, separator=".")
+            found.append((name or "param", part))
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_box(kind: type) -> bool:
+    """Whether it is a Variable of nnx, or a box of linen, around one value."""
+    return any(
+        cls.__name__ in ("Variable", "AxisMetadata") and cls.__module__[:5] == "flax."
+        for cls in kind.__mro__
+    )

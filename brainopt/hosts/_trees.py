@@ -16,8 +16,8 @@ import numpy as np
 from .._compat import is_key_array
 from ..core import TrainVar, Variable
 from ..core._host import Found
+from ..core._walk import tree_paths
 from ..errors import HostError, message
-from ..optim._leaves import paths
 
 
 class Tree:
@@ -34,7 +34,7 @@ class Tree:
         self._structure = jax.tree.structure(model)
         self._leaves: list[Any] = []
         self.found = Found()
-        for path, leaf in paths(model, lambda x: False):
+        for path, leaf in tree_paths(model, lambda x: False):
             if _is_array(leaf):
                 leaf = self.found[path] = _variable(leaf, path)
             self._leaves.append(leaf)

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core._walk import tree_paths
 from ..errors import StateDictError, VariableError, message
 from ._precision import wide
 from ._rows import Rows
@@ -75,32 +74,7 @@ def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
     Raises:
         StateDictError: two leaves have the same path.
     """
-    found = paths(tree, lambda x: isinstance(x, Rows) or (none and x is None))
+    found = tree_paths(tree, lambda x: isinstance(x, Rows) or (none and x is None))
     if len({name for name, _ in found}) < len(found):
         raise StateDictError(message("Two parameters have the same path."))
     return found
-
-
-def paths(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf; a box of flax is no part of the path."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda x: _is_box(type(x)) or is_leaf(x)
-    )
-    found = []
-    for keys, leaf in flat:
-        inside = [((), leaf)]
-        if _is_box(type(leaf)):
-            inside, _ = jax.tree_util.tree_flatten_with_path(leaf, is_leaf=is_leaf)
-        for own, part in inside:
-            name = jax.tree_util.keystr((*keys, *own[1:]), simple=True, separator=".")
-            found.append((name or "param", part))
-    return found
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_box(kind: type) -> bool:
-    """Whether it is a Variable of nnx, or a box of linen, around one value."""
-    return any(
-        cls.__name__ in ("Variable", "AxisMetadata") and cls.__module__[:5] == "flax."
-        for cls in kind.__mro__
-    )
