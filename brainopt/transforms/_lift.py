@@ -57,7 +57,7 @@ def is_view(x: Any) -> bool:
     return is_state(x) and not isinstance(x, Variable | Node)
 
 
-def plain(x: Any) -> Any:
+def value_in(x: Any) -> Any:
     """Return the value in a Variable, a view or a foreign state; others as they are."""
     return x.value if isinstance(x, _trackers.kinds) else unwrap(x)
 
@@ -66,7 +66,7 @@ def pack(tree: Any) -> Any:
     """Return ``tree`` with values in the place of Variables, and Nodes packed."""
 
     def replace(x):
-        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else plain(x)
+        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else value_in(x)
 
     return jax.tree.map(replace, tree, is_leaf=is_state)
 
@@ -261,11 +261,11 @@ __all__ = [
     "is_view",
     "merge",
     "pack",
-    "plain",
     "read",
     "run_directly",
     "scout",
     "settle",
     "stand_in",
     "unpack",
+    "value_in",
 ]

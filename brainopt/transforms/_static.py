@@ -11,7 +11,7 @@ import jax
 
 from ..core import Node
 from ..errors import message
-from ._lift import is_state, plain
+from ._lift import is_state, value_in
 
 
 class Static:
@@ -69,12 +69,12 @@ class Static:
             if i in nums or isinstance(arg, Node):
                 fixed[i] = arg
             else:
-                rest.append(plain(arg))
+                rest.append(value_in(arg))
         for name, arg in kwargs.items():
             if name in self.names or isinstance(arg, Node):
                 fixed[name] = arg
             else:
-                named[name] = plain(arg)
+                named[name] = value_in(arg)
         key = _key(fixed, len(args)) if fixed else None
         if not self.deep:
             return Split(key, fixed, None, len(args), tuple(rest), named)
@@ -128,7 +128,7 @@ def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
     """Take the Nodes out of lists and dicts: ``(key, unfold, the other leaves)``."""
     leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_state)
     nodes = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Node)}
-    others = [plain(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
+    others = [value_in(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
 
     def unfold(given):
         remaining = iter(given)
