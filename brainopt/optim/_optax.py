@@ -14,7 +14,7 @@ from ._closure import Loss, loss_of
 from ._leaves import named
 from ._numbers import View
 from ._options import Common
-from ._whole import Whole, flatten, name_of
+from ._whole import Whole, filled, flatten, name_of
 
 
 class Optax(Whole):
@@ -25,7 +25,8 @@ class Optax(Whole):
     share go on: a count counts the step, and a norm over all gradients sees zeros.
 
     ``opt.step(closure)`` gives the transformation what it may ask for besides the
-    gradients: ``value``, ``grad`` and ``value_fn``, as ``optax.lbfgs`` does.
+    gradients: ``value``, ``grad`` and ``value_fn``, as ``optax.lbfgs`` does; with
+    ``maximize`` those of the negative loss, and zeros for what is frozen.
 
     Args:
         tx: anything with optax's ``init(params)`` and ``update(grads, state, params)``.
@@ -110,12 +111,22 @@ class Optax(Whole):
         params, loss = self._trained.values(), Loss(closure, self._trained)
         out, grads = loss.gradients()
 
-        def value_fn(new):
-            leaves = [new[path].astype(leaf.dtype) for path, leaf in named(params)]
-            return loss(jax.tree.unflatten(jax.tree.structure(params), leaves))[0]
-
+        sign = -1 if self.maximize else 1
         slopes = {path: self._incoming(path, g, g) for path, g in named(grads)}
-        extra = {"value": loss_of(out), "grad": slopes, "value_fn": value_fn}
+
+        def value_fn(new):
+            leaves = [
+                leaf if slopes[path] is None else new[path].astype(leaf.dtype)
+                for path, leaf in named(params)
+            ]
+            tree = jax.tree.unflatten(jax.tree.structure(params), leaves)
+            return sign * loss(tree)[0]
+
+        extra = {
+            "value": sign * loss_of(out),
+            "grad": filled(slopes, dict(named(params))),
+            "value_fn": value_fn,
+        }
         vars(self)["_extra"] = {name: extra[name] for name in names}
         try:
             self.update(grads)

@@ -82,7 +82,7 @@ class Whole(Optimizer):
     def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
         if not params:
             return {}, slots
-        full = {p: zeros(params[p]) if g is None else g for p, g in grads.items()}
+        full = filled(grads, params)
         wide_params = {p: widen(param, slots[p]) for p, param in params.items()}
         hypers = {p: views(p, param)[1] for p, param in params.items()}
         old = slots[ALL]
@@ -117,6 +117,11 @@ class Whole(Optimizer):
 def _widened(params: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return parameters as `rule_all` sees them, so that what is kept is wide too."""
     return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params}
+
+
+def filled(grads: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """Return gradients with zeros for those that are None."""
+    return {p: zeros(params[p]) if g is None else g for p, g in grads.items()}
 
 
 def flatten(tree: Any) -> dict[str, Any]:

@@ -100,6 +100,36 @@ def test_a_closure_gives_what_a_transformation_asks_for(kind, through):
     assert int(opt.step) == 4
 
 
+def test_a_line_search_climbs_as_it_descends():
+    ends = []
+    for maximize, sign in ((False, 1), (True, -1)):
+        w = bo.TrainVar([-1.2, 1.0, -0.5])
+        opt = bo.optim.Optax(optax.lbfgs(), w, maximize=maximize)
+        step = bo.jit(lambda o=opt, w=w, s=sign: o.step(lambda: s * _rosenbrock(w)))
+        losses = [sign * float(step()) for _ in range(4)]
+        ends.append([*losses, *np.asarray(w.value)])
+
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert ends[0][3] < ends[0][0]
+
+
+def test_a_line_search_leaves_out_what_is_frozen():
+    start, held = jnp.asarray([-1.2, 1.0]), jnp.asarray([-0.5])
+    whole = lambda x, y: _rosenbrock(jnp.concatenate([x, y]))  # noqa: E731
+    variables = {"x": bo.TrainVar(start), "y": bo.TrainVar(held)}
+    opt = bo.optim.Optax(optax.lbfgs(), variables)
+    opt.freeze("y")
+    alone = bo.TrainVar(start)
+    peer = bo.optim.Optax(optax.lbfgs(), alone)
+
+    for _ in range(4):
+        opt.step(lambda: whole(variables["x"].value, variables["y"].value))
+        peer.step(lambda: whole(alone.value, held))
+
+    np.testing.assert_allclose(variables["x"].value, alone.value, rtol=1e-5)
+    np.testing.assert_array_equal(variables["y"].value, held)
+
+
 def _two(tx, **settings):
     variables = {k: bo.TrainVar([1.0]) for k in "ab"}
     opt = bo.optim.Optax(tx, variables, **settings)
