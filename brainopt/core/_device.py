@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -66,7 +67,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
     """Move the values of all Variables to ``place``: all of them or none.
 
     A sharding that names more axes than a value has (a step count, a scalar) leaves
-    that value whole on every device of its mesh.
+    that value whole on every device of its mesh, and so are the settings of optimizers.
 
     Raises:
         DeviceError: there is no such device, or a value cannot be divided so.
@@ -81,7 +82,9 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         values, problems = [], []
         for variable, value in zip(variables, _trace.snapshot(variables), strict=True):
             try:
-                values.append(jax.tree.map(lambda x: _put(x, target), value))
+                goal = _undivided(target) if variable._whole else target
+                put = functools.partial(_put, target=goal)
+                values.append(jax.tree.map(put, value))
             except ValueError as error:
                 problems.append(f"{variable.label}: {first_line(error)}")
         if problems:
@@ -91,10 +94,17 @@ def move(variables: Sequence[Variable], place: Place) -> None:
 
 def _put(value: jax.Array, target: Any) -> jax.Array:
     if isinstance(target, jax.sharding.NamedSharding) and value.ndim < len(target.spec):
-        target = jax.sharding.NamedSharding(target.mesh, jax.sharding.PartitionSpec())
+        target = _undivided(target)
     # Without a copy the result would share its buffer with `value`, and donating the
     # one would delete the other under its holder.
     return jax.device_put(value, target, may_alias=False)
+
+
+def _undivided(target: Any) -> Any:
+    """Return a place like ``target`` where values are whole on every device."""
+    if not isinstance(target, jax.sharding.NamedSharding):
+        return target
+    return jax.sharding.NamedSharding(target.mesh, jax.sharding.PartitionSpec())
 
 
 def _absent(place: str, platform: str) -> str:

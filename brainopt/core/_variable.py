@@ -77,6 +77,9 @@ class Variable(Slot, ArrayLike):
     _draws = False
     """Whether the value is a random key, of which each lane of vmap gets its own."""
 
+    _whole = False
+    """Whether every device has the whole value, however others are divided."""
+
     def __init__(
         self,
         value: Any,

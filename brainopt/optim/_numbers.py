@@ -32,6 +32,7 @@ class Setting(Variable):
     """A Variable that users set and that a step only reads."""
 
     __slots__ = ()
+    _whole = True
 
 
 class Numbers(Setting):

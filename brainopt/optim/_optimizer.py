@@ -142,9 +142,9 @@ class Optimizer(Settings):
         leaf = jax.tree.leaves(value)[0]
         if isinstance(leaf, Tracer) or not leaf.committed:
             return
-        own = self._own().values()
+        own = list(self._own().values())
         if any(getattr(v.value, "committed", True) is False for v in own):
-            super().to(leaf.sharding)
+            move(own, leaf.sharding)
 
     # --- one writer
 
