@@ -7,8 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
+import jax
+
 from ..core import TrainVar, VarCollector, Variable, _device, _state
-from ..core._host import Found, find, unseen
+from ..core._foreign import ForeignTrainVar, ForeignVariable
+from ..core._host import Found, find, unseen, wrap
 from ..core._walk import collect_vars
 from ..errors import HostError, message
 from ._brainstate import random_state
@@ -121,8 +124,9 @@ def attach(model: Any) -> Attached:
             of arrays.
 
     Raises:
-        HostError: the framework is too old or broken; nothing is there to attach; or
-            Variables, Nodes or several models are there already.
+        HostError: the framework is too old or broken; nothing is there to attach;
+            Variables, Nodes or several models are there already; or a state that was
+            split off has more than parameters.
 
     Example:
         >>> import brainopt as bo
@@ -137,6 +141,7 @@ def attach(model: Any) -> Attached:
         if isinstance(model, Attached):
             return model
         _refuse_held(model)
+        _refuse_mixed(model)
         tree = Tree(model)
         return Attached(model, tree.found, tree)
     if not found and not getattr(found, "unseen", None):
@@ -173,5 +178,28 @@ def _refuse_held(model: Any) -> None:
                 list(held),
                 "train_vars= takes it as it is; a checkpoint takes a Node as it is, "
                 "and several models by name: {'a': bo.attach(a), 'b': bo.attach(b)}.",
+            )
+        )
+
+
+def _refuse_mixed(model: Any) -> None:
+    """Raise HostError where other state would be trained and its changes be lost."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        model, is_leaf=lambda x: isinstance(wrap(x), ForeignVariable)
+    )
+    held = [(keys, wrap(leaf)) for keys, leaf in flat]
+    others = [
+        jax.tree_util.keystr(keys, simple=True, separator=".")
+        for keys, item in held
+        if isinstance(item, ForeignVariable) and not isinstance(item, TrainVar)
+    ]
+    trained = [item for _, item in held if isinstance(item, ForeignTrainVar)]
+    if others and trained:
+        raise HostError(
+            message(
+                f"This {type(model).__name__} holds more than parameters, and what a "
+                f"model changes of it would be lost:",
+                others,
+                trained[0].host.mend,
             )
         )

@@ -15,6 +15,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+
 from ..core._host import Found, Host
 from ..errors import message
 
@@ -22,8 +24,9 @@ _MEND = (
     "split the model and use the functional core inside nnx.jit: `params = "
     "nnx.state(model, nnx.Param)`, `params, state = opt.apply(params, state, grads)`, "
     "`nnx.update(model, params)`, with `state = opt.init(params)` once; or attach its "
-    "state: `graphdef, state = nnx.split(model)`, `net = bo.attach(state)`, and "
-    "`nnx.merge(graphdef, net.model)` for the model inside `bo.jit` and `bo.grad`."
+    "parameters: `graphdef, params, rest = nnx.split(model, nnx.Param, ...)`, `net = "
+    "bo.attach(params)`, and `nnx.merge(graphdef, net.model, rest)` for the model "
+    "inside `bo.jit` and `bo.grad`; docs/hosts.md says how to keep a rest that changes."
 )
 
 
@@ -42,7 +45,7 @@ class NnxHost(Host):
         self._nnx = nnx
         # Optimizers, metrics and Rngs are no Modules, and hold variables, too.
         self._holders = getattr(nnx, "Pytree", nnx.Object)
-        self._by_method = hasattr(nnx.Variable, "get_value")  # flax from 0.12.1 on
+        self._by_method = hasattr(nnx.Variable, "get_raw_value")  # flax from 0.12.1 on
 
     def find(self, obj: Any) -> Found | None:
         """Return the variables of a module, or of a single one."""
@@ -62,15 +65,19 @@ class NnxHost(Host):
         return isinstance(owner, self._nnx.Param)
 
     def read(self, owner: Any) -> Any:
-        """Return the value."""
-        return owner.get_value() if self._by_method else owner.value
+        """Return what is stored, of which a `get_value` may make something else."""
+        raw = owner.get_raw_value() if self._by_method else owner.raw_value
+        return raw[...] if isinstance(raw, jax.Ref) else raw
 
     def write(self, owner: Any, value: Any) -> None:
-        """Change the value."""
-        if self._by_method:
-            owner.set_value(value)
+        """Change what is stored."""
+        raw = owner.get_raw_value() if self._by_method else owner.raw_value
+        if isinstance(raw, jax.Ref):
+            raw[...] = value
+        elif self._by_method:
+            owner.set_raw_value(value)
         else:
-            owner.value = value
+            owner.raw_value = value
 
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
         """Return why ``bo.jit`` cannot compile a function that uses a module."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""flax.nnx: a state that was split off trains in our transforms as other pytrees do."""
+"""flax.nnx: parameters that were split off train in our transforms as other pytrees."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,8 @@ import optax
 import pytest
 
 import brainopt as bo
+from brainopt import checkpoint
+from brainopt.errors import HostError
 
 pytestmark = pytest.mark.hosts("flax", "optax")
 
@@ -70,3 +72,109 @@ def test_optimizers_that_call_the_loss_train_it(name):
     losses = np.array([(step(), same()) for _ in range(4)])
     np.testing.assert_allclose(*losses.T, rtol=1e-5, atol=1e-12)
     assert losses[3, 0] < 0.8 * losses[0, 0]
+
+
+def make(seed=0):
+    """Return a model that changes more than its parameters."""
+    from flax import nnx
+
+    rngs = nnx.Rngs(seed)
+    layers = nnx.Linear(3, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs)
+    return nnx.Sequential(
+        *layers, nnx.Dropout(0.3, rngs=rngs), nnx.Linear(8, 1, rngs=rngs)
+    )
+
+
+def by_nnx(steps):
+    from flax import nnx
+
+    model = make()
+    opt = nnx.Optimizer(model, optax.adamw(1e-2, weight_decay=1e-2), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, opt):
+        value, grads = nnx.value_and_grad(lambda m: ((m(X) - 1.0) ** 2).mean())(model)
+        opt.update(model, grads)
+        return value
+
+    return [float(step(model, opt)) for _ in range(steps)], model
+
+
+class Rest(bo.Node):
+    def __init__(self, state):
+        self.state = bo.Variable(state)
+
+
+def begin(seed):
+    from flax import nnx
+
+    graphdef, params, rest = nnx.split(make(seed), nnx.Param, ...)
+    net, rest = bo.attach(params), Rest(rest)
+    opt = bo.optim.AdamW(1e-2, net, dialect="optax")
+
+    def loss():
+        model = nnx.merge(graphdef, net.model, rest.state.value)
+        value = ((model(X) - 1.0) ** 2).mean()
+        rest.state.value = nnx.state(model, nnx.Not(nnx.Param))
+        return value
+
+    @bo.jit
+    def step():
+        grads, value = bo.grad(loss, net, return_value=True)()
+        opt.update(grads)
+        return value
+
+    return {"net": net, "rest": rest, "opt": opt}, step
+
+
+def test_what_a_model_changes_besides_is_kept_in_a_variable(tmp_path):
+    expected, model = by_nnx(24)
+    run, step = begin(seed=0)
+
+    np.testing.assert_allclose([step() for _ in range(20)], expected[:20], rtol=1e-6)
+    checkpoint.save(tmp_path / "a.bopt", run)
+    going_on = [float(step()) for _ in range(4)]
+    other, again = begin(seed=5)
+    checkpoint.restore(tmp_path / "a.bopt", other)
+
+    assert [float(again()) for _ in range(4)] == going_on
+    averages = other["rest"].state.value["layers"][1]
+    np.testing.assert_allclose(averages["var"], model.layers[1].var[...], rtol=1e-5)
+
+
+def test_a_state_with_more_than_parameters_is_refused():
+    """Averages would have been decayed, and what the model changes been lost."""
+    from flax import nnx
+
+    text = r"1\.mean[\s\S]*2\.rngs\.count[\s\S]*Param, \.\.\."
+    with pytest.raises(HostError, match=text):
+        bo.attach(nnx.split(make())[1])
+
+
+def test_what_is_stored_is_trained_whatever_is_made_of_it():
+    """So `nnx.Optimizer` does, which writes past a `get_value` of the user's."""
+    from flax import nnx
+
+    if not hasattr(nnx.Variable, "get_value"):
+        pytest.skip("this flax has no get_value")
+
+    class Positive(nnx.Param):
+        def get_value(self, **options):
+            return jnp.exp(super().get_value(**options))
+
+    def build():
+        model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        model.scale = Positive(jnp.zeros(2))
+        return model
+
+    gradient = nnx.grad(lambda m: ((m(X) * m.scale.get_value() - 1.0) ** 2).mean())
+    theirs, ours = build(), build()
+    optimizer = nnx.Optimizer(theirs, optax.sgd(0.1), wrt=nnx.Param)
+    opt = bo.optim.SGD(0.1, ours)
+    for _ in range(3):
+        optimizer.update(theirs, gradient(theirs))
+        opt.update(gradient(ours))
+
+    expected = jax.tree.leaves(nnx.state(theirs))
+    for leaf, other in zip(jax.tree.leaves(nnx.state(ours)), expected, strict=True):
+        np.testing.assert_allclose(leaf, other, rtol=1e-6)
