@@ -241,6 +241,33 @@ def tree_paths(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any
     return found
 
 
+def branches(tree: Any) -> list[tuple[str, Any]] | None:
+    """Return ``(name, part)`` of what is next below a pytree; None for a leaf.
+
+    A box of flax is no part of a path here either.
+    """
+    if isinstance(tree, dict):
+        found = [
+            (join(*map(str, key)) if isinstance(key, tuple) else str(key), part)
+            for key, part in tree.items()
+        ]
+    elif tree is None or jax.tree_util.all_leaves([tree]):
+        return None
+    else:
+        found = [
+            (jax.tree_util.keystr(keys, simple=True), part)
+            for keys, part in _next_below(tree)
+        ]
+    return [
+        (name, _next_below(part)[0][1] if _is_box(type(part)) else part)
+        for name, part in found
+    ]
+
+
+def _next_below(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, lambda x: x is not tree)[0]
+
+
 @functools.lru_cache(maxsize=1024)
 def _is_box(kind: type) -> bool:
     """Whether it is a Variable of nnx, or a box of linen, around one value."""

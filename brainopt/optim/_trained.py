@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from ..core import Node, VarCollector, Variable
 from ..core._foreign import ForeignVariable
 from ..core._trace import read
 from ..core._value import plain
-from ..core._walk import join, train_vars_of
+from ..core._walk import branches, join, train_vars_of
 from ..errors import GradientError, PathError, VariableError, message
 from ._leaves import named
 from ._rows import Rows, is_sparse
@@ -101,8 +101,8 @@ class Trained(Node):
 
         Args:
             grads: a dict by path or by the key a variable was registered with; a list
-                in the order of a registered list; or one gradient for one variable.
-                ``None`` stands for "skip this variable".
+                in the order of a registered list; a tree like the model; or one
+                gradient for one variable. ``None`` stands for "skip this variable".
             owner: the optimizer, for errors.
             frozen: paths whose gradient may be missing.
             rows: whether `Rows` are welcome.
@@ -113,7 +113,11 @@ class Trained(Node):
         """
         self.require(owner)
         flat = self._by_own_names(dict(_flatten(grads, self)))
-        problems = [f"unexpected: {key}" for key in flat if key not in self.paths]
+        problems = [
+            f"unexpected: {key}"
+            for key, gradient in flat.items()
+            if key not in self.paths and gradient is not None  # a hole of equinox
+        ]
         given: dict[str, Any] = {}
         for key, gradient in flat.items():
             if key in self.paths:
@@ -171,37 +175,35 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
         )
 
 
-def _flatten(grads: Any, trained: Trained, above: str = "") -> list[tuple[str, Any]]:
-    if len(trained.variables) == 1 and not above:
+def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
+    if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
         value = read(variable)
         if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):
             return [(path, grads)]
-    if isinstance(grads, dict):
-        items = []
-        for key, value in grads.items():
-            name = join(above, *map(str, key if isinstance(key, tuple) else (key,)))
-            if isinstance(value, dict) and name not in trained.paths:
-                items += _flatten(value, trained, name)
-            else:
-                items.append((name, value))
-        return items
-    if isinstance(grads, list | tuple):
-        return [(str(i), value) for i, value in enumerate(grads)]
-    if len(trained.variables) == 1:
-        alone = named(grads)
-        if len(alone) == 1 and alone[0][0] in trained.paths:
-            return alone
-        return [(next(iter(trained.variables)), grads)]
-    if not jax.tree_util.all_leaves([grads]):
-        return named(grads)
-    raise GradientError(
-        message(
-            f"Gradients for {len(trained.variables)} variables came as one "
-            f"{type(grads).__name__}.",
-            help="give a dict {path: gradient}, as `bo.grad` returns it.",
+        if not isinstance(grads, dict | list | tuple):
+            alone = named(grads)
+            if len(alone) == 1 and alone[0][0] in trained.paths:
+                return alone
+            return [(path, grads)]
+    if branches(grads) is None:
+        raise GradientError(
+            message(
+                f"Gradients for {len(trained.variables)} variables came as one "
+                f"{type(grads).__name__}.",
+                help="give a dict {path: gradient}, as `bo.grad` returns it.",
+            )
         )
-    )
+    return _descend("", grads, trained.paths)
+
+
+def _descend(path: str, tree: Any, paths: Container[str]) -> list[tuple[str, Any]]:
+    """Return what stands under paths that are known, and leaves under others."""
+    parts = None if path in paths else branches(tree)
+    if parts is None:
+        return [(path, tree)]
+    below = (_descend(join(path, name), part, paths) for name, part in parts)
+    return [pair for pairs in below for pair in pairs]
 
 
 def _outline(tree: Any) -> Any:

@@ -178,3 +178,30 @@ def test_what_is_stored_is_trained_whatever_is_made_of_it():
     expected = jax.tree.leaves(nnx.state(theirs))
     for leaf, other in zip(jax.tree.leaves(nnx.state(ours)), expected, strict=True):
         np.testing.assert_allclose(leaf, other, rtol=1e-6)
+
+
+def test_a_parameter_may_hold_a_tree():
+    from flax import nnx
+
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    model.extra = nnx.Param({"a": jnp.ones(2), "b": [jnp.zeros(1)]})
+    opt = bo.optim.SGD(0.5, model)
+
+    opt.update(nnx.grad(lambda m: m.extra["a"].sum() + m.extra["b"][0].sum())(model))
+
+    assert model.extra["a"].tolist() == [0.5, 0.5]
+    assert model.extra["b"][0].tolist() == [-0.5]
+
+
+def test_boxes_of_linen_are_no_part_of_a_path():
+    from flax import linen as nn
+
+    start = nn.with_partitioning(nn.initializers.ones, (None, "model"))
+    layer = nn.Dense(2, use_bias=False, kernel_init=start)
+    net = bo.attach(layer.init(jax.random.key(0), X)["params"])
+    opt = bo.optim.SGD(0.5, net)
+
+    opt.update(jax.grad(lambda p: layer.apply({"params": p}, X[:1]).sum())(net.model))
+
+    expected = 1.0 - 0.5 * np.stack([X[0], X[0]], 1)
+    np.testing.assert_allclose(net["kernel"].value, expected, rtol=1e-6)

@@ -177,6 +177,27 @@ def test_a_pytree_that_is_no_model_is_refused_as_train_vars():
         bo.optim.SGD(0.1, {"w": jnp.ones(2)})
 
 
+Pair = collections.namedtuple("Pair", "x y")
+TREES = {
+    "a list of dicts, as of jaxley": lambda a, b: [{"gNa": a}, {"gK": b}],
+    "a named tuple": Pair,
+    "a tuple in a dict": lambda a, b: {"p": (a, b)},
+    "a dataclass in a list": lambda a, b: [Boxed(a), b],
+}
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_an_update_takes_the_gradients_of_jax_in_the_structure_of_the_model(kind):
+    net = bo.attach(TREES[kind](jnp.ones(2), jnp.zeros(1)))
+    opt = bo.optim.SGD(0.5, net)
+    grads = TREES[kind](jnp.array([2.0, 4.0]), jnp.ones(1))
+
+    opt.update(grads)
+
+    expected = TREES[kind](jnp.array([0.0, -1.0]), jnp.array([-0.5]))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), net.model, expected))
+
+
 def eqx_model():
     import equinox
 
