@@ -168,6 +168,11 @@ class Frame:
             pass
         return self.meet(variable, read_outside(self.parent, variable))
 
+    def has(self, variable: Variable) -> bool:
+        """Whether this run was given the value of a Variable, or set it."""
+        others = variable in self.missing or variable in self.born
+        return variable in self.values and not others
+
     def meet(self, variable: Variable, value: Any) -> Any:
         """Return what this run sees of a Variable that it has not met before.
 
@@ -270,17 +275,25 @@ def _check_birth(variable: Variable, value: Any) -> None:
     if now != (EAGER if frame is None else frame.trace):
         return
     while frame is not None:
-        if frame.trace == variable._birth:
+        if frame.trace == variable._birth or frame.has(variable):
             return
         frame = frame.parent
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
-        raise TraceContextError(_ended(variable))
+        raise TraceContextError(
+            message(
+                f"{variable.label} was created inside a transformed function and is "
+                f"used after that function ended, or in a transform of brainopt inside "
+                f"a plain one of jax.",
+                help="create Variables before the transform, or return the value; "
+                "for one of jax around those of brainopt take bo.jit or bo.vmap.",
+            )
+        )
 
 
-def _ended(variable: Variable, where: Sequence[str] = ()) -> str:
+def _ended(variable: Variable, where: Sequence[str]) -> str:
     return message(
         f"{variable.label} was created inside a transformed function and is used "
-        f"after that function ended{':' if where else '.'}",
+        f"after that function ended:",
         where,
         "create Variables before the transform, or return the value.",
     )

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compat import is_key_array
 from ..core._walk import tree_paths
 from ..errors import StateDictError, VariableError, message
 from ._precision import wide
 from ._rows import Rows
+
+_NUMBERS = jax.Array | np.ndarray | np.number | int | float | complex
 
 
 def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
@@ -49,13 +53,12 @@ def as_arrays(params: Any) -> Any:
     """Return a tree of parameters with arrays for its numbers.
 
     Raises:
-        VariableError: a leaf is no number and no array.
+        VariableError: a leaf is no number and no array of numbers.
     """
     wrong = [
         f"{path}: a {type(leaf).__name__}"
         for path, leaf in named(params)
-        if not isinstance(leaf, jax.Array | np.ndarray | np.number | int | float)
-        and not isinstance(leaf, complex)
+        if is_key_array(leaf) or not isinstance(leaf, _NUMBERS)
     ]
     if wrong:
         raise VariableError(
@@ -75,6 +78,14 @@ def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
         StateDictError: two leaves have the same path.
     """
     found = tree_paths(tree, lambda x: isinstance(x, Rows) or (none and x is None))
-    if len({name for name, _ in found}) < len(found):
-        raise StateDictError(message("Two parameters have the same path."))
+    counts = Counter(name for name, _ in found)
+    if len(counts) < len(found):
+        twice = [name for name, count in counts.items() if count > 1]
+        raise StateDictError(
+            message(
+                "Two parameters have the same path:",
+                twice,
+                "a dot in a key, or keys such as 1 and '1', stand for the same.",
+            )
+        )
     return found

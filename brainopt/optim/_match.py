@@ -84,14 +84,14 @@ def _test_of(choice: Any) -> _Test:
         return lambda path, value: choice.fullmatch(path) is not None
     if isinstance(choice, Mapping):
         return _by_tree(choice)
-    if callable(choice):
-        return lambda path, value: bool(choice(path, value))
     several = isinstance(choice, list | tuple | set | frozenset)
     if several and not all(isinstance(part, bool) for part in choice):
         parts = [_test_of(part) for part in choice]
         return lambda path, value: any(part(path, value) for part in parts)
     if all(isinstance(leaf, bool) for leaf in jax.tree.leaves(choice)):
-        return _by_tree(choice)
+        return _by_tree(choice)  # modules of equinox can be called, too
+    if callable(choice):
+        return lambda path, value: bool(choice(path, value))
     raise HyperparameterError(
         message(
             f"{choice!r} chooses no variables.",

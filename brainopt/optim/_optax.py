@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 import jax
 
-from ..errors import HyperparameterError, message
+from ..errors import HyperparameterError, first_line, message
 from ._closure import Loss, loss_of
 from ._leaves import named
 from ._numbers import View
@@ -71,7 +71,16 @@ class Optax(Whole):
 
     def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the leaves of the optax state, by path."""
-        return flatten(self.tx.init(params))
+        try:
+            return flatten(self.tx.init(params))
+        except (TypeError, ValueError) as error:
+            raise HyperparameterError(
+                message(
+                    f"The transformation cannot begin: {first_line(error)}",
+                    help="it sees a dict {path: array}; its masks and labels are dicts "
+                    f"of the keys {list(params)}, or functions of that dict.",
+                )
+            ) from error
 
     def owners(self, params: dict[str, Any]) -> Mapping[str, str]:
         """Return the parameter of each leaf whose last key is that of a parameter."""

@@ -260,6 +260,8 @@ def _misfit(part: Any, leaf: Any) -> str:
         return (
             f"gradient of shape {np.shape(part)} for a variable of shape {leaf.shape}"
         )
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return f"a gradient of {leaf.dtype}, which cannot be trained; give None"
     kind = jnp.complexfloating if _is_complex(leaf) else jnp.floating
     if not jnp.issubdtype(jnp.result_type(part), kind):
         return f"gradient of dtype {jnp.result_type(part)} for a {leaf.dtype} variable"

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import message
+from ._numbers import Setting
 
 
 class GradientTransformation(NamedTuple):
@@ -26,7 +27,16 @@ def as_optax(optimizer: Any) -> Any:
     Its state is that of ``opt.init``; its updates are what `optax.apply_updates` adds.
     Like every transformation of optax it takes complex gradients as the direction
     uphill, the conjugate of what `jax.grad` returns.
+
+    The numbers are those in the state. A transformation that made no state brings its
+    own: `optax.inject_hyperparams` makes a new one at each step, with new numbers.
     """
+    began = False
+
+    def init(params):
+        nonlocal began
+        began = True
+        return optimizer.init(params)
 
     def update(grads, state, params=None):
         if params is None:
@@ -36,10 +46,20 @@ def as_optax(optimizer: Any) -> Any:
                     help="tx.update(grads, state, params).",
                 )
             )
+        if not began:
+            state = {**state, **_numbers_of(optimizer)}
         grads = jax.tree.map(jnp.conj, grads)
         new, state = optimizer.apply(params, state, grads)
         return jax.tree.map(lambda n, p: n - p, new, params), state
 
     optax = sys.modules.get("optax")
     kind = GradientTransformation if optax is None else optax.GradientTransformation
-    return kind(optimizer.init, update)
+    return kind(init, update)
+
+
+def _numbers_of(optimizer: Any) -> dict[str, Any]:
+    return {
+        path: jnp.copy(variable.value)  # a state may be donated
+        for path, variable in optimizer._own().items()
+        if isinstance(variable, Setting)
+    }

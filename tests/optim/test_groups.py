@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Groups as torch has them, rules by name, masks."""
 
+import dataclasses
 import pickle
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -275,3 +278,24 @@ def test_no_schedule_is_put_in_place_inside_a_compiled_step():
     with pytest.raises(bo.errors.TraceContextError, match="cannot be replaced"):
         bo.jit(step)()
     assert opt.groups[0].schedules == {}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Layer:
+    w: Any
+    b: Any
+
+    def __call__(self, x):
+        return x @ self.w + self.b
+
+
+def test_a_tree_of_bools_may_be_a_module_that_can_be_called():
+    params = Layer(jnp.ones((2, 2)), jnp.ones(2))
+    opt = optim.AdamW(0.1, weight_decay=1.0, mask=Layer(True, False))
+
+    zeros = Layer(jnp.zeros((2, 2)), jnp.zeros(2))
+    new, _ = opt.apply(params, opt.init(params), zeros)
+
+    np.testing.assert_allclose(new.w, 0.9, rtol=1e-6)
+    np.testing.assert_array_equal(new.b, 1.0)

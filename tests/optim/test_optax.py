@@ -229,3 +229,51 @@ def test_a_transformation_needs_the_parameters():
 
     with pytest.raises(ValueError, match="parameters"):
         tx.update({"a": jnp.ones(1)}, state)
+
+
+def _adamw(learning_rate, beta):
+    return bo.optim.AdamW(learning_rate, beta1=beta, dialect="optax").as_optax()
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f])
+def test_numbers_injected_at_each_step_are_used(wrap):
+    """They had been those of the first step for ever."""
+    rate = optax.linear_schedule(1e-1, 1e-3, 6)
+    ours = optax.inject_hyperparams(_adamw)(learning_rate=rate, beta=0.9)
+    theirs = optax.inject_hyperparams(optax.adamw)(rate, b1=0.9, weight_decay=1e-2)
+    values = []
+    for tx, name in ((ours, "beta"), (theirs, "b1")):
+        params = {"w": jnp.array([1.0, -2.0])}
+        update, state = wrap(tx.update), tx.init(params)
+        for i in range(6):
+            state.hyperparams[name] = jnp.asarray(0.5 if i > 2 else 0.9)
+            grads = jax.tree.map(lambda w: w * w - 1.5, params)
+            updates, state = update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        values.append(params["w"])
+
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_the_numbers_in_a_state_go_on_in_the_transformation_that_made_it():
+    tx = bo.optim.SGD(0.1).as_optax()
+    params = {"w": jnp.ones(1)}
+    state = tx.init(params)
+    state["groups.0.schedule.numbers"] = jnp.array([0.5])
+
+    updates, _ = tx.update(params, state, params)
+
+    assert updates["w"].tolist() == [-0.5]
+
+
+def test_masks_and_labels_are_by_path():
+    net = {"in": {"w": bo.TrainVar(jnp.ones(2))}, "out": bo.TrainVar(jnp.ones(1))}
+    with pytest.raises(bo.errors.HyperparameterError, match=r"\['in\.w', 'out'\]"):
+        bo.optim.Optax(optax.adamw(0.1, mask={"in": {"w": True}, "out": False}), net)
+
+    tx = optax.adamw(0.1, weight_decay=1.0, mask={"in.w": True, "out": False})
+    opt = bo.optim.Optax(tx, net)
+    opt.update({"in.w": jnp.zeros(2), "out": jnp.zeros(1)})
+
+    np.testing.assert_allclose(net["in"]["w"].value, 0.9, rtol=1e-6)
+    assert net["out"].value.tolist() == [1.0]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functional core inside transforms of jax, and the trees it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import brainopt as bo
+from brainopt.errors import (
+    GradientError,
+    StateDictError,
+    TraceContextError,
+    VariableError,
+)
+
+
+def test_rates_are_mapped_over_whole_trainings():
+    """An optimizer made inside jax.vmap had refused to step in a jax.lax.scan."""
+
+    def train(make):
+        def of(rate):
+            init, update = make(rate)
+            params = jnp.array([1.0, -2.0])
+
+            def body(carry, _):
+                params, state = carry
+                return update(params, state, params**2 - 1.5), None
+
+            return jax.lax.scan(body, (params, init(params)), None, length=5)[0][0]
+
+        return jax.jit(jax.vmap(of))(jnp.array([1e-2, 1e-1]))
+
+    def ours(rate):
+        opt = bo.optim.AdamW(rate, dialect="optax")
+        return opt.init, opt.apply
+
+    def theirs(rate):
+        tx = optax.adamw(rate, weight_decay=1e-2)
+
+        def update(params, state, grads):
+            updates, state = tx.update(grads, state, params)
+            return params + updates, state
+
+        return tx.init, update
+
+    np.testing.assert_allclose(train(ours), train(theirs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("outer", [jax.jit, jax.grad])
+def test_a_variable_made_inside_a_plain_transform_says_what_it_lacks(outer):
+    def inside(x):
+        v = bo.Variable(x)
+        return bo.jit(lambda: v.value + 1)()
+
+    with pytest.raises(TraceContextError, match=r"inside a plain one of jax[\s\S]*bo"):
+        outer(inside)(1.0)
+
+
+def test_paths_that_two_parameters_have_are_named():
+    tree = {"a.b": jnp.ones(2), "a": {"b": jnp.ones(1)}, "c": jnp.ones(1)}
+
+    with pytest.raises(StateDictError, match=r"same path:\n  a\.b\n"):
+        bo.optim.Adam(0.1).init(tree)
+
+
+def test_a_random_key_is_no_parameter():
+    with pytest.raises(VariableError, match="key: a PRNGKeyArray"):
+        bo.optim.Adam(0.1).init({"w": jnp.ones(2), "key": jax.random.key(0)})
+
+
+def test_an_integer_takes_no_gradient():
+    """A step of 0.1 from 1 had been cut to 0."""
+    opt, params = bo.optim.SGD(0.1), {"w": jnp.ones(2), "n": jnp.array(1)}
+    state, grad = opt.init(params), jnp.ones(2)
+
+    with pytest.raises(GradientError, match=r"n: a gradient of int32, .* give None"):
+        opt.apply(params, state, {"w": grad, "n": jnp.ones(())})
+
+    assert int(opt.apply(params, state, {"w": grad, "n": None})[0]["n"]) == 1
