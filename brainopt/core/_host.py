@@ -266,6 +266,7 @@ def _found(obj: Any, sample: Any) -> Mapping[str, Variable] | None:
         if found is not None:
             if not isinstance(found, Found):
                 _check(host, found)
+                found = Found(found) if "" in found else Found(found).name_after(obj)
             return found
     return None
 
