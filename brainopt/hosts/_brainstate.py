@@ -6,6 +6,7 @@ A brainpy Variable is a brainstate State since 2.7, so one host covers all of th
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,8 @@ class StateVariable(ForeignVariable):
         return self.raw.get
 
     def _setter(self) -> Callable[[Any], None]:
+        if self.host.hooked(self.owner):
+            return functools.partial(setattr, self.owner, "value")
         return self.raw.set
 
     def _read(self) -> Any:
@@ -121,6 +124,7 @@ class BrainstateHost(Host):
                 raise HostError("it keeps its traces elsewhere than brainopt knows.")
         self.State = brainstate.State
         self._params = brainstate.ParamState
+        self._hooks = brainstate.GlobalHookRegistry.instance()
         self.random = brainstate.random.RandomState
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
             weakref.WeakValueDictionary()
@@ -134,6 +138,12 @@ class BrainstateHost(Host):
         """Whether it is a ParamState, or a TrainVar of brainpy."""
         kinds = {kind.__name__ for kind in type(owner).__mro__}
         return isinstance(owner, self._params) or "TrainVar" in kinds
+
+    def hooked(self, owner: Any) -> bool:
+        """Whether brainstate calls hooks when ``owner`` is written; brainpy does not."""
+        if type(owner).value is not self.State.value:
+            return False
+        return owner.has_hooks() or self._hooks.has_hooks()
 
     def _make(self, owner: Any) -> ForeignVariable:
         if _is_view(owner, self.State):
