@@ -74,7 +74,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         TraceContextError: called inside a transform.
     """
     target = resolve(place)
-    if _trace.top() is not None:
+    if not _trace.at_rest():
         raise TraceContextError(
             message("Variables cannot be moved inside a transformed function.")
         )

@@ -282,10 +282,9 @@ def _check_birth(variable: Variable, value: Any) -> None:
         raise TraceContextError(
             message(
                 f"{variable.label} was created inside a transformed function and is "
-                f"used after that function ended, or in a transform of brainopt inside "
-                f"a plain one of jax.",
+                f"used after that function ended, or by a transform inside it.",
                 help="create Variables before the transform, or return the value; "
-                "for one of jax around those of brainopt take bo.jit or bo.vmap.",
+                "for an outer transform of jax take that of brainopt, as bo.vmap.",
             )
         )
 
@@ -329,8 +328,8 @@ def snapshot(variables: Sequence[Variable]) -> list[Any]:
     if at_rest() and all(variable._native for variable in variables):
         values = _slot.snapshot(variables)
         for variable, value in zip(variables, values, strict=True):
-            if type(value) is Dead:
-                read_outside(None, variable)
+            if type(value) is Dead or variable._birth is not None:
+                read(variable)
         return values
     return [read(variable) for variable in variables]
 

@@ -140,7 +140,7 @@ class BrainstateHost(Host):
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
     def hooked(self, owner: Any) -> bool:
-        """Whether brainstate calls hooks when ``owner`` is written; brainpy does not."""
+        """Whether hooks are called when it is written, which brainpy never does."""
         if type(owner).value is not self.State.value:
             return False
         return owner.has_hooks() or self._hooks.has_hooks()

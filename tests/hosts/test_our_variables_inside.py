@@ -8,7 +8,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
-from brainopt.errors import HostError
+from brainopt.errors import HostError, TraceContextError
 
 pytestmark = pytest.mark.hosts("brainpy", "brainstate")
 
@@ -191,3 +191,45 @@ def test_a_function_of_ours_sees_the_model_in_a_node_change(make):
     node.net.layer.weight.value = jnp.array([5.0, 5.0])
 
     assert float(around()) == float(given(node)) == 10.0
+
+
+def test_what_ended_with_a_function_of_theirs_has_no_state_dict():
+    from brainstate.transform import jit
+
+    made = []
+
+    @jit
+    def build():
+        made.append(bo.optim.AdamW(0.1, {"w": bo.TrainVar(jnp.ones(2))}))
+        return made[0].step.value
+
+    build()
+
+    with pytest.raises(TraceContextError, match="used after that function ended"):
+        made[0].state_dict()
+
+
+def test_a_loop_around_what_was_made_in_a_function_of_theirs_says_so():
+    from brainstate.transform import jit
+
+    @jit
+    def train():
+        total = bo.Variable(jnp.zeros(()))
+
+        def add(x):
+            total.value += x
+
+        bo.for_loop(add, jnp.ones(3))
+        return total.value
+
+    with pytest.raises(TraceContextError, match="or by a transform in it"):
+        train()
+
+
+def test_nothing_moves_inside_a_function_of_theirs():
+    from brainstate.transform import jit
+
+    opt = bo.optim.SGD(0.1, {"w": bo.TrainVar(jnp.ones(2))})
+
+    with pytest.raises(TraceContextError, match="cannot be moved inside"):
+        jit(lambda: opt.to("cpu:0") and None)()
