@@ -222,7 +222,7 @@ def test_a_loop_around_what_was_made_in_a_function_of_theirs_says_so():
         bo.for_loop(add, jnp.ones(3))
         return total.value
 
-    with pytest.raises(TraceContextError, match="or by a transform in it"):
+    with pytest.raises(TraceContextError, match="or by a transform inside it"):
         train()
 
 
