@@ -77,6 +77,20 @@ class Group(Numbered):
         self.sign, self.constraint = _constraints(settings, owner)
         self.numbers = Numbers(values, kind.decays, owner, ranges)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
+            super().__setattr__(name, value)
+        elif name in self.numbers.names:
+            self.change(name, value)
+        else:
+            raise AttributeError(
+                message(
+                    f"A group of this {self.kind} has no attribute {name!r}.",
+                    help="opt.param_groups[i]['lr'] = ... sets the rate of a group; "
+                    "options are given at construction.",
+                )
+            )
+
     def view(self, lr: Any, step: Any, dtype: Any, by: Schedule | None) -> View:
         """Return what a rule reads.
 

@@ -182,6 +182,26 @@ def test_momentum_needs_its_buffer(cls):
     assert kept["a"] == kept["b"] + 1
 
 
+def test_a_group_refuses_to_be_set_what_it_would_not_use():
+    opt = optim.SGD(0.1, {"a": _var(), "b": _var()}, groups=[{"match": "a", "lr": 0.2}])
+
+    for name, value in {"lr": 0.5, "momentun": 0.9}.items():
+        with pytest.raises(AttributeError, match=r"param_groups\[i\]\['lr'\]"):
+            setattr(opt.groups[1], name, value)
+    with pytest.raises(Bad, match="without momentum"):
+        opt.groups[1].momentum = 0.9
+
+
+def test_a_number_set_on_a_group_takes_the_place_of_its_schedule():
+    w = _var()
+    opt = optim.SGD(0.1, w, groups=[{"match": "*", "weight_decay": lambda t: 7.0}])
+
+    opt.groups[1].weight_decay = 0.5
+    opt.update(jnp.zeros(2))
+
+    np.testing.assert_allclose(w.value, 1 - 0.1 * 0.5, rtol=1e-6)
+
+
 def test_what_stands_around_an_optimizer_sets_its_rate():
     inner = optim.SGD(0.1, _var())
 
