@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -29,12 +29,14 @@ class Trained(Node):
 
     Attributes:
         variables: ``{path: Variable}``.
-        paths: the path for each key that gradients may use.
+        paths: the path for each key that a variable was registered with.
+        doubtful: whether some name may mean two variables; see `_by_path`.
     """
 
     def __init__(self):
         self.variables: dict[str, Variable] = {}
         self.paths: dict[str, str] = {}
+        self.doubtful = False
 
     def add(self, source: Any) -> list[str]:
         """Take in what `train_vars_of` finds; return the paths that are new.
@@ -56,7 +58,7 @@ class Trained(Node):
                 clashes.append(f"{path}: {held.label} and {variable.label}")
             if path not in self.variables:
                 new[path] = variable
-            keys[key] = keys[path] = path
+            keys[key] = path
         if clashes:
             raise PathError(
                 message(
@@ -68,7 +70,17 @@ class Trained(Node):
         _check_dtypes(new)
         self.variables = self.variables | new
         self.paths = self.paths | keys
+        named = self._own_names(self.variables)
+        self.doubtful |= any(
+            reading.get(path, path) != path
+            for path in self.variables
+            for reading in (self.paths, named)
+        )
         return list(new)
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is a path, or a key that was registered."""
+        return name in self.variables or name in self.paths
 
     @staticmethod
     def find(source: Any) -> VarCollector:
@@ -112,16 +124,15 @@ class Trained(Node):
                 there is no variable to train.
         """
         self.require(owner)
-        flat = self._by_own_names(dict(_flatten(grads, self)))
-        problems = [
-            f"unexpected: {key}"
-            for key, gradient in flat.items()
-            if key not in self.paths and gradient is not None  # a hole of equinox
-        ]
+        flat = dict(_flatten(grads, self))
         given: dict[str, Any] = {}
-        for key, gradient in flat.items():
-            if key in self.paths:
-                given.setdefault(self.paths[key], gradient)
+        for name, path in zip(flat, self._by_path(flat), strict=True):
+            given.setdefault(name if path is None else path, flat[name])
+        problems = [
+            f"unexpected: {name}"
+            for name, gradient in given.items()
+            if name not in self.variables and gradient is not None  # a hole of equinox
+        ]
         matched: dict[str, Any] = {}
         for path, variable in self.variables.items():
             if path not in given and path not in frozen:
@@ -139,24 +150,48 @@ class Trained(Node):
             )
         return matched
 
-    def _by_own_names(self, grads: dict[str, Any]) -> dict[str, Any]:
-        """Return gradients with paths in the place of names a framework gave them."""
-        if self.paths.keys() >= grads.keys():
-            return grads
+    def _by_path(self, names: Iterable[str]) -> list[str | None]:
+        """Return the path that each name means, None where it means nothing here.
+
+        A name is a path, a key that was registered, or the name that a framework gave.
+        Where one of these readings fits all of the names, it holds.
+
+        Raises:
+            GradientError: the readings differ.
+        """
+        own = {path: path for path in self.variables}
+        known = own | self.paths
+        if not self.doubtful and all(map(known.__contains__, names)):
+            return [known[name] for name in names]
+        readings = [own, self.paths, self._own_names(names)]
+        whole = [r for r in readings if all(map(r.__contains__, names))]
+        found, unclear = [], []
+        for name in names:
+            meant = {r[name] for r in whole or readings if name in r}
+            found.append(min(meant, default=None))
+            if len(meant) > 1:
+                unclear.append(f"{name}: {' or '.join(sorted(meant))}")
+        if unclear:
+            raise GradientError(
+                message(
+                    "These gradients have names that are paths of some variables and "
+                    "names, given by a framework, of others:",
+                    unclear,
+                    "give the parts names of their own: train_vars={'a': a, 'b': b}.",
+                )
+            )
+        return found
+
+    def _own_names(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the paths of those names that a framework gave to variables."""
         foreign = {
-            variable: path
+            id(variable.owner): (variable.host, path)
             for path, variable in self.variables.items()
             if isinstance(variable, ForeignVariable)
         }
-        hosts = {variable.host for variable in foreign}
-        named = {}
-        for key, gradient in grads.items():
-            if key not in self.paths:
-                owners = tuple(host.resolve(key) for host in hosts)
-                found = [v for v in foreign if any(v.owner is o for o in owners)]
-                key = foreign[found[0]] if found else key
-            named[key] = gradient
-        return named
+        hosts = {host for host, _ in foreign.values()}
+        owners = ((name, host.resolve(name)) for name in names for host in hosts)
+        return {name: foreign[id(o)][1] for name, o in owners if id(o) in foreign}
 
 
 def _check_dtypes(variables: dict[str, Variable]) -> None:
@@ -183,7 +218,7 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
             return [(path, grads)]
         if not isinstance(grads, dict | list | tuple):
             alone = named(grads)
-            if len(alone) == 1 and alone[0][0] in trained.paths:
+            if len(alone) == 1 and trained.knows(alone[0][0]):
                 return alone
             return [(path, grads)]
     if branches(grads) is None:
@@ -194,15 +229,17 @@ def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
                 help="give a dict {path: gradient}, as `bo.grad` returns it.",
             )
         )
-    return _descend("", grads, trained.paths)
+    return _descend("", grads, trained.knows)
 
 
-def _descend(path: str, tree: Any, paths: Container[str]) -> list[tuple[str, Any]]:
+def _descend(
+    path: str, tree: Any, known: Callable[[str], bool]
+) -> list[tuple[str, Any]]:
     """Return what stands under paths that are known, and leaves under others."""
-    parts = None if path in paths else branches(tree)
+    parts = None if known(path) else branches(tree)
     if parts is None:
         return [(path, tree)]
-    below = (_descend(join(path, name), part, paths) for name, part in parts)
+    below = (_descend(join(path, name), part, known) for name, part in parts)
     return [pair for pairs in below for pair in pairs]
 
 

@@ -274,3 +274,42 @@ def test_a_model_without_layers_is_not_attached():
 
     with pytest.raises(HostError, match="build its layers first"):
         bo.attach(bp.DynamicalSystem())
+
+
+def test_names_that_mean_two_layers_are_refused():
+    import brainpy as bp
+    import brainpy.math as bm
+
+    class Net(bp.DynamicalSystem):
+        def __init__(self):
+            super().__init__()
+            self.left = bp.dnn.Dense(2, 2, mode=bm.training_mode, name="right")
+            self.right = bp.dnn.Dense(2, 2, mode=bm.training_mode, name="left")
+
+    net = Net()
+    before = net.left.W.value
+    grads = {k: jnp.ones(v.shape) for k, v in net.train_vars().unique().items()}
+    grads["right.W"] *= 3  # by the name that brainpy has for net.left
+
+    with pytest.raises(bo.errors.GradientError, match=r"left\.W: left\.W or right\.W"):
+        bo.optim.SGD(1.0, net).update(grads)
+    bo.optim.SGD(1.0, {"a": net.left, "b": net.right}).update(grads)
+
+    np.testing.assert_allclose(net.left.W.value, before - 3, rtol=1e-6)
+
+
+def test_names_counted_anew_are_not_taken_for_those_of_the_next_layer():
+    import brainpy.math as bm
+
+    bm.clear_name_cache()
+    _, a, b = junk()  # Dense1 and Dense2 are the paths Dense0 and Dense1
+    collector = a.train_vars().unique() + b.train_vars().unique()
+    assert list(collector) == ["Dense1.W", "Dense1.b", "Dense2.W", "Dense2.b"]
+    before = a.W.value, b.W.value
+    one = jnp.ones((1, 1))
+    grads = bm.grad(lambda: (a(one) + 10 * b(one)).sum(), collector)()
+
+    bo.optim.SGD(1.0, collector).update(grads)
+
+    np.testing.assert_allclose(a.W.value, before[0] - 1, rtol=1e-6)
+    np.testing.assert_allclose(b.W.value, before[1] - 10, rtol=1e-6)
