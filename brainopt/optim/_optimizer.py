@@ -102,13 +102,13 @@ class Optimizer(Settings):
     def _or_nothing(self) -> Iterator[None]:
         """Take back what was registered in the block if it fails."""
         trained = self._trained
-        kept = trained.variables, trained.paths, self.groups
+        kept = trained.variables, trained.paths, trained.doubtful, self.groups
         slots = {path: dict(held) for path, held in self.slots.items()}
         member = dict(self._member)
         try:
             yield
         except BaseException:
-            trained.variables, trained.paths, self.groups = kept
+            trained.variables, trained.paths, trained.doubtful, self.groups = kept
             self.slots, self._member = slots, member
             raise
 

@@ -70,11 +70,11 @@ class Trained(Node):
         _check_dtypes(new)
         self.variables = self.variables | new
         self.paths = self.paths | keys
-        named = self._own_names(self.variables)
+        theirs = self._own_names(self.variables)
         self.doubtful |= any(
             reading.get(path, path) != path
             for path in self.variables
-            for reading in (self.paths, named)
+            for reading in (self.paths, theirs)
         )
         return list(new)
 
