@@ -75,7 +75,8 @@ class Group(Numbered):
             k: as_schedule(v, owner, k) for k, v in scheduled.items()
         }
         self.sign, self.constraint = _constraints(settings, owner)
-        self.numbers = Numbers(values, kind.decays, owner, ranges)
+        derived = {n: _derived(parent, n) for n in kind.decays if n not in own}
+        self.numbers = Numbers(values, kind.decays, owner, ranges, derived)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
@@ -319,6 +320,12 @@ def _held(parent: Group | None, name: str) -> Any:
     if parent is None or name in parent.schedules:
         return 0.0
     return parent.numbers.number(name)
+
+
+def _derived(parent: Group | None, name: str) -> list[Any]:
+    if parent is None or name in parent.schedules:
+        return []
+    return parent.numbers.derived(name)
 
 
 def _inherited(parent: Group | None, own: dict[str, Any]) -> dict[str, Schedule]:

@@ -43,6 +43,7 @@ class Numbers(Setting):
         decays: which of them are decay rates in ``[0, 1)``.
         owner: named in errors.
         ranges: intervals by name, as ``"(0, 1]"``; all others lie in ``[0, inf)``.
+        derived: 1 - β and log β by name, where β itself is rounded already.
 
     Raises:
         HyperparameterError: listing every number outside its range.
@@ -58,18 +59,20 @@ class Numbers(Setting):
         decays: Iterable[str] = (),
         owner: str = "",
         ranges: Mapping[str, str] | None = None,
+        derived: Mapping[str, Sequence[Any]] | None = None,
     ):
         self.names = tuple(values)
         self.decays = tuple(name for name in decays if name in values)
         self.ranges = tuple((ranges or {}).items())
         self.owner = owner
         self.check(values)
-        super().__init__(self._pack(values), name=f"{owner} numbers")
+        packed = self._pack(values, derived or {})
+        super().__init__(packed, name=f"{owner} numbers")
 
-    def _pack(self, values: Mapping[str, Any]) -> Any:
+    def _pack(self, values: Mapping[str, Any], derived: Mapping[str, Any]) -> Any:
         flat = [values[name] for name in self.names]
         for name in self.decays:
-            flat += _derived(values[name])
+            flat += derived.get(name) or _derived(values[name])
         if any(isinstance(x, Tracer) for x in flat):
             return jnp.stack([jnp.asarray(x, float) for x in flat])
         return jnp.array(np.asarray(flat, np.float64), float)
@@ -81,6 +84,11 @@ class Numbers(Setting):
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
         return self.value[self.names.index(name)]
+
+    def derived(self, name: str) -> list[Any]:
+        """Return 1 - β and log β of a decay rate as 0-d arrays."""
+        i = len(self.names) + 2 * self.decays.index(name)
+        return [self.value[i], self.value[i + 1]]
 
     def set_number(self, name: str, new: Any, where: Any = True) -> None:
         """Change one number; compiled steps use it from their next call on.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import brainopt as bo
@@ -86,6 +87,33 @@ def test_settings_of_a_group_are_read_and_set(counted):
     assert body.traces == traces
     assert opt.param_groups[1]["lr"] == 0.5
     np.testing.assert_allclose(net.enc.b.value, 1 - 0.01 - 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["a rule", "added later"])
+def test_a_group_takes_its_betas_over_to_the_last_digit(later):
+    # 1 - float32(0.999) is wrong in the fifth digit, and √v̂ would be in the sixth.
+    grad = {"w": jnp.cos(jnp.arange(64.0))}
+    node, other = bo.Node(), bo.TrainVar([1.0])
+    node.w = bo.TrainVar(jnp.linspace(-1.0, 1.0, 64))
+    rules = [] if later else [{"match": "w", "lr": 1e-2}]
+    train_vars = other if later else node
+    opt = bo.optim.AdamW(1.0, train_vars, dialect="optax", groups=rules)
+    if later:
+        opt.add_param_group({"params": {"w": node.w}, "lr": 1e-2})
+    tx = optax.adamw(1e-2, weight_decay=1e-2)
+
+    @jax.jit
+    def by_optax(params, state):
+        updates, state = tx.update(grad, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = {"w": jnp.copy(node.w.value)}
+    state = tx.init(params)
+    for _ in range(20):
+        opt.update({"param": None, **grad} if later else grad)
+        params, state = by_optax(params, state)
+
+    np.testing.assert_allclose(node.w.value, params["w"], rtol=0, atol=3e-7)
 
 
 def test_defaults_are_those_of_the_first_group():
