@@ -367,12 +367,17 @@ def _put(variable: Variable, value: Any) -> None:
 
 def _foreign_write(variable: Variable, frame: Frame | None) -> str:
     inside = "no brainopt transform" if frame is None else "a brainopt transform"
+    help = (
+        "use the transform of the same name from brainopt (`bo.jit`, `bo.grad`, "
+        "`bo.for_loop`, …), or pass the value in and return it."
+    )
+    if not (variable._native or variable.direct):
+        help = variable.host.mend  # there is no transform that would do
     return message(
         f"{variable.label} is written inside a JAX trace that brainopt does not "
         f"thread (a plain jax.jit, jax.grad, jax.vmap or jax.lax loop, inside "
         f"{inside}); the new value could not leave that trace.",
-        help="use the transform of the same name from brainopt (`bo.jit`, `bo.grad`, "
-        "`bo.for_loop`, …), or pass the value in and return it.",
+        help=help,
     )
 
 

@@ -264,7 +264,7 @@ def test_an_update_inside_nnx_jit_is_refused():
     opt = adamw(model)
     before = np.asarray(model.l1.kernel[...])
 
-    with pytest.raises(TraceContextError):
+    with pytest.raises(TraceContextError, match=r"nnx\.update\(model, params\)"):
         nnx.jit(lambda g: opt.update(g))(nnx.grad(loss_of)(model))
 
     np.testing.assert_array_equal(model.l1.kernel[...], before)
