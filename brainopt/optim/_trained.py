@@ -52,6 +52,8 @@ class Trained(Node):
         clashes = []
         merged = dict(self.variables)
         for key, variable in found.items():
+            if not jax.tree.leaves(read(variable)):
+                continue  # as in an nnx.Param(None) there is nothing to train
             path = known.setdefault(variable, str(found.paths.get(variable, key)))
             held = merged.setdefault(path, variable)
             if held is not variable:

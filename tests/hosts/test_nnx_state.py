@@ -193,6 +193,22 @@ def test_a_parameter_may_hold_a_tree():
     assert model.extra["b"][0].tolist() == [-0.5]
 
 
+def test_a_parameter_of_nothing_is_left_alone():
+    from flax import nnx
+
+    class Scale(nnx.Module):
+        def __init__(self):
+            self.w, self.b = nnx.Param(jnp.ones(3)), nnx.Param(None)
+
+    model = Scale()
+    opt = bo.optim.SGD(0.5, model)
+
+    opt.update(nnx.grad(lambda m: m.w[...].sum())(model))
+
+    assert list(opt.vars_to_train) == ["w"]
+    assert model.w[...].tolist() == [0.5, 0.5, 0.5]
+
+
 def test_boxes_of_linen_are_no_part_of_a_path():
     from flax import linen as nn
 

@@ -35,6 +35,17 @@ SOURCES = {
 }
 
 
+def test_a_variable_of_nothing_is_no_variable_to_train():
+    net = bo.Node()
+    net.w, net.nothing = bo.TrainVar(jnp.ones(2)), bo.TrainVar({})
+    opt = bo.optim.SGD(0.25, net)
+
+    opt.update(bo.grad(lambda: (net.w**2).sum(), net)())
+
+    assert list(opt.vars_to_train) == ["w"]
+    assert net.w.value.tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("kind", SOURCES)
 def test_anything_that_offers_variables_can_be_registered(kind):
     make, paths = SOURCES[kind]
