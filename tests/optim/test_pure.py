@@ -54,7 +54,8 @@ def test_a_variable_made_inside_a_plain_transform_says_what_it_lacks(outer):
         v = bo.Variable(x)
         return bo.jit(lambda: v.value + 1)()
 
-    with pytest.raises(TraceContextError, match=r"by a transform inside it[\s\S]*bo.vmap"):
+    says = r"by a transform inside it[\s\S]*bo\.vmap"
+    with pytest.raises(TraceContextError, match=says):
         outer(inside)(1.0)
 
 
