@@ -43,8 +43,9 @@ class Tree:
                 message(
                     f"There is no array in this {type(model).__name__} to attach to.",
                     help="import its framework first if it is a model of one; of a "
-                    "jaxley cell attach `cell.get_parameters()`; write numbers as "
-                    "arrays: jnp.asarray(1.0).",
+                    "jaxley cell attach `cell.get_parameters()`, which holds what "
+                    "`cell.make_trainable` chose; write numbers as arrays: "
+                    "jnp.asarray(1.0).",
                 )
             )
 
