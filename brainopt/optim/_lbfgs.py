@@ -317,7 +317,8 @@ def _learn(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
     """
     move, turn = x - held["x"], slope - held["slope"]
     known = held["pairs"] >= 0
-    fine = known & (move @ turn > jnp.finfo(x.dtype).eps * (turn @ turn))
+    norms = jnp.linalg.norm(move) * jnp.linalg.norm(turn)
+    fine = known & (move @ turn > jnp.finfo(x.dtype).eps * norms)
     moves = jnp.concatenate([held["moves"][1:], move[None]])
     turns = jnp.concatenate([held["turns"][1:], turn[None]])
     return {

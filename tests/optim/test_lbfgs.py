@@ -229,3 +229,14 @@ def test_a_compiled_line_search_follows_what_is_frozen_and_hooked():
     opt.before_update(lambda opt, grads: grads)
     with pytest.raises(bo.errors.HyperparameterError, match="A hook before"):
         step()
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6, 1e10])
+def test_the_unit_of_the_loss_does_not_matter(unit):
+    bends, goal = jnp.geomspace(1.0, 100.0, 20), jnp.sin(jnp.arange(20.0))
+    w = bo.TrainVar(jnp.zeros(20))
+    opt = LBFGS(train_vars=w, max_iter=30, tolerance_grad=0.0)
+
+    opt.step(lambda: unit * (bends * (w.value - goal) ** 2).sum())
+
+    np.testing.assert_allclose(w.value, goal, atol=2e-2)
