@@ -54,6 +54,11 @@ class ForeignVariable(Variable):
         return False
 
     @property
+    def fallible(self) -> bool:
+        """Whether Python code, which may fail, runs when its value is stored."""
+        return True
+
+    @property
     def label(self) -> str:
         """How errors call this Variable."""
         kind = f"{self.host.package} {type(self.owner).__name__}"

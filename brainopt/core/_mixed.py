@@ -54,7 +54,9 @@ def commit_if_unchanged(
         _slot.settle()
         if not all(map(is_, map(call, reads), values)):
             return False
-        deque(map(call, writes, new), 0)  # type: ignore[arg-type]
+        _slot.commit_each(
+            getters(variables), writes, [v._store for v in variables], new
+        )
         return True
 
 

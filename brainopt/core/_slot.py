@@ -160,12 +160,14 @@ def commit_if_unchanged(
 
 def commit_each(
     getters: Iterable[Callable[[], Any]],
-    setters: Sequence[Callable[[Any], None]],
+    setters: Iterable[Callable[[Any], None]],
+    undo: Iterable[Callable[[Any], None]],
     values: Iterable[Any],
 ) -> None:
     """Give each value to its setter, in one call into C if the setters are C.
 
-    A setter in Python can fail, or be interrupted; then all values are put back.
+    A setter in Python can fail, or be interrupted; then ``undo`` puts all values back,
+    without hooks, which might change or refuse the old values too.
     """
     with lock:
         settle()
@@ -173,7 +175,7 @@ def commit_each(
         try:
             deque(map(call, setters, values), 0)  # type: ignore[arg-type]
         except BaseException:
-            deque(map(call, setters, old), 0)  # type: ignore[arg-type]
+            deque(map(call, undo, old), 0)  # type: ignore[arg-type]
             raise
 
 

@@ -320,7 +320,8 @@ def commit(variables: Sequence[Variable], values: Sequence[Any]) -> None:
     else:
         getters = [variable._getter() for variable in variables]
         setters = [variable._setter() for variable in variables]
-        _slot.commit_each(getters, setters, values)
+        undo = [variable._store for variable in variables]
+        _slot.commit_each(getters, setters, undo, values)
 
 
 def snapshot(variables: Sequence[Variable]) -> list[Any]:

@@ -45,6 +45,11 @@ class StateVariable(ForeignVariable):
         """Whether a compiled step may take its value without asking brainstate."""
         return True
 
+    @property
+    def fallible(self) -> bool:
+        """Whether Python code, which may fail, runs when its value is stored."""
+        return self.host.hooked(self.owner)
+
     def _committed(self) -> Any:
         value = self.raw.get()
         ended = type(value).__name__ in ("Dead", "_InvalidatedTraceValue")
@@ -57,7 +62,7 @@ class StateVariable(ForeignVariable):
         return self.raw.get
 
     def _setter(self) -> Callable[[Any], None]:
-        if self.host.hooked(self.owner):
+        if self.fallible:
             return functools.partial(setattr, self.owner, "value")
         return self.raw.set
 

@@ -73,6 +73,7 @@ class Program:
         everything = (*self.donated, *self.kept)
         self.native = all(v._native or v.direct for v in everything)
         alone = all(v._native for v in everything)
+        self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
         self.storage: Any = _slot if alone else _mixed
         self.loan = _slot.Loan(self.written) if alone else None
         if self.loan is not None:
@@ -161,6 +162,8 @@ class Program:
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
         loan = self.loan
+        if any(map(_fallible, self.foreign)):
+            return self.keep(args, kwargs, wait=False)
         if thread_count() or not self._compiled:
             out = self._launch_locked(args, kwargs)
         elif loan is None:
@@ -280,6 +283,7 @@ def forget(error: BaseException) -> None:
 
 
 _aval = attrgetter("aval")
+_fallible = attrgetter("fallible")
 
 
 class _Place(int):

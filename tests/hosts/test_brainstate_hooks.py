@@ -122,3 +122,52 @@ def test_a_hook_that_refuses_a_value_leaves_all_as_it_was():
 
     assert [float(s.value[0]) for s in states.values()] == [1.0, 1.0]
     assert int(opt.step) == 0
+
+
+@pytest.mark.parametrize("donate", [True, False])
+@pytest.mark.parametrize("when", ["write_before", "write_after"])
+def test_a_hook_that_fails_leaves_a_compiled_step_undone(when, donate):
+    import brainstate
+
+    def fail(ctx):
+        raise ValueError("the user's own")
+
+    states = {k: brainstate.ParamState(jnp.ones(1)) for k in "abc"}
+    opt = bo.optim.Adam(0.1, states)
+    step = bo.jit(lambda: opt.update(dict.fromkeys("abc", jnp.ones(1))), donate=donate)
+    step(), step()
+    before = {k: np.asarray(v) for k, v in opt.state_dict().items()}
+    values = {k: float(s.value[0]) for k, s in states.items()}
+    states["b"].hooks.config.on_error = "raise"
+    states["b"].register_hook(when, fail)
+
+    with pytest.raises(brainstate.HookExecutionError):
+        step()
+
+    assert {k: float(s.value[0]) for k, s in states.items()} == values
+    for key, value in opt.state_dict().items():
+        np.testing.assert_array_equal(value, before[key], err_msg=key)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, bo.jit], ids=["eagerly", "bo.jit"])
+def test_going_back_does_not_ask_hooks(wrap):
+    import brainstate
+
+    def at_least_two(ctx):
+        ctx.transformed_value = jnp.clip(ctx.value, 2.0, None)
+
+    def refuse(ctx):
+        ctx.cancel = True
+
+    states = {k: brainstate.ParamState(jnp.ones(1)) for k in "ab"}
+    opt = bo.optim.SGD(0.1, states)
+    step = wrap(lambda: opt.update(dict.fromkeys("ab", jnp.ones(1))))
+    step(), step()
+    before = float(states["a"].value[0])
+    states["a"].register_hook("write_before", at_least_two)
+    states["b"].register_hook("write_before", refuse)
+
+    with pytest.raises(brainstate.HookCancellationError):
+        step()
+
+    assert float(states["a"].value[0]) == before
