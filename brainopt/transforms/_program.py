@@ -162,7 +162,7 @@ class Program:
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
         loan = self.loan
-        if any(map(_fallible, self.foreign)):
+        if self.foreign and any(map(_fallible, self.foreign)):
             return self.keep(args, kwargs, wait=False)
         if thread_count() or not self._compiled:
             out = self._launch_locked(args, kwargs)
