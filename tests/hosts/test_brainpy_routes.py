@@ -303,7 +303,8 @@ def test_no_route_leaves_a_tracer_in_the_model(route):
 
 def test_a_step_is_compiled_once_though_brainpy_makes_weakly_typed_biases(counted):
     net, loss = make()
-    assert net.l1.b.value.weak_type
+    if not net.l1.b.value.weak_type:
+        pytest.skip("this brainpy makes none")
     body = counted(step_of(by_us(loss, net), adamw(net)))
     step = bo.jit(lambda: body())
     step()
