@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where each byte of a checkpoint stands: header, segments, manifest, footer.
 
-The file is a legal MessagePack stream, specified byte by byte in `docs/format.md`:
+The file is a legal MessagePack stream, specified byte by byte in
+`docs/project/format.md`:
 
     header     str8 magic, then [version, flags, alignment, block]
     payload    nil padding, a bin32 head, raw bytes from a 64-byte boundary; repeated

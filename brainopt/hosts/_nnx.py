@@ -26,7 +26,8 @@ _MEND = (
     "`nnx.update(model, params)`, with `state = opt.init(params)` once; or attach its "
     "parameters: `graphdef, params, rest = nnx.split(model, nnx.Param, ...)`, `net = "
     "bo.attach(params)`, and `nnx.merge(graphdef, net.model, rest)` for the model "
-    "inside `bo.jit` and `bo.grad`; docs/hosts.md says how to keep a rest that changes."
+    "inside `bo.jit` and `bo.grad`; docs/guide/hosts.md says how to keep a rest that "
+    "changes."
 )
 
 

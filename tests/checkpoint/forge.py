@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoint files written by hand from `docs/format.md`, with correct checksums.
+"""Checkpoint files written by hand, with correct checksums.
 
+They follow `docs/project/format.md`.
 Nothing here imports the writer under test, so a forged file is an outside opinion on
 the format, and a malicious one reaches the parser behind the checksums.
 """

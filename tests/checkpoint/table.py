@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of `docs/reliability.md`: the same faults for brainopt and its peers.
+"""The table of docs/project/reliability.md: equal faults for brainopt and its peers.
 
 Run with: ``python -m tests.checkpoint.table [scale]``. Peers that are not installed are
 named and left out. A row tells how many faults were tried; how often the load was

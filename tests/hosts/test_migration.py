@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/from-brainpy.md says to write gives BrainPy's numbers, away from defaults.
+"""What docs/start/from-brainpy.md says gives BrainPy's numbers, away from defaults.
 
 The decay rates are exact in float32, and epsilon is large enough to be seen.
 """
