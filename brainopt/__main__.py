@@ -21,8 +21,8 @@ import numpy as np
 
 from . import checkpoint
 from ._version import __version__
-from .checkpoint._crc import LIBRARY as CRC_LIBRARY
-from .checkpoint._selection import Selection
+from .checkpoint.format._checksum import LIBRARY as CRC_LIBRARY
+from .checkpoint.tree._selection import Selection
 from .errors import BrainoptError, CheckpointError
 
 # Package, its distribution, and what installs it.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from ._doors import write
-from ._snapshot import Snapshot
+from .tree._snapshot import Snapshot
 
 _failed: dict[object, tuple[str, BaseException]] = {}
 _jobs: set["_Job"] = set()

@@ -5,17 +5,17 @@ import os
 from typing import Any, Literal
 
 from ..errors import CheckpointError, message
-from ._inspect import Inspection, inspect_file, inspect_flat
-from ._layout import NO_SEAL, Seal
-from ._native import load_file, save_snapshot, verify_file
-from ._npz import load_npz, save_npz
-from ._read import Reader
-from ._restore import Restore
-from ._safetensors import load_safetensors, save_safetensors
-from ._selection import Globs, Rename, Selection
-from ._snapshot import Snapshot
-from ._source import FileSource, FlatSource
-from ._tree import as_jax
+from .format._layout import NO_SEAL, Seal
+from .interop._npz import load_npz, save_npz
+from .interop._safetensors import load_safetensors, save_safetensors
+from .io._native import load_file, save_snapshot, verify_file
+from .io._read import Reader
+from .tools._inspect import Inspection, inspect_file, inspect_flat
+from .tree._build import as_jax
+from .tree._restore import Restore
+from .tree._selection import Globs, Rename, Selection
+from .tree._snapshot import Snapshot
+from .tree._source import FileSource, FlatSource
 
 _FLAT = {
     ".npz": (save_npz, load_npz),

@@ -13,9 +13,9 @@ import re
 from typing import Any
 
 from ..errors import CheckpointError
-from ._os import fs
-from ._read import Reader
-from ._write import replace_file, write_all
+from .io._os import fs
+from .io._read import Reader
+from .io._write import replace_file, write_all
 
 _NAME = re.compile(r"step-(0|[1-9][0-9]{0,18})\.bopt")
 _MOST_BYTES = 1 << 24

@@ -12,10 +12,10 @@ from ..errors import CheckpointCorruptError, CheckpointError, CheckpointIOError,
 from ._async import AsyncSaver
 from ._doors import load, restore
 from ._index import Index, best_of
-from ._native import save_snapshot
-from ._os import fs
-from ._snapshot import Snapshot
-from ._write import sweep
+from .io._native import save_snapshot
+from .io._os import fs
+from .io._write import sweep
+from .tree._snapshot import Snapshot
 
 _MOST_METRICS_BYTES = 8192
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ..core import _trace
 from ..core._operators import unwrap
 from ..errors import GradientError, message
-from ._trained import Trained
+from ._parameters import Trained
 
 
 class Loss:

@@ -18,16 +18,16 @@ from ..core._device import Place, move
 from ..core._walk import join
 from ..errors import HyperparameterError, message
 from ._closure import Loss
-from ._groups import split
-from ._leaves import named
-from ._numbers import Numbered, Numbers
-from ._options import Common
-from ._pure import Views
+from ._hyperparameters import Numbered, Numbers
+from ._parameters import Trained
 from ._report import Report, report
 from ._rollback import Snapshot, Trial, missed
 from ._settings import Settings
-from ._trained import Trained
 from ._transformation import as_optax
+from .engine._step import Views
+from .engine._tree import named
+from .settings._groups import split
+from .settings._options import Common
 
 _UNSAVED = ("_revision", "_cache", "_others", "_name")
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..core import Variable, _trace
-from ._leaves import named
-from ._trained import Trained
+from ._parameters import Trained
+from .engine._tree import named
 
 
 class Snapshot:

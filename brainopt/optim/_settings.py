@@ -12,13 +12,13 @@ from jax.core import Tracer
 from ..core import Variable
 from ..core._host import wrap
 from ..errors import HyperparameterError, PathError, message
-from ._groups import Group, GroupView, refuse_inside_transforms
-from ._leaves import named
-from ._match import Choice
-from ._options import suggest
-from ._pure import Core, Views
-from ._schedule import Constant, Schedule, as_schedule, is_number
-from ._trained import Trained
+from ._parameters import Trained
+from .engine._step import Core, Views
+from .engine._tree import named
+from .schedules._schedule import Constant, Schedule, as_schedule, is_number
+from .settings._groups import Group, GroupView, refuse_inside_transforms
+from .settings._options import suggest
+from .settings._selection import Choice
 
 _FIXED = ("precision", "seed", "nonfinite", "max_nonfinite", "monitor")
 _PARTS = {

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import message
-from ._numbers import Setting
+from ._hyperparameters import Setting
 
 
 class GradientTransformation(NamedTuple):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _layout
+from brainopt.checkpoint.format import _layout
 
 from .timing import interleaved, row, show
 

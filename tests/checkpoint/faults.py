@@ -10,7 +10,7 @@ fsync any prefix may stand.
 import itertools
 import os
 
-from brainopt.checkpoint._os import FileSystem
+from brainopt.checkpoint.io._os import FileSystem
 
 
 class FailingFileSystem(FileSystem):

@@ -16,8 +16,8 @@ import pytest
 import brainopt as bo
 from brainopt import checkpoint
 from brainopt.checkpoint import _async
-from brainopt.checkpoint._native import save_snapshot
-from brainopt.checkpoint._snapshot import Snapshot
+from brainopt.checkpoint.io._native import save_snapshot
+from brainopt.checkpoint.tree._snapshot import Snapshot
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _crc, _layout
+from brainopt.checkpoint.format import _checksum as _crc
+from brainopt.checkpoint.format import _layout
 from tests.checkpoint.trees import mixed_tree
 
 

@@ -195,7 +195,7 @@ def test_a_copy_that_fails_while_writing_names_the_variable(tmp_path, monkeypatc
     checkpoint.save(tmp_path / "f", 1)
 
     with checkpoint.AsyncSaver() as saver:
-        monkeypatch.setattr("brainopt.checkpoint._leaves._joined", failing_copy)
+        monkeypatch.setattr("brainopt.checkpoint.tree._leaves._joined", failing_copy)
         saver.save(tmp_path / "f", {"net": node})
         with pytest.raises(CheckpointError, match=r"net\.layers\.0\.W: .*EXHAUSTED"):
             saver.wait()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _layout
+from brainopt.checkpoint.format import _layout
 from brainopt.errors import (
     CheckpointCorruptError,
     CheckpointError,

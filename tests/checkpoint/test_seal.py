@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _layout
+from brainopt.checkpoint.format import _layout
 from brainopt.errors import CheckpointCorruptError, CheckpointError
 from tests.checkpoint import forge
 from tests.checkpoint.fake import FakeNode

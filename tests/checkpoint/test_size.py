@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _read
+from brainopt.checkpoint.io import _read
 from brainopt.errors import CheckpointIOError
 
 ROOT = Path(__file__).parents[2]

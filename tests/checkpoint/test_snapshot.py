@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _layout
-from brainopt.checkpoint._leaves import ArrayLeaf, Unstorable
+from brainopt.checkpoint.format import _layout
+from brainopt.checkpoint.tree._leaves import ArrayLeaf, Unstorable
 from brainopt.errors import CheckpointError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same

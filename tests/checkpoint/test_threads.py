@@ -7,7 +7,7 @@ import time
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _threads
+from brainopt.checkpoint.io import _read, _threads
 from brainopt.errors import CheckpointCorruptError
 
 
@@ -84,7 +84,7 @@ def test_without_new_threads_the_caller_does_it_all(monkeypatch):
 
 
 def test_the_first_damage_in_a_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint._read, "_THREADED", 0)
+    monkeypatch.setattr(_read, "_THREADED", 0)
     names = "abcdefgh"
     checkpoint.save(tmp_path / "f", {name: bytes(3 << 20) for name in names})
     whole = (tmp_path / "f").read_bytes()

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint import _flat, _npz, _os, _read, _stream, _write
+from brainopt.checkpoint.format import _stream
+from brainopt.checkpoint.interop import _flat, _npz
+from brainopt.checkpoint.io import _os, _read, _write
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.faults import (
     FailingFileSystem,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.optim._precision import round_stochastically
+from brainopt.optim.engine._precision import round_stochastically
 
 NARROW = [jnp.bfloat16, jnp.float16]
 

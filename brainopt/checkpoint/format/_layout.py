@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each byte of a checkpoint stands: header, segments, manifest, footer.
+
+The file is a legal MessagePack stream, specified byte by byte in
+`docs/project/format.md`:
+
+    header     str8 magic, then [version, flags, alignment, block]
+    payload    nil padding, a bin32 head, raw bytes from a 64-byte boundary; repeated
+    manifest   one map, then one small array for each record of the tree
+    footer     bin8 of fixed layout: lengths, sha256, crc32
+
+Every byte is covered: header and manifest by the sha256, payload by the crc32 of
+its blocks, the footer by its own crc32, padding and heads by their exact value.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ._checksum import crc32
+
+VERSION = 1
+ALIGN = 64
+BLOCK = 1 << 20
+SEGMENT = 1 << 30
+
+MOST_RECORDS = 1 << 16
+MOST_RECORD_BYTES = 1 << 14
+MOST_MANIFEST_TEXT = 1 << 24
+MOST_KEY_BYTES = 4096
+MOST_INLINE = 4096
+MOST_TEXT = 1 << 23
+MOST_PRNG_KEYS = 10_000
+MOST_DEPTH = 64
+MOST_NDIM = 32
+
+MAGIC = b"\xd9\x0cbrainopt\r\n\x1a\n"
+_HEADER = struct.Struct(">14sBBHBHBBI")
+HEADER_BYTES = _HEADER.size
+_FOOTER = struct.Struct(">BB12sQQQQ32s14sI")
+TAG_BYTES = 14
+DIGEST_BYTES = 32
+FOOTER_BYTES = _FOOTER.size
+_END_MAGIC = b"brainopt-end"
+SMALLEST = HEADER_BYTES + FOOTER_BYTES
+
+_NIL = b"\xc0"
+
+
+class Footer(NamedTuple):
+    """What the last 96 bytes say."""
+
+    length: int
+    manifest_offset: int
+    manifest_bytes: int
+    records: int
+    sha256: bytes
+    tag: bytes = bytes(TAG_BYTES)
+
+
+class Seal(NamedTuple):
+    """What is kept of a file beyond its checksums.
+
+    ``digest`` asks for the sha256 of each array, ``key`` for a tag over the manifest
+    that nobody without the key can make.
+    """
+
+    digest: bool = False
+    key: bytes | None = None
+
+
+NO_SEAL = Seal()
+
+
+class Segment(NamedTuple):
+    """One stretch of raw bytes, and the padding and head before it."""
+
+    start: int
+    head: bytes
+    offset: int
+    nbytes: int
+
+
+def pack_header(version: int = VERSION) -> bytes:
+    """Write the 27 bytes that open the file."""
+    return _HEADER.pack(MAGIC, 0x94, 0xCD, version, 0xCD, 0, ALIGN, 0xCE, BLOCK)
+
+
+def header_version(header: bytes) -> int:
+    """Read the version, which stands at bytes 16 and 17 in every version."""
+    return int.from_bytes(header[16:18], "big")
+
+
+def pack_footer(footer: Footer) -> bytes:
+    """Write the 96 bytes that close the file."""
+    body = _FOOTER.pack(
+        0xC4,
+        FOOTER_BYTES - 2,
+        _END_MAGIC,
+        footer.length,
+        footer.manifest_offset,
+        footer.manifest_bytes,
+        footer.records,
+        footer.sha256,
+        footer.tag,
+        0,
+    )
+    return body[:-4] + crc32(body[:-4]).to_bytes(4, "big")
+
+
+def unpack_footer(data: bytes) -> Footer | None:
+    """Read a footer, or None where the bytes are not exactly one."""
+    _, _, _, *fields, _ = _FOOTER.unpack(data)
+    footer = Footer(*fields)
+    return footer if pack_footer(footer) == data else None
+
+
+def digest(header: bytes, manifest: bytes | bytearray | memoryview) -> bytes:
+    """Take the sha256 that the footer holds."""
+    total = hashlib.sha256(header)
+    total.update(manifest)
+    return total.digest()
+
+
+def tag(
+    key: bytes | None, header: bytes, manifest: bytes | bytearray | memoryview
+) -> bytes:
+    """Take the keyed hash that the footer holds; zeros without a key."""
+    if key is None:
+        return bytes(TAG_BYTES)
+    total = hashlib.blake2b(header, digest_size=TAG_BYTES, key=key)
+    total.update(manifest)
+    return total.digest()
+
+
+def segments(position: int, nbytes: int) -> Iterator[Segment]:
+    """Place an array after ``position``: bin32 stops at 4 GiB, a segment at 1 GiB."""
+    while nbytes:
+        offset = -(-(position + 5) // ALIGN) * ALIGN
+        length = min(nbytes, SEGMENT)
+        head = _NIL * (offset - 5 - position) + b"\xc6" + length.to_bytes(4, "big")
+        yield Segment(position, head, offset, length)
+        position, nbytes = offset + length, nbytes - length
+
+
+def end_of(position: int, nbytes: int) -> int:
+    """Find the position after an array that is placed after ``position``."""
+    for segment in segments(position, nbytes):
+        position = segment.offset + segment.nbytes
+    return position
+
+
+def block_count(nbytes: int) -> int:
+    """Count the checksums of an array; blocks start anew in each segment."""
+    whole, rest = divmod(nbytes, SEGMENT)
+    return whole * (SEGMENT // BLOCK) + -(-rest // BLOCK)
+
+
+def block_checksums(data: memoryview) -> bytes:
+    """Take the crc32 of each 1 MiB block, big-endian, one after the other."""
+    return b"".join(
+        crc32(data[start : start + BLOCK]).to_bytes(4, "big")
+        for start in range(0, len(data), BLOCK)
+    )

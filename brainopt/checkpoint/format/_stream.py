@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot as a stream of bytes, with its checksums taken beside the writing."""
+
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..io._write import write_all
+from ..tree._snapshot import Snapshot
+from . import _layout
+from ._records import Record, framed, pack
+
+_CHUNK = 4 * _layout.BLOCK
+_THREADED = 4 * _CHUNK
+
+
+class Stream:
+    """A descriptor that is written once from front to back.
+
+    Short pieces are gathered; long ones go to the system as they are, in chunks, while
+    a helper thread takes the checksums of the chunk before. Without a helper they go
+    block by block: one that was just summed is in the cache still when it is written,
+    so that a step of training beside it keeps its bandwidth to memory.
+
+    Args:
+        fd: where the bytes go.
+        pool: the helper thread, or None to take checksums in line.
+    """
+
+    def __init__(self, fd: int, pool: ThreadPoolExecutor | None) -> None:
+        self.fd = fd
+        self.position = 0
+        self._pool = pool
+        self._gathered = bytearray()
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Append a short piece."""
+        self._gathered += data
+        self.position += len(data)
+        if len(self._gathered) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was gathered to the system."""
+        write_all(self.fd, self._gathered)
+        self._gathered = bytearray()
+
+    def put_array(
+        self, data: memoryview, shared: bool, digest: Any = None
+    ) -> tuple[int, bytes]:
+        """Append an array with the padding and heads before it.
+
+        Args:
+            data: the bytes of the array.
+            shared: whether somebody may write into them meanwhile. Then each chunk
+                is copied first, so that checksum and file see the same bytes.
+            digest: a hash to feed with the bytes that are written.
+
+        Returns:
+            Where the array begins, and its checksums.
+        """
+        first, checksums, done = 0, [], 0
+        for segment in _layout.segments(self.position, len(data)):
+            first = first or segment.offset
+            self.put(segment.head)
+            piece = data[done : done + segment.nbytes]
+            done += segment.nbytes
+            if len(piece) < _layout.BLOCK:
+                own = memoryview(bytes(piece)) if shared else piece
+                checksums.append(_layout.block_checksums(own))
+                self.put(own)
+                if digest is not None:
+                    digest.update(own)
+            else:
+                checksums += self._put_long(piece, shared, digest)
+        return first, b"".join(checksums)
+
+    def _put_long(self, piece: memoryview, shared: bool, digest: Any) -> list[bytes]:
+        self.flush()
+        running: deque[Callable[[], bytes]] = deque()
+        checksums = []
+        size = _layout.BLOCK if self._pool is None else _CHUNK
+        for start in range(0, len(piece), size):
+            chunk = piece[start : start + size]
+            if shared:
+                chunk = memoryview(bytes(chunk))
+            running.append(self._summed(chunk))
+            write_all(self.fd, chunk)
+            if digest is not None:
+                digest.update(chunk)
+            if len(running) > 2:
+                checksums.append(running.popleft()())
+        self.position += len(piece)
+        return checksums + [result() for result in running]
+
+    def _summed(self, chunk: memoryview) -> Callable[[], bytes]:
+        if self._pool is not None:
+            # When the interpreter is ending, a pool takes no more work.
+            with contextlib.suppress(RuntimeError):
+                return self._pool.submit(_layout.block_checksums, chunk).result
+        checksums = _layout.block_checksums(chunk)
+        return lambda: checksums
+
+
+def write_snapshot(
+    fd: int,
+    snapshot: Snapshot,
+    extra: dict[str, Any] | None = None,
+    helper: bool = True,
+    seal: _layout.Seal = _layout.NO_SEAL,
+) -> None:
+    """Write header, payload, manifest and footer of a checkpoint.
+
+    Args:
+        fd: an empty file.
+        snapshot: what to write.
+        extra: optional entries of the metadata map.
+        helper: whether a second thread may take the checksums of a large snapshot.
+        seal: what is kept beyond the checksums.
+    """
+    if not helper or snapshot.nbytes < _THREADED:
+        _write(Stream(fd, None), snapshot, extra or {}, seal)
+        return
+    with ThreadPoolExecutor(1, "brainopt-checksum") as pool:
+        _write(Stream(fd, pool), snapshot, extra or {}, seal)
+
+
+def _write(
+    stream: Stream, snapshot: Snapshot, extra: dict[str, Any], seal: _layout.Seal
+) -> None:
+    header = _layout.pack_header()
+    stream.put(header)
+    written: list[Record] = []
+    for index, (record, leaf) in enumerate(snapshot.items):
+        if leaf is not None:
+            digest = hashlib.sha256() if seal.digest else None
+            offset, checksums = stream.put_array(*snapshot.fetch(index), digest)
+            record = leaf.record(record.key, offset, checksums)
+            if digest is not None:
+                record = record._replace(digest=digest.digest())
+        written.append(record)
+    metadata = framed({**snapshot.metadata(), **extra})
+    start = stream.position
+    manifest = metadata + b"".join(map(pack, written))
+    stream.put(manifest)
+    stream.put(
+        _layout.pack_footer(
+            _layout.Footer(
+                stream.position + _layout.FOOTER_BYTES,
+                start,
+                len(manifest),
+                len(written),
+                _layout.digest(header, manifest),
+                _layout.tag(seal.key, header, manifest),
+            )
+        )
+    )
+    stream.flush()

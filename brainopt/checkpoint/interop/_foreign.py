@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of any known kind, read into plain data."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
+from .._doors import load
+from ..format import _layout
+from ..format._msgpack import load_msgpack
+from ..io._os import fs
+
+_OWN_READERS = (".npz", ".safetensors")
+_PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
+
+
+def load_foreign(path: str | os.PathLike[str]) -> Any:
+    """Load a checkpoint of any known kind as plain data.
+
+    Known are brainopt's own file, ``.npz``, ``.safetensors``, the MessagePack files of
+    flax, older BrainPy and braintools, and folders of Orbax (which needs
+    ``orbax-checkpoint``). Lists and tuples of flax are dicts of ``"0"``, ``"1"``, …;
+    ``{"value": array}``, as Orbax writes a variable of nnx, is the array.
+
+    Args:
+        path: a file, or a folder of Orbax.
+
+    Raises:
+        CheckpointCorruptError: the file is damaged, or of no known kind.
+        CheckpointIOError: the system refused.
+        CheckpointError: it is a folder, and Orbax is not installed.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        return _orbax(name)
+    if name.lower().endswith(_OWN_READERS) or is_own(name):
+        return load(name)
+    _refuse_pickle(name)
+    return load_msgpack(name)
+
+
+def is_own(path: str) -> bool:
+    """Whether a file begins as brainopt's own; True if that cannot be told."""
+    head = _head(path)
+    return head is None or head == _layout.MAGIC  # load says by which name and why
+
+
+def _head(path: str) -> bytes | None:
+    """The first bytes of a file; None if they cannot be read."""
+    try:
+        fd = fs.open_read(path)
+    except OSError:
+        return None
+    try:
+        head = bytearray(len(_layout.MAGIC))
+        count = fs.read_at(fd, [memoryview(head)], 0)
+        return bytes(head[:count])
+    except OSError:
+        return None
+    finally:
+        fs.close(fd)
+
+
+def _refuse_pickle(path: str) -> None:
+    head = _head(path) or b""
+    if head[:4] == b"PK\3\4" or head[:2] in _PICKLES:
+        raise CheckpointCorruptError(
+            message(
+                f"{path} is an archive or a pickle, as torch.save writes it; a pickle "
+                "can run code, and is not read.",
+                help="save it there with safetensors.torch.save_file(state_dict, "
+                "'model.safetensors') or numpy.savez.",
+            )
+        )
+
+
+def _orbax(path: str) -> Any:
+    try:
+        from orbax import checkpoint as orbax  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise CheckpointError(
+            message(
+                f"{path} is a folder, as Orbax writes, and Orbax is not installed.",
+                help="pip install orbax-checkpoint",
+            )
+        ) from None
+    try:
+        tree = orbax.PyTreeCheckpointer().restore(os.path.abspath(path))
+    except Exception as error:  # Orbax raises whatever its parts raised
+        raise CheckpointCorruptError(
+            message(f"Orbax could not read the folder {path}:", [first_line(error)])
+        ) from error
+    return _plain(tree)
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        if tree.keys() == {"value"} and hasattr(tree["value"], "__array__"):
+            return np.asarray(tree["value"])  # the box of a variable of nnx
+        return {key: _plain(child) for key, child in tree.items()}
+    if isinstance(tree, list | tuple):
+        return {str(index): _plain(child) for index, child in enumerate(tree)}
+    return np.asarray(tree) if hasattr(tree, "__array__") else tree

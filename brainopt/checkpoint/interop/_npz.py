@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NumPy's ``.npz``: a zip of arrays, whose crc32 the zip itself keeps and checks.
+
+Source: NumPy enhancement proposal 1 (the ``.npy`` format), versions 1.0 and 2.0.
+Differs: object arrays, structured types and NumPy's dtype strings are not parsed; a
+header must have exactly the form that NumPy writes.
+"""
+
+import io
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from typing import Any, cast
+
+import numpy as np
+
+from ...errors import CheckpointCorruptError
+from ..format._dtypes import ITEMSIZE, little_dtype
+from ..io._os import fs
+from ..io._write import replace_file, write_all
+from ..tree._snapshot import Snapshot
+from ._flat import damaged, flattened, host_array, opened, refuse
+
+_CODES = {
+    "|b1": "bool",
+    "|i1": "int8",
+    "|u1": "uint8",
+    **{f"<i{size}": f"int{8 * size}" for size in (2, 4, 8)},
+    **{f"<u{size}": f"uint{8 * size}" for size in (2, 4, 8)},
+    **{f"<f{size}": f"float{8 * size}" for size in (2, 4, 8)},
+    "<c8": "complex64",
+    "<c16": "complex128",
+}
+_CODES |= {
+    f">{code[1:]}": f"{name}:big" for code, name in _CODES.items() if code[0] == "<"
+}
+_NAMES = {name: code for code, name in _CODES.items()}
+_HEADER = re.compile(
+    r"\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
+    r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
+)
+_MOST_MEMBERS = 50_000
+_MOST_NAME = 65_000
+_SLACK = 32 << 20
+_MOST_END = (1 << 16) + 22
+
+
+class _Sink(io.RawIOBase):
+    """A descriptor as a file that only grows, which is all a zip needs."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        write_all(self._fd, data)
+        return len(data)
+
+
+class _Window(io.RawIOBase):
+    """A descriptor as a file to read from, which holds none of it in memory."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd, self._size, self._position = fd, size, 0
+        self.refused: OSError | None = None  # zipfile keeps some errors to itself
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = (0, self._position, self._size)[whence]
+        if base + offset < 0:
+            raise OSError("a place before the beginning of the file")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")[: max(self._size - self._position, 0)]
+        try:
+            count = fs.read_at(self._fd, [view], self._position) if len(view) else 0
+        except OSError as error:
+            self.refused = error
+            raise
+        self._position += count
+        return count
+
+
+def save_npz(
+    path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
+) -> None:
+    """Write the arrays of a snapshot as an uncompressed ``.npz``."""
+    flat = flattened(snapshot, ".npz")
+    wrong = [
+        f"{name}: dtype {leaf.dtype}"
+        for name, leaf in flat.items()
+        if leaf.dtype.removesuffix(":big") not in _NAMES
+    ]
+    for name in flat:
+        if "\0" in name or len(name.encode()) > _MOST_NAME:
+            wrong.append(
+                f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
+            )
+    if len(flat) > _MOST_MEMBERS:
+        wrong.append(f"more than {_MOST_MEMBERS:,} arrays")
+    refuse(wrong, ".npz")
+    snapshot.settle()
+
+    def fill(fd: int) -> None:
+        with zipfile.ZipFile(_Sink(fd), "w", zipfile.ZIP_STORED) as archive:
+            for name, leaf in flat.items():
+                member = zipfile.ZipInfo(f"{name}.npy")
+                with archive.open(member, "w", force_zip64=True) as file:
+                    code = _NAMES[leaf.dtype.removesuffix(":big")]
+                    file.write(_header(code, leaf.shape))
+                    file.write(host_array(name, leaf).data)
+
+    replace_file(path, fill, load_npz if verify else None)
+
+
+def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` of plain numeric arrays, by name.
+
+    Raises:
+        CheckpointCorruptError: it is damaged, or holds something else.
+    """
+    with opened(path) as (fd, size):
+        window = _Window(fd, size)
+        try:
+            return _load(path, io.BufferedReader(window), size)
+        except CheckpointCorruptError:
+            if window.refused is not None:
+                raise window.refused from None
+            raise
+
+
+def _load(
+    path: str | os.PathLike[str], file: io.BufferedReader, size: int
+) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            names = [member.filename for member in members]
+            if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
+                raise ValueError("it has too many members, or two of one name")
+            if _entries(file, size) not in (len(members), 0xFFFF):
+                raise ValueError("its directory has lost or gained members")
+            declared = sum(member.file_size for member in members)
+            if declared > size + _SLACK:
+                raise ValueError(f"it unpacks to {declared:,} bytes, which is too much")
+            return {
+                member.filename.removesuffix(".npy"): _parsed(archive, member)
+                for member in members
+            }
+    except (
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        struct.error,
+    ) as error:
+        raise damaged(path, str(error)) from None
+    except (NotImplementedError, RuntimeError, KeyError, OSError) as error:
+        raise damaged(path, f"a zip of another kind ({error})") from None
+
+
+def _entries(file: io.BufferedReader, size: int) -> int:
+    # A damaged length within the directory can swallow the members that follow.
+    file.seek(max(size - _MOST_END, 0))
+    data = file.read()
+    end = data.rfind(b"PK\5\6")
+    return int.from_bytes(data[end + 10 : end + 12], "little")
+
+
+def _parsed(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        data = bytearray(member.file_size)
+        if cast(io.BufferedIOBase, file).readinto(data) != len(data) or file.read(1):
+            raise ValueError(f"{member.filename} has not the size it declares")
+    if data[:6] != b"\x93NUMPY" or bytes(data[6:8]) not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError(f"{member.filename} is no array")
+    size = 2 if data[6] == 1 else 4
+    start = 8 + size + int.from_bytes(data[8 : 8 + size], "little")
+    match = _HEADER.fullmatch(data[8 + size : min(start, 10_000)].decode("latin1"))
+    if match is None or match[1] not in _CODES:
+        raise ValueError(f"{member.filename} is no plain numeric array")
+    name = _CODES[match[1]]
+    shape = tuple(int(n) for n in match[3].replace(" ", "").split(",") if n)
+    if len(shape) > 32 or math.prod(shape) * ITEMSIZE[name] != len(data) - start:
+        raise ValueError(f"{member.filename} has not the length of its shape")
+    dtype = little_dtype(name)
+    dtype = dtype.newbyteorder(">") if name.endswith(":big") else dtype
+    order = "F" if match[2] == "True" else "C"
+    flat = np.frombuffer(data, dtype, offset=start)
+    return np.ascontiguousarray(flat.reshape(shape, order=order)).reshape(shape)
+
+
+def _header(code: str, shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '{code}', 'fortran_order': False, 'shape': {shape!r}, }}"
+    padding = -(10 + len(text) + 1) % 64
+    body = text.encode() + b" " * padding + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""brainopt's own file: save, load and verify."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ..format._layout import NO_SEAL, Seal
+from ..format._stream import write_snapshot
+from ..tree._build import SavedNode, as_jax, build, read_values
+from ..tree._snapshot import Snapshot
+from ._read import Reader
+from ._write import replace_file
+
+
+def save_snapshot(
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    verify: bool = False,
+    extra: dict[str, Any] | None = None,
+    helper: bool = True,
+    seal: Seal = NO_SEAL,
+) -> None:
+    """Write a snapshot in the place of whatever file has that name.
+
+    Args:
+        path: the file.
+        snapshot: what to write.
+        verify: read the new file back before it takes the name.
+        extra: optional entries of the metadata map.
+        helper: whether a second thread may take checksums.
+        seal: what is kept beyond the checksums.
+    """
+    snapshot.settle()
+    replace_file(
+        path,
+        lambda fd: write_snapshot(fd, snapshot, extra, helper, seal),
+        (lambda path: verify_file(path, seal.key)) if verify else None,
+    )
+
+
+def load_file(
+    path: str | os.PathLike[str],
+    arrays: Literal["numpy", "jax"] = "numpy",
+    cast: bool = False,
+    node: Callable[[SavedNode], Any] = lambda node: node.state,
+    key: bytes | None = None,
+) -> Any:
+    """Read a whole file into plain data, and its nodes as ``node`` makes them."""
+    with Reader(path, key) as reader:
+        for _ in reader.walk():  # proves the tree before its arrays are read
+            pass
+        values = read_values(reader)
+        if arrays == "jax":
+            values = as_jax(values, reader.path, reader.name_of, cast)
+        return build(reader, lambda i, _: values.pop(i), node)
+
+
+def verify_file(path: str | os.PathLike[str], key: bytes | None = None) -> None:
+    """Read a whole file and check every byte, in bounded memory."""
+    with Reader(path, key) as reader:
+        reader.verify()

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new file in the place of the old one, in one step or not at all.
+
+The bytes go to a temporary in the same folder, are forced to the medium, and take
+the name of the old file by one rename, which is forced to the medium too. Until that
+rename the old file is untouched; after it the new one is complete. A temporary whose
+writer died is removed by the next save: its lock is free.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable
+
+from ...errors import CheckpointError, CheckpointIOError, message
+from ._os import fs
+
+_TEMPORARY = re.compile(r"\.bopt-[0-9a-f]{12}\.tmp")
+
+
+def replace_file(
+    path: str | os.PathLike[str],
+    fill: Callable[[int], None],
+    check: Callable[[str], object] | None = None,
+) -> None:
+    """Write a file so that its name always leads to a complete one.
+
+    A symbolic link stays, and the file it points to is replaced. The mode of the
+    old file is kept.
+
+    Args:
+        path: the file to write.
+        fill: writes the content to the descriptor it is given.
+        check: looks at the finished temporary before it takes the name.
+
+    Raises:
+        CheckpointIOError: the system refused. The old file is as it was, unless the
+            message says that the new one is in place and only its durability is
+            not confirmed.
+        CheckpointError: the path is a folder or a device.
+    """
+    target = os.path.realpath(os.fspath(path))
+    folder = os.path.dirname(target)
+    renamed = False
+    try:
+        mode = _replaceable(target, path)
+        sweep(folder)
+        temporary = _Temporary(folder)
+        try:
+            temporary.open()
+            if mode is not None:
+                fs.set_mode(temporary.fd, mode)
+            fill(temporary.fd)
+            fs.fsync(temporary.fd)
+            if check is not None:
+                check(temporary.path)
+            if not fs.renames_open_files:
+                temporary.close()
+            fs.replace(temporary.path, target)
+            renamed = True
+        except BaseException:
+            temporary.discard()
+            raise
+        finally:
+            temporary.close()
+        fs.sync_folder(folder)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise _refusal(path, error, renamed) from error
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte, however many calls the system makes of it."""
+    view = memoryview(data)
+    while len(view):
+        view = view[fs.write(fd, view) :]
+
+
+def sweep(folder: str) -> None:
+    """Remove the temporaries in a folder whose writers are dead."""
+    try:
+        names = fs.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        if _TEMPORARY.fullmatch(name):
+            try:
+                _sweep_one(os.path.join(folder, name))
+            except OSError:
+                continue
+
+
+def _sweep_one(path: str) -> None:
+    fd = fs.open_swept(path)
+    try:
+        if fs.can_lock(fd):
+            fs.unlink(path)
+    finally:
+        fs.close(fd)
+
+
+def _replaceable(target: str, path: str | os.PathLike[str]) -> int | None:
+    try:
+        found = fs.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return found.st_mode
+    what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+    raise CheckpointError(
+        message(
+            f"{os.fspath(path)} is {what}, and stays untouched.",
+            help="give the name of a file.",
+        )
+    )
+
+
+class _Temporary:
+    """A new file in a folder, which no sweep removes while it is open."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._open = False
+        self.path, self.fd = "", -1
+
+    def open(self) -> None:
+        """Create it and lock it; whoever calls discards it after an error."""
+        while True:
+            name = f".bopt-{secrets.token_hex(6)}.tmp"
+            self.path = os.path.join(self._folder, name)
+            try:
+                self.fd = fs.open_new(self.path)
+            except FileExistsError:
+                continue
+            self._open = True
+            # Between creation and lock a sweep may have taken it for dead.
+            if fs.lock(self.fd) and fs.fstat(self.fd).st_nlink:
+                return
+            self.close()
+
+    def close(self) -> None:
+        """Close the file, once."""
+        if self._open:
+            self._open = False
+            fs.close(self.fd)
+
+    def discard(self) -> None:
+        """Remove the file, if it still has its own name."""
+        if not fs.renames_open_files:
+            self.close()
+        with contextlib.suppress(OSError):
+            fs.unlink(self.path)
+
+
+def _refusal(
+    path: str | os.PathLike[str], error: OSError, renamed: bool
+) -> CheckpointIOError:
+    if renamed:
+        what = "was written, but its durability is not confirmed"
+        mend = "the new file is complete; save again to be safe from a power failure."
+    else:
+        what = "could not be written"
+        mend = "what stood under this name before is untouched."
+    return CheckpointIOError.of(os.fspath(path), error, what, mend)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint of any kind written again as another."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .._doors import save
+from ..interop._foreign import is_own, load_foreign
+from ..interop._optimizers import from_brainpy, optimizer_state
+from ..io._native import load_file
+from ..tree._build import SavedNode
+from ..tree._paths import flat_paths
+from ..tree._selection import Rename, refuse_idle, renamed
+
+Path = str | os.PathLike[str]
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    rename: Rename = None,
+    optimizer: str | None = None,
+    step: int | None = None,
+) -> Any:
+    """Read a checkpoint of any kind and write it in the format of the suffix.
+
+    A file of brainopt's own keeps its nodes, with their classes and settings, unless
+    paths are renamed. State dicts of BrainPy are flattened (see `from_brainpy`).
+
+    Args:
+        source: what `load_foreign` reads.
+        target: the file to write; see `save`.
+        rename: from old paths to new ones, as `restore` takes it; with ``optimizer``
+            from the parameters' names to their paths in your model.
+        optimizer: write the state of the optimizer in ``source`` alone, under this
+            name (see `optimizer_state`).
+        step: with ``optimizer``, the updates done, where ``source`` does not tell.
+
+    Returns:
+        What was written, as plain data.
+
+    Raises:
+        CheckpointError: ``source`` cannot be read, or ``target`` cannot hold it.
+        PathError: two values would have one name, or a table renames what is not
+            there.
+    """
+    if optimizer is not None:
+        state = optimizer_state(load_foreign(source), rename=rename, step=step)
+        tree: Any = {optimizer: state}
+    elif rename is not None:
+        flat = flat_paths(from_brainpy(load_foreign(source)))
+        refuse_idle(flat, rename)
+        tree = renamed(flat, rename)
+    else:
+        tree = from_brainpy(_with_nodes(source))
+    save(target, tree, verify=True)
+    return _plain(tree)
+
+
+def _with_nodes(path: Path) -> Any:
+    name = os.fspath(path)
+    suffixed = name.lower().endswith((".npz", ".safetensors"))
+    if suffixed or os.path.isdir(name) or not is_own(name):
+        return load_foreign(path)
+    return load_file(path, node=_Saved)
+
+
+class _Saved:
+    """A node of a file, which can be saved as it stands there."""
+
+    def __init__(self, node: SavedNode) -> None:
+        self.node = node
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, as the file has it."""
+        return self.node.state
+
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """Return the metadata, as the file has it."""
+        return self.node.meta
+
+    def stage_state_dict(self, state: Any, **options: Any) -> Any:
+        """Refuse: a file is not restored into another."""
+        raise TypeError("a node of a file takes no state")
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, _Saved):
+        return tree.node.state
+    if isinstance(tree, Mapping):
+        return {key: _plain(child) for key, child in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(_plain, tree))
+    return tree

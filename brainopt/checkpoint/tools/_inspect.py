@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a checkpoint, told without reading an array."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..format._records import ARRAYS, CONTAINERS
+from ..io._os import fs
+from ..io._read import Reader
+from ..tree._build import SavedNode, build, value_of
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a checkpoint.
+
+    Attributes:
+        path: its keys, joined by dots.
+        kind: ``array``, ``scalar``, ``key``, ``int``, ``str``, …
+        dtype: the element type of an array, the kind of a PRNG key, or "".
+        shape: the shape of an array; of a PRNG key without its data axis.
+        nbytes: the bytes of its payload.
+        offset: where its payload begins in the file; 0 if it has none.
+        value: a short plain value itself, else None.
+    """
+
+    path: str
+    kind: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    nbytes: int = 0
+    offset: int = 0
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        path: the file.
+        version: the version of its format; 0 for a format of others.
+        library: the library that wrote it.
+        nbytes: the length of the file.
+        nodes: by path of each saved node, the metadata that was saved with it.
+        entries: every value in the file, in order.
+    """
+
+    path: str
+    version: int
+    library: str
+    nbytes: int
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Lay out the entries as a table."""
+        head = (
+            f"{self.path}: format {self.version}, {self.library}, {self.nbytes:,} bytes"
+        )
+        lines = [head]
+        for path, meta in self.nodes.items():
+            said = ", ".join(f"{key}={value!r}" for key, value in meta.items())
+            lines.append(f"  {path or '.'}: {said}")
+        width = max((len(entry.path) for entry in self.entries), default=0)
+        for entry in self.entries:
+            what = f"{entry.dtype} {entry.shape}" if entry.dtype else ""
+            what = what or _shown(entry.value)
+            lines.append(
+                f"  {entry.path:{width}}  {entry.kind:8} {what:24} {entry.nbytes:>14,}"
+            )
+        return "\n".join(lines)
+
+
+def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+    """Read header and manifest, and no array."""
+    with Reader(path) as reader:
+        entries: list[Entry] = []
+        inside: list[str] = []
+        for name, meta, record in reader.named():
+            if record.kind == "node":
+                inside.append(name)
+            elif record.kind not in CONTAINERS and not meta:
+                shape = record.shape[:-1] if record.kind == "key" else record.shape
+                plain = None if record.has_payload else value_of(record, None)
+                entries.append(
+                    Entry(
+                        name,
+                        record.kind,
+                        record.dtype if record.kind in ARRAYS else "",
+                        shape,
+                        record.nbytes,
+                        record.offset,
+                        plain,
+                    )
+                )
+        metas = _metas(reader) if inside else []
+        nodes = dict(zip(inside, metas, strict=True))
+        return Inspection(
+            reader.path,
+            reader.version,
+            str(reader.metadata.get("library", "an unknown library"))[:100],
+            reader.size,
+            nodes,
+            entries,
+        )
+
+
+def inspect_flat(
+    path: str | os.PathLike[str], suffix: str, arrays: Mapping[str, Any]
+) -> Inspection:
+    """Describe the flat arrays that a file of another format gave."""
+    entries = [
+        Entry(name, "array", str(array.dtype), array.shape, array.nbytes)
+        for name, array in arrays.items()
+    ]
+    size = fs.stat(os.fspath(path)).st_size
+    return Inspection(os.fspath(path), 0, suffix, size, {}, entries)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"({value.bit_length()} bits)"  # Python refuses to print huge ones
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _metas(reader: Reader) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    def keep(node: SavedNode) -> None:
+        found.append(node.meta)
+
+    build(
+        reader,
+        lambda _, record: None if record.has_payload else value_of(record, None),
+        keep,
+    )
+    return found

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays on their way into a file: what they are, and their bytes on the host."""
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from ...errors import CheckpointError, first_line, message
+from ..format._dtypes import BIG, dtype_name
+from ..format._records import KEY_IMPLS, Record
+
+
+class Unstorable(Exception):
+    """A value that has no exact form in the file; says why."""
+
+
+def refusal(wrong: list[str]) -> CheckpointError:
+    """Say which values cannot be stored, and what can."""
+    return CheckpointError(
+        message(
+            "These values cannot be stored in a checkpoint:",
+            wrong,
+            "store arrays, None, bool, int, float, complex, str, bytes, and "
+            "dict, list and tuple of them, Variables as attributes of a Node, and "
+            "`bo.attach(model)` of another framework's model. No file was touched.",
+        )
+    )
+
+
+class ArrayLeaf:
+    """An array to be written, held by reference until its turn comes.
+
+    Nothing is copied from a device before `host` is called, and nothing that `host`
+    returns is kept, so a save holds one array at a time.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._held = value  # its key data alone would not keep a key from donation
+        self.kind = "scalar" if isinstance(value, np.generic) else "array"
+        self.dtype = ""
+        self._parts: list[tuple[Any, np.ndarray]] = []
+        if isinstance(value, jax.Array):
+            self._take_jax(value)
+        else:
+            self._take_numpy(value)
+        self.shape = tuple(self.value.shape)
+        itemsize = 4 if self.kind == "key" else self.value.dtype.itemsize
+        self.nbytes = int(np.prod(self.shape, dtype=object)) * itemsize
+
+    def _take_jax(self, value: jax.Array) -> None:
+        if isinstance(value, jax.core.Tracer):
+            raise Unstorable("a tracer: save outside of jit, grad and scan")
+        if value.is_deleted():
+            raise Unstorable("its array was deleted, most likely donated to a jit")
+        if not (value.is_fully_addressable or value.is_fully_replicated):
+            raise Unstorable("parts of it live in other processes")
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            self.kind, self.dtype = "key", str(jax.random.key_impl(value))
+            if self.dtype not in KEY_IMPLS:
+                raise Unstorable(f"a PRNG key of the foreign kind {self.dtype}")
+            self.value = jax.random.key_data(value)
+        else:
+            self.dtype = _known(np.dtype(value.dtype))
+
+    def _take_numpy(self, value: Any) -> None:
+        self.dtype = _known(value.dtype)
+        if self.kind == "scalar":
+            self.value = np.asarray(value)
+        if value.ndim > 32:
+            raise Unstorable(f"an array of {value.ndim} dimensions; 32 can be stored")
+
+    def own(self) -> None:
+        """Make the leaf safe from whatever happens to the array from now on.
+
+        NumPy memory is copied. Of arrays on CPU devices a view is taken, which no
+        donation can take away. Arrays on other devices are held by reference: they
+        cannot change, and `settle` refuses those that were donated meanwhile.
+
+        Raises:
+            Unstorable: the array was deleted, or its computation failed.
+        """
+        if not isinstance(self.value, jax.Array):
+            self.value = self.value.copy()
+            return
+        try:
+            if all(device.platform == "cpu" for device in self.value.devices()):
+                self.settle()
+                self._parts = _parts(self.value)
+        except RuntimeError as error:  # another thread has donated it meanwhile
+            raise Unstorable(first_line(error)) from None
+
+    def settle(self) -> None:
+        """Wait for the computation; a failed one is refused, never stored.
+
+        Raises:
+            Unstorable: the array was deleted, or its computation failed.
+        """
+        if isinstance(self.value, jax.Array) and not self._parts:
+            try:
+                jax.block_until_ready(self.value)
+            except Exception as error:  # XLA raises what its callbacks raised
+                first = first_line(error)
+                raise Unstorable(f"its computation failed: {first}") from None
+
+    def host(self) -> tuple[memoryview, bool]:
+        """Return the little-endian bytes in C order.
+
+        Returns:
+            The bytes, and whether somebody else may write into them.
+
+        Raises:
+            Unstorable: the array was deleted, or there is no memory for it.
+        """
+        try:
+            return self._host()
+        except (RuntimeError, MemoryError) as error:  # of XLA: subclasses of the first
+            first = first_line(error)
+            raise Unstorable(f"it could not be copied: {first}") from error
+
+    def _host(self) -> tuple[memoryview, bool]:
+        array: Any = self.value
+        shared = not isinstance(array, jax.Array)
+        if isinstance(array, jax.Array):
+            array = _joined(array, self._parts or _parts(array))
+        if self.dtype.endswith(BIG) or (self.kind != "key" and not _is_little(array)):
+            array, shared = array.astype(array.dtype.newbyteorder("<")), False
+        if not array.flags.c_contiguous:
+            array, shared = np.ascontiguousarray(array), False
+        return memoryview(array.reshape(-1).view(np.uint8)), shared
+
+    def record(self, key: Any, offset: int, checksums: bytes) -> Record:
+        """Describe the array as it was written."""
+        return Record(
+            key,
+            self.kind,
+            0,
+            None,
+            self.dtype,
+            self.shape,
+            self.nbytes,
+            offset,
+            checksums,
+        )
+
+
+class BytesLeaf:
+    """A str, bytes or int too long for its record, written as payload."""
+
+    def __init__(self, kind: str, data: bytes) -> None:
+        self.kind = kind
+        self.data = data
+        self.nbytes = len(data)
+
+    def own(self) -> None:
+        """Do nothing: the bytes cannot change."""
+
+    def settle(self) -> None:
+        """Do nothing: the bytes are here."""
+
+    def host(self) -> tuple[memoryview, bool]:
+        """Return the bytes, which nobody can write into."""
+        return memoryview(self.data), False
+
+    def record(self, key: Any, offset: int, checksums: bytes) -> Record:
+        """Describe the bytes as they were written."""
+        return Record(
+            key, self.kind, nbytes=self.nbytes, offset=offset, checksums=checksums
+        )
+
+
+def _known(dtype: np.dtype) -> str:
+    name = dtype_name(dtype)
+    if name is None:
+        raise Unstorable(f"the dtype {dtype} has no place in a checkpoint")
+    return name
+
+
+def _is_little(array: np.ndarray) -> bool:
+    return array.dtype == array.dtype.newbyteorder("<")
+
+
+def _parts(value: jax.Array) -> list[tuple[Any, np.ndarray]]:
+    # np.asarray(value) would cache the host copy in `value` for as long as it lives.
+    # A shard is a new object each time, and takes its copy with it.
+    if value.is_fully_replicated:
+        return [(..., np.asarray(value.addressable_data(0)))]
+    return [
+        (shard.index, np.asarray(shard.data))
+        for shard in value.addressable_shards
+        if shard.replica_id == 0
+    ]
+
+
+def _joined(value: jax.Array, parts: list[tuple[Any, np.ndarray]]) -> np.ndarray:
+    if len(parts) == 1 and parts[0][1].shape == value.shape:
+        return parts[0][1]
+    whole = np.empty(value.shape, value.dtype)
+    for index, part in parts:
+        whole[index] = part
+    return whole

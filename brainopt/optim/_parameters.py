@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The variables an optimizer looks at, and gradients matched to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .._compat import is_eager
+from ..core import Node, VarCollector, Variable
+from ..core._foreign import ForeignVariable
+from ..core._trace import read
+from ..core._value import plain
+from ..core._walk import branches, join, train_vars_of
+from ..errors import GradientError, PathError, VariableError, message
+from .engine._rows import Rows, is_sparse
+from .engine._tree import named
+
+_HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
+
+
+class Trained(Node):
+    """Variables by structural path, each once, and the keys users call them by.
+
+    Attributes:
+        variables: ``{path: Variable}``.
+        paths: the path for each key that a variable was registered with.
+        doubtful: whether some name may mean two variables; see `_by_path`.
+    """
+
+    def __init__(self):
+        self.variables: dict[str, Variable] = {}
+        self.paths: dict[str, str] = {}
+        self.doubtful = False
+
+    def add(self, source: Any) -> list[str]:
+        """Take in what `train_vars_of` finds; return the paths that are new.
+
+        Raises:
+            PathError: two different Variables stand under one path.
+            VariableError: a Variable is not of a floating or complex dtype.
+        """
+        found = self.find(source)
+        known = {variable: path for path, variable in self.variables.items()}
+        new: dict[str, Variable] = {}
+        keys: dict[str, str] = {}
+        clashes = []
+        merged = dict(self.variables)
+        for key, variable in found.items():
+            if not jax.tree.leaves(read(variable)):
+                continue  # as in an nnx.Param(None) there is nothing to train
+            path = known.setdefault(variable, str(found.paths.get(variable, key)))
+            held = merged.setdefault(path, variable)
+            if held is not variable:
+                clashes.append(f"{path}: {held.label} and {variable.label}")
+            if path not in self.variables:
+                new[path] = variable
+            keys[key] = path
+        if clashes:
+            raise PathError(
+                message(
+                    "Two different Variables under one path:",
+                    clashes,
+                    "give parts names of their own: train_vars={'a': a, 'b': b}.",
+                )
+            )
+        _check_dtypes(new)
+        self.variables = self.variables | new
+        self.paths = self.paths | keys
+        theirs = self._own_names(self.variables)
+        self.doubtful |= any(
+            reading.get(path, path) != path
+            for path in self.variables
+            for reading in (self.paths, theirs)
+        )
+        return list(new)
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is a path, or a key that was registered."""
+        return name in self.variables or name in self.paths
+
+    @staticmethod
+    def find(source: Any) -> VarCollector:
+        """Return the Variables that ``source`` offers, by path."""
+        return train_vars_of(source)
+
+    def collector(self) -> VarCollector:
+        """Return the variables by path."""
+        return VarCollector(self.variables.items())
+
+    def values(self) -> dict[str, Any]:
+        """Return ``{path: value}``."""
+        return {path: read(variable) for path, variable in self.variables.items()}
+
+    def require(self, owner: str) -> None:
+        """Raise `GradientError` if there is nothing to train."""
+        if not self.variables:
+            raise GradientError(
+                message(
+                    f"This {owner} has no variables to train.",
+                    help="pass `train_vars`, or call opt.register_train_vars(...); of "
+                    "a Node it takes the `TrainVar`s.",
+                )
+            )
+
+    def match(
+        self, grads: Any, owner: str, frozen: Any = (), rows: bool = False
+    ) -> dict[str, Any]:
+        """Return ``{path: gradient}``, checked against the variables.
+
+        Args:
+            grads: a dict by path or by the key a variable was registered with; a list
+                in the order of a registered list; a tree like the model; or one
+                gradient for one variable. ``None`` stands for "skip this variable".
+            owner: the optimizer, for errors.
+            frozen: paths whose gradient may be missing.
+            rows: whether `Rows` are welcome.
+
+        Raises:
+            GradientError: listing every name, shape and dtype that does not fit; or
+                there is no variable to train.
+        """
+        self.require(owner)
+        flat = dict(_flatten(grads, self))
+        given: dict[str, Any] = {}
+        for name, path in zip(flat, self._by_path(flat), strict=True):
+            given.setdefault(name if path is None else path, flat[name])
+        problems = [
+            f"unexpected: {name}"
+            for name, gradient in given.items()
+            if name not in self.variables and gradient is not None  # a hole of equinox
+        ]
+        matched: dict[str, Any] = {}
+        for path, variable in self.variables.items():
+            if path not in given and path not in frozen:
+                problems.append(f"missing: {path}")
+                continue
+            matched[path], unfit = _fit(given.get(path), read(variable), path, rows)
+            problems += unfit
+        if problems:
+            raise GradientError(
+                message(
+                    f"The gradients do not fit the variables of this {owner}:",
+                    problems,
+                    _HELP,
+                )
+            )
+        return matched
+
+    def _by_path(self, names: Iterable[str]) -> list[str | None]:
+        """Return the path that each name means, None where it means nothing here.
+
+        A name is a path, a key that was registered, or the name that a framework gave.
+        Where one of these readings fits all of the names, it holds.
+
+        Raises:
+            GradientError: the readings differ.
+        """
+        own = {path: path for path in self.variables}
+        known = own | self.paths
+        if not self.doubtful and all(map(known.__contains__, names)):
+            return [known[name] for name in names]
+        readings = [own, self.paths, self._own_names(names)]
+        whole = [r for r in readings if all(map(r.__contains__, names))]
+        found, unclear = [], []
+        for name in names:
+            meant = {r[name] for r in whole or readings if name in r}
+            found.append(min(meant, default=None))
+            if len(meant) > 1:
+                unclear.append(f"{name}: {' or '.join(sorted(meant))}")
+        if unclear:
+            raise GradientError(
+                message(
+                    "These gradients have names that are paths of some variables and "
+                    "names, given by a framework, of others:",
+                    unclear,
+                    "give the parts names of their own: train_vars={'a': a, 'b': b}.",
+                )
+            )
+        return found
+
+    def _own_names(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the paths of those names that a framework gave to variables."""
+        foreign = {
+            id(variable.owner): (variable.host, path)
+            for path, variable in self.variables.items()
+            if isinstance(variable, ForeignVariable)
+        }
+        hosts = {host for host, _ in foreign.values()}
+        owners = ((name, host.resolve(name)) for name in names for host in hosts)
+        return {name: foreign[id(o)][1] for name, o in owners if id(o) in foreign}
+
+
+def _check_dtypes(variables: dict[str, Variable]) -> None:
+    unfit = [
+        f"{path}: {leaf.dtype if isinstance(leaf, jax.Array) else type(leaf).__name__}"
+        for path, variable in variables.items()
+        for leaf in jax.tree.leaves(read(variable))
+        if not isinstance(leaf, jax.Array)
+        or not jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    if unfit:
+        raise VariableError(
+            message(
+                "Only Variables of a floating or complex dtype can be trained:", unfit
+            )
+        )
+
+
+def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
+    if len(trained.variables) == 1:
+        ((path, variable),) = trained.variables.items()
+        value = read(variable)
+        if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):
+            return [(path, grads)]
+        if not isinstance(grads, dict | list | tuple):
+            alone = named(grads)
+            if len(alone) == 1 and trained.knows(alone[0][0]):
+                return alone
+            return [(path, grads)]
+    if branches(grads) is None:
+        raise GradientError(
+            message(
+                f"Gradients for {len(trained.variables)} variables came as one "
+                f"{type(grads).__name__}.",
+                help="give a dict {path: gradient}, as `bo.grad` returns it.",
+            )
+        )
+    return _descend("", grads, trained.knows)
+
+
+def _descend(
+    path: str, tree: Any, known: Callable[[str], bool]
+) -> list[tuple[str, Any]]:
+    """Return what stands under paths that are known, and leaves under others."""
+    parts = None if known(path) else branches(tree)
+    if parts is None:
+        return [(path, tree)]
+    below = (_descend(join(path, name), part, known) for name, part in parts)
+    return [pair for pairs in below for pair in pairs]
+
+
+def _outline(tree: Any) -> Any:
+    return jax.tree.structure(tree, is_leaf=lambda x: x is None)
+
+
+def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
+    leaves, tree = jax.tree_util.tree_flatten_with_path(value)
+    if gradient is None:
+        return jax.tree.unflatten(tree, [None] * len(leaves)), []
+    if is_sparse(gradient) or isinstance(gradient, Rows):
+        return _fit_rows(gradient, value, path, rows)
+    parts, structure = jax.tree.flatten(plain(gradient), is_leaf=lambda x: x is None)
+    if structure != tree:
+        return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
+    problems = []
+    for i, ((keys, leaf), part) in enumerate(zip(leaves, parts, strict=True)):
+        name = join(path, jax.tree_util.keystr(keys, simple=True, separator="."))
+        if part is None:
+            continue
+        problem = _misfit(part, leaf)
+        if problem:
+            problems.append(f"{name}: {problem}")
+        elif not isinstance(part, jax.Array):
+            parts[i] = jnp.asarray(part)
+    return jax.tree.unflatten(tree, parts), problems
+
+
+def _fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list]:
+    if not rows:
+        kind = type(gradient).__name__
+        return None, [f"{path}: a sparse gradient ({kind}); see `SparseAdam`"]
+    if is_sparse(gradient):
+        if getattr(gradient, "n_sparse", 0) != 1 or gradient.n_batch:
+            return None, [f"{path}: sparse in more than its first axis"]
+        gradient = Rows(gradient.indices[:, 0], gradient.data)
+    indices, values = jnp.asarray(gradient.indices), jnp.asarray(gradient.values)
+    problem = ""
+    if not jnp.issubdtype(indices.dtype, jnp.integer) or indices.ndim != 1:
+        problem = f"rows named by {indices.dtype} of shape {indices.shape}"
+    elif values.shape != (*indices.shape, *value.shape[1:]):
+        problem = f"rows of shape {values.shape} for a variable of shape {value.shape}"
+    elif not jnp.issubdtype(values.dtype, jnp.floating):
+        problem = f"rows of dtype {values.dtype} for a {value.dtype} variable"
+    return Rows(indices, values), [f"{path}: {problem}"] if problem else []
+
+
+def _misfit(part: Any, leaf: Any) -> str:
+    if not isinstance(part, jax.Array | np.ndarray | np.generic | float):
+        return f"a {type(part).__name__} is no gradient"
+    if isinstance(part, Tracer) and is_eager():
+        return "a tracer of a transform that has ended"
+    if np.shape(part) != leaf.shape:
+        return (
+            f"gradient of shape {np.shape(part)} for a variable of shape {leaf.shape}"
+        )
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return f"a gradient of {leaf.dtype}, which cannot be trained; give None"
+    kind = jnp.complexfloating if _is_complex(leaf) else jnp.floating
+    if not jnp.issubdtype(jnp.result_type(part), kind):
+        return f"gradient of dtype {jnp.result_type(part)} for a {leaf.dtype} variable"
+    return ""
+
+
+def _is_complex(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> None:
+    """Raise `GradientError` if gradients or slots do not fit a tree of parameters."""
+    given, known = dict(named(grads, none=True)), dict(named(params))
+    # None where there is no parameter either is a hole, as those of equinox.
+    problems = [
+        f"unexpected: {path}"
+        for path, grad in given.items()
+        if grad is not None and path not in known
+    ]
+    problems += [f"missing: {path}" for path in known if path not in given]
+    for path, leaf in known.items():
+        problems += _fit(given.get(path), leaf, path, rows)[1]
+        if path not in slots:
+            problems.append(f"{path}: not in the state")
+    if problems:
+        raise GradientError(
+            message(
+                f"These do not fit the parameters of this {owner}:",
+                problems,
+                "give gradients in the structure of the parameters, and the state "
+                "that `init` made for them.",
+            )
+        )
+
+
+def check_state(owner: str, expected: Any, state: Any) -> None:
+    """Raise `GradientError` if a state lacks something or has other shapes."""
+    held = dict(_entries(state))
+    problems = []
+    for path, leaf in _entries(expected):
+        if path not in held:
+            problems.append(f"missing: {'.'.join(path)}")
+        elif np.shape(held[path]) != leaf.shape:
+            shape = np.shape(held[path])
+            problems.append(f"{'.'.join(path)}: shape {shape} for {leaf.shape}")
+    if problems:
+        raise GradientError(
+            message(
+                f"This state is not one of this {owner} and these parameters:",
+                problems,
+                "make one by `init`; the optimizer that goes on is constructed as the "
+                "one before.",
+            )
+        )
+
+
+def _entries(state: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in state.items():
+        if name == "slots":
+            for path, slots in value.items():
+                yield from (((name, path, slot), x) for slot, x in slots.items())
+        else:
+            yield (name,), value

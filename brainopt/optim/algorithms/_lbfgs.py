@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""L-BFGS: a quasi-Newton method with a line search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+
+from ...errors import GradientError, HyperparameterError, VariableError, message
+from .._closure import Loss
+from .._hyperparameters import View, check
+from ..engine._precision import wide, widen
+from ..engine._step import Views, next_step
+from ..engine._tree import named
+from ..settings._options import Common
+from ._joint import ALL, Whole
+
+_SUFFICIENT, _CURVATURE = 1e-4, 0.9
+_REFUSED = {"groups": (), "clip_norm": None, "clip_value": None, "accumulate": 1}
+
+
+class LBFGS(Whole):
+    r"""Limited-memory BFGS, for whole batches.
+
+    ``opt.step(closure)`` does up to ``max_iter`` iterations, each with a line search
+    that runs the closure as often as it needs. ``opt.update(grads)`` does one, without
+    a line search, of length ``lr``. Both start the curvature anew when variables are
+    frozen, thawed or added.
+
+    It needs the gradient of every variable that is not frozen: None is refused. So are
+    ``groups`` (one step has one length), and ``clip_norm``, ``clip_value`` and
+    ``accumulate``, since curvature is learned from whole gradients. ``nonfinite``
+    looks at the loss and the gradients where a step starts; where the line search
+    meets one that is not finite, it turns back.
+
+    Args:
+        lr: the first length that the line search tries, or the length without one.
+        train_vars: what to train; see `Optimizer`. Real variables only.
+        max_iter: iterations to a step, in [1, inf).
+        history_size: how many pairs (change of weights, change of gradient) it keeps,
+            in [1, inf).
+        tolerance_grad: stop where no element of the gradient is larger.
+        tolerance_change: stop where no weight changes more.
+        line_search: False takes ``lr`` as it is.
+        max_search: evaluations to a line search, in [1, inf).
+        name: a display name.
+        common: see `Common`; but for the options above.
+
+    Raises:
+        HyperparameterError: a number is out of its range, or an option is refused.
+
+    Example:
+        >>> import brainopt as bo
+        >>> w = bo.TrainVar([3.0, -1.0])
+        >>> opt = bo.optim.LBFGS(train_vars=w)
+        >>> _ = opt.step(lambda: ((w - 1) ** 2 * jnp.array([1.0, 100.0])).sum())
+        >>> w.value.round(3).tolist()
+        [1.0, 1.0]
+
+    Source: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 7.5; the
+    line search by bisection for the weak Wolfe conditions is that of Lewis & Overton
+    2013, algorithm 2.6.
+    Differs: torch interpolates cubically and asks for the strong Wolfe conditions.
+    """
+
+    def __init__(
+        self,
+        lr: Any = 1.0,
+        train_vars: Any = None,
+        max_iter: int = 20,
+        history_size: int = 10,
+        tolerance_grad: Any = 1e-7,
+        tolerance_change: Any = 1e-9,
+        line_search: bool = True,
+        max_search: int = 25,
+        name: str | None = None,
+        **common: Unpack[Common],
+    ):
+        counts = {"max_iter": max_iter, "history_size": history_size}
+        counts["max_search"] = max_search
+        check(counts, (), dict.fromkeys(counts, "[1, inf)"), "LBFGS")
+        _refuse(common)
+        self.max_iter, self.history_size = int(max_iter), int(history_size)
+        self.line_search, self.max_search = bool(line_search), int(max_search)
+        numbers = {"tolerance_grad": tolerance_grad}
+        numbers["tolerance_change"] = tolerance_change
+        super().__init__(lr, train_vars, name, numbers, **common)
+
+    def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return an empty history, and no point before."""
+        if any(jnp.iscomplexobj(leaf) for leaf in params.values()):
+            raise VariableError(message("L-BFGS takes real variables only."))
+        x = _flat(params)
+        shapes = dict.fromkeys(("moves", "turns"), (self.history_size, x.size))
+        shapes |= dict.fromkeys(("x", "slope"), x.shape)
+        held = {name: jnp.zeros(shape, x.dtype) for name, shape in shapes.items()}
+        return held | {"pairs": jnp.full((), -1, jnp.int32)}
+
+    def rule_all(self, grads, params, held, hypers: dict[str, View], step):
+        """Return the parameters and the history after a step of length ``lr``."""
+        x, slope = _flat(params), _flat(grads)
+        held = _learn(held, x, slope)
+        along = _direction(held, slope)
+        lr = next(iter(hypers.values())).lr
+        return _unflat(x + lr.astype(x.dtype) * along, params), held
+
+    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
+        before = len(self._trained.variables)
+        super()._take_in(train_vars, index)
+        if len(self._trained.variables) > before:
+            self._forget()
+
+    def _add_group(self, params: Any, settings: dict[str, Any], index: int) -> None:
+        if set(settings) - {"name"}:
+            _refuse({"groups": settings})
+        super()._add_group(params, settings, index)
+
+    def freeze(self, *choices: Any, drop_slots: bool = False) -> list[str]:
+        """Stop training some variables; see `Optimizer.freeze`."""
+        frozen = super().freeze(*choices, drop_slots=drop_slots)
+        self._forget()
+        return frozen
+
+    def unfreeze(self, *choices: Any) -> list[str]:
+        """Train frozen variables again; see `Optimizer.unfreeze`."""
+        frozen = super().unfreeze(*choices)
+        self._forget()
+        return frozen
+
+    def _forget(self) -> None:
+        for name, variable in self.slots.get(ALL, {}).items():
+            empty = jnp.zeros_like(variable.value)
+            variable.value = empty - 1 if name == "pairs" else empty
+
+    def _match(self, grads: Any) -> dict[str, Any]:
+        grads = super()._match(grads)
+        self._refuse_none(grads)
+        return grads
+
+    def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
+        self._refuse_none(grads)
+        return super()._step_all(params, slots, grads, views, step)
+
+    def _refuse_none(self, grads: Any) -> None:
+        none = [
+            path
+            for path, grad in named(grads, none=True)
+            if grad is None and path not in self.frozen
+        ]
+        if none:
+            raise GradientError(
+                message(
+                    "L-BFGS needs all gradients at once; None stands for:",
+                    none,
+                    "freeze them with opt.freeze(path).",
+                )
+            )
+
+    def _step_by(self, closure: Callable[[], Any]) -> Any:
+        self.revision.seen()
+        self._trained.require("LBFGS")
+        if self._hooks["before"]:
+            raise HyperparameterError(
+                message(
+                    "A hook before the update is given gradients, but the line search "
+                    "takes its own.",
+                    help="take it out, or call opt.update(grads).",
+                )
+            )
+        if self.guard is not None:
+            self.guard.before()
+        loss, params = Loss(closure, self._trained), self._trained.values()
+        own = self._own()
+        now = {path: variable.value for path, variable in own.items()}
+        (out, new, slots), written = self._noting(
+            own, now, lambda: self._step_from(loss, params)
+        )
+        _, (_, values) = loss(new)
+        self._commit(own, new, written, slots)
+        loss.keep(values)
+        if self.guard is not None:
+            self.guard.watch()
+        for hook in self._hooks["after"]:
+            hook(self)
+        return out
+
+    def _step_from(self, loss: Loss, params: dict[str, Any]) -> tuple[Any, dict, dict]:
+        """Return what the closure returned, the new parameters and the slots."""
+        slots, count = self._state({})["slots"], self.step.value
+        leaves, tree = dict(named(params)), jax.tree.structure(params)
+
+        def put(x):
+            parts = _unflat(x, leaves)
+            parts |= {p: leaf for p, leaf in leaves.items() if p in self.frozen}
+            cast = [parts[p].astype(leaf.dtype) for p, leaf in leaves.items()]
+            return jax.tree.unflatten(tree, cast)
+
+        def value(x):
+            found, (out, _) = loss(put(x))
+            return (-found if self.maximize else found), out
+
+        x = _flat({path: widen(leaf, slots[path]) for path, leaf in leaves.items()})
+        (first, out), slope = jax.value_and_grad(value, has_aux=True)(x)
+        fine = jnp.ones((), bool)
+        if self.guard is not None:
+            fine = self.guard.admit([first, slope])
+        search = jax.value_and_grad(lambda x: value(x)[0])
+        held, end = self._iterate(search, x, first, slope, slots[ALL], fine)
+        slots[ALL] = jax.tree.map(lambda a, b: jnp.where(fine, a, b), held, slots[ALL])
+        new = _unflat(end, leaves)
+        for path, leaf in leaves.items():
+            if path in self.frozen:
+                new[path] = leaf
+                continue
+            new[path], more = self._narrowed(path, new[path], leaf, slots[path], count)
+            slots[path] = {**slots[path], **more}
+        self.step.value = jnp.where(fine, next_step(count), count)
+        if self.monitor is not None:
+            change = [new[path] - leaf for path, leaf in leaves.items()]
+            self.monitor.note(self.monitor.grad_norm, slope)
+            self.monitor.note(self.monitor.param_norm, leaves)
+            self.monitor.note(self.monitor.update_norm, change)
+        return out, jax.tree.unflatten(tree, list(new.values())), slots
+
+    def _iterate(self, value_and_grad, x, loss, slope, held, fine) -> tuple[dict, Any]:
+        lr = jnp.asarray(Views(self, self.step.value).rate(0)).astype(x.dtype)
+        least_slope = jnp.asarray(self.tolerance_grad, x.dtype)
+        least_move = jnp.asarray(self.tolerance_change, x.dtype)
+
+        def going(state):
+            i, _, _, slope, _, moved = state
+            steep = jnp.abs(slope).max() > least_slope
+            return fine & (i < self.max_iter) & steep & (moved > least_move)
+
+        def iterate(state):
+            i, x, loss, slope, held, _ = state
+            along = _direction(held, slope)
+            # The first direction has no scale yet.
+            tame = jnp.minimum(1, 1 / jnp.maximum(jnp.abs(slope).sum(), 1e-30))
+            length = lr * jnp.where(held["pairs"] <= 0, tame, 1)
+            new, new_loss, new_slope = self._search(
+                value_and_grad, x, loss, slope, along, length
+            )
+            known = jnp.maximum(held["pairs"], 0)
+            held = {**held, "x": x, "slope": slope, "pairs": known}
+            held = _learn(held, new, new_slope)
+            moved = jnp.abs(new - x).max()
+            return i + 1, new, new_loss, new_slope, held, moved
+
+        start = (0, x, loss, slope, held, jnp.full((), jnp.inf, x.dtype))
+        _, x, _, slope, held, _ = jax.lax.while_loop(going, iterate, start)
+        known = jnp.maximum(held["pairs"], 0)
+        return {**held, "x": x, "slope": slope, "pairs": known}, x
+
+    def _search(self, value_and_grad, x, loss, slope, along, length):
+        fall = slope @ along
+
+        class Bracket(NamedTuple):
+            i: Any
+            low: Any
+            high: Any
+            t: Any
+            loss: Any
+            slope: Any
+
+        def verdict(b):
+            short_of = b.loss > loss + _SUFFICIENT * b.t * fall
+            return short_of | ~jnp.isfinite(b.loss), b.slope @ along < _CURVATURE * fall
+
+        def going(b):
+            far, near = verdict(b)
+            return (b.i < self.max_search) & (far | near)
+
+        def narrow(b):
+            far, _ = verdict(b)
+            low, high = jnp.where(far, b.low, b.t), jnp.where(far, b.t, b.high)
+            t = jnp.where(jnp.isfinite(high), (low + high) / 2, 2 * low)
+            return Bracket(b.i + 1, low, high, t, *value_and_grad(x + t * along))
+
+        zero, far = jnp.zeros_like(length), jnp.full_like(length, jnp.inf)
+        found = Bracket(1, zero, far, length, *value_and_grad(x + length * along))
+        if not self.line_search:
+            return x + length * along, found.loss, found.slope
+        found = jax.lax.while_loop(going, narrow, found)
+        worse = ~(found.loss <= loss)
+        stay = x, loss, slope
+        move = x + found.t * along, found.loss, found.slope
+        return tuple(jnp.where(worse, a, b) for a, b in zip(stay, move, strict=True))
+
+
+def _direction(held: dict[str, Any], slope: Any) -> Any:
+    """Return -H g by the two loops of algorithm 7.4; newest pair last."""
+    moves, turns = held["moves"], held["turns"]
+    bends = (moves * turns).sum(axis=1)
+    used = bends > 0
+    rho = jnp.where(used, 1 / jnp.where(used, bends, 1), 0)
+    q, alphas = slope, []
+    for i in reversed(range(len(moves))):
+        alpha = rho[i] * (moves[i] @ q)
+        q = q - alpha * turns[i]
+        alphas.append(alpha)
+    square = turns[-1] @ turns[-1]
+    scale = jnp.where(used[-1], bends[-1] / jnp.where(square > 0, square, 1), 1)
+    r = scale * q
+    for i, alpha in zip(range(len(moves)), reversed(alphas), strict=True):
+        r = r + moves[i] * (alpha - rho[i] * (turns[i] @ r))
+    return -r
+
+
+def _learn(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
+    """Return the history with one more pair, if its curvature is positive.
+
+    Fewer than no pairs mean that there is no point before.
+    """
+    move, turn = x - held["x"], slope - held["slope"]
+    known = held["pairs"] >= 0
+    norms = jnp.linalg.norm(move) * jnp.linalg.norm(turn)
+    fine = known & (move @ turn > jnp.finfo(x.dtype).eps * norms)
+    moves = jnp.concatenate([held["moves"][1:], move[None]])
+    turns = jnp.concatenate([held["turns"][1:], turn[None]])
+    return {
+        **held,
+        "moves": jnp.where(fine, moves, held["moves"]),
+        "turns": jnp.where(fine, turns, held["turns"]),
+        "pairs": jnp.maximum(held["pairs"], 0) + fine.astype(jnp.int32),
+        "x": x,
+        "slope": slope,
+    }
+
+
+def _refuse(common: Any) -> None:
+    given = [
+        name
+        for name, off in _REFUSED.items()
+        if common.get(name, off) != off and common[name] != []
+    ]
+    if given:
+        raise HyperparameterError(
+            message(
+                "L-BFGS learns curvature from whole gradients, in steps of one length; "
+                "it does not take:",
+                given,
+            )
+        )
+
+
+def _flat(tree: dict[str, Any]) -> Any:
+    leaves = [leaf.astype(wide(leaf.dtype)).reshape(-1) for leaf in tree.values()]
+    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
+
+
+def _unflat(x: Any, like: dict[str, Any]) -> dict[str, Any]:
+    parts, start = {}, 0
+    for path, leaf in like.items():
+        part = x[start : start + leaf.size].reshape(leaf.shape)
+        parts[path] = part.astype(wide(leaf.dtype))
+        start += leaf.size
+    return parts

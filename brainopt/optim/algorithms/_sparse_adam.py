@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adam for large tables of which a step touches a few rows."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import jax.numpy as jnp
+
+from .._hyperparameters import View, pair
+from .._optimizer import Optimizer
+from ..engine._rows import Rows
+from ..engine._tree import abs2, zeros
+from ..settings._options import Common
+
+
+class SparseAdam(Optimizer):
+    r"""Adam that steps only the rows that have a gradient, and only their moments.
+
+    The rule is that of `Adam` without weight decay; rows without a gradient keep value
+    and moments. A gradient is a `Rows`, a ``jax.experimental.sparse.BCOO`` that is
+    sparse in its first axis, or an array, whose rows of zeros count as absent.
+
+    Args:
+        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
+            of the step.
+        train_vars: what to train; see `Optimizer`.
+        beta1: in [0, 1), decay rate of the first moment.
+        beta2: in [0, 1), decay rate of the second moment.
+        eps: in [0, inf).
+        name: a display name.
+        betas: ``(beta1, beta2)``, in their place.
+        common: see `Common`.
+
+    Source: Kingma & Ba 2015, Adam, algorithm 1, masked as torch's SparseAdam does; the
+    step counts for all rows, so bias correction is that of the table.
+    Differs: torch adds eps to the root of the uncorrected moment.
+    """
+
+    decays = ("beta1", "beta2")
+    takes_rows = True
+
+    def __init__(
+        self,
+        lr: Any = 1e-3,
+        train_vars: Any = None,
+        beta1: Any = 0.9,
+        beta2: Any = 0.999,
+        eps: Any = 1e-8,
+        name: str | None = None,
+        *,
+        betas: tuple[Any, Any] | None = None,
+        **common: Unpack[Common],
+    ):
+        beta1, beta2 = pair(betas, beta1, beta2)
+        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
+        super().__init__(lr, train_vars, name, numbers, **common)
+
+    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+        """Return zeros: m and v."""
+        return {"m": zeros(param), "v": zeros(param, is_real=True)}
+
+    def rule(self, grad, param, slots, hyper, step):
+        """Return the parameter and its slots after one step."""
+        if isinstance(grad, Rows):
+            return _step_rows(grad, param, slots, hyper, step)
+        change, m, v = _adam(grad, slots["m"], slots["v"], hyper, step)
+        axes = tuple(range(1, grad.ndim))
+        touched = (grad != 0).any(axis=axes, keepdims=True) if axes else grad != 0
+        old = param, slots["m"], slots["v"]
+        new = param - change, m, v
+        param, m, v = (jnp.where(touched, a, b) for a, b in zip(new, old, strict=True))
+        return param, {"m": m, "v": v}
+
+
+def _step_rows(rows: Rows, param, slots, hyper, step) -> tuple[Any, dict[str, Any]]:
+    # The padding index is no row: reading it clamps, writing it is dropped.
+    at = rows.indices
+    change, m, v = _adam(rows.values, slots["m"][at], slots["v"][at], hyper, step)
+    return param.at[at].add(-change, mode="drop"), {
+        "m": slots["m"].at[at].set(m, mode="drop"),
+        "v": slots["v"].at[at].set(v, mode="drop"),
+    }
+
+
+def _adam(grad: Any, m: Any, v: Any, hyper: View, step: Any) -> tuple[Any, Any, Any]:
+    m = hyper.beta1 * m + hyper.rest("beta1") * grad
+    v = hyper.beta2 * v + hyper.rest("beta2") * abs2(grad)
+    root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
+    return hyper.lr * (m / hyper.debias("beta1", step)) / root, m, v

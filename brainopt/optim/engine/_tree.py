@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The leaves of a tree of parameters: their paths, dtypes and first slots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..._compat import is_key_array
+from ...core._walk import tree_paths
+from ...errors import StateDictError, VariableError, message
+from ._precision import wide
+from ._rows import Rows
+
+_NUMBERS = jax.Array | np.ndarray | np.number | int | float | complex
+
+
+def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
+    """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
+
+    Args:
+        param: whose shape and sharding it takes.
+        dtype: of the slot.
+        is_real: whether a complex parameter gets a real slot.
+    """
+    if dtype is None:
+        dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
+    return jnp.zeros_like(param, dtype=dtype)
+
+
+def real(dtype: Any) -> Any:
+    """Return the real dtype of the same precision."""
+    return jnp.finfo(dtype).dtype
+
+
+def uphill(grad: Any) -> Any:
+    """Return the direction in which a loss grows, from a gradient of `jax.grad`."""
+    if isinstance(grad, Rows):
+        return grad
+    return grad.conj() if jnp.iscomplexobj(grad) else grad
+
+
+def abs2(x: Any) -> Any:
+    """Return the squared modulus, real for complex ``x``."""
+    return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
+
+
+def as_arrays(params: Any) -> Any:
+    """Return a tree of parameters with arrays for its numbers.
+
+    Raises:
+        VariableError: a leaf is no number and no array of numbers.
+    """
+    wrong = [
+        f"{path}: a {type(leaf).__name__}"
+        for path, leaf in named(params)
+        if is_key_array(leaf) or not isinstance(leaf, _NUMBERS)
+    ]
+    if wrong:
+        raise VariableError(
+            message(
+                "These leaves are no parameters:",
+                wrong,
+                "give the arrays alone, as eqx.filter(model, eqx.is_inexact_array).",
+            )
+        )
+    return jax.tree.map(jnp.asarray, params)
+
+
+def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
+
+    Raises:
+        StateDictError: two leaves have the same path.
+    """
+    found = tree_paths(tree, lambda x: isinstance(x, Rows) or (none and x is None))
+    counts = Counter(name for name, _ in found)
+    if len(counts) < len(found):
+        twice = [name for name, count in counts.items() if count > 1]
+        raise StateDictError(
+            message(
+                "Two parameters have the same path:",
+                twice,
+                "a dot in a key, or keys such as 1 and '1', stand for the same.",
+            )
+        )
+    return found

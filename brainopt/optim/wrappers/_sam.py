@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SAM: gradients from where the loss is worst nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+
+from ...core import _trace
+from ...errors import GradientError, message
+from .._closure import Loss
+from .._hyperparameters import Numbers
+from ..engine._gradients import global_norm
+from ..engine._tree import named, uphill
+from ._averaged import Swapped
+from ._wrapper import Around
+
+
+class SAM(Around):
+    r"""An optimizer that looks for flat minima.
+
+    .. math:: \theta' = \theta + \rho \, g / \|g\|, \qquad
+              \text{then a step from } \theta \text{ with the gradient at } \theta'
+
+    Args:
+        optimizer: takes the steps, in place; its settings are set on it.
+        rho: :math:`\rho` in [0, inf), the radius; ``sam.rho = 0.1`` changes it without
+            compiling.
+        adaptive: measure the radius in units of each weight (ASAM).
+        name: a display name.
+
+    Example:
+        >>> import brainopt as bo
+        >>> w = bo.TrainVar([1.0])
+        >>> sam = bo.optim.SAM(bo.optim.SGD(0.1, w), rho=0.5)
+        >>> float(sam.step(lambda: (w**2).sum())), w.value.round(3).tolist()
+        (1.0, [0.7...])
+
+    Source: Foret et al. 2021, Sharpness-Aware Minimization, equation 2; Kwon et al.
+    2021, ASAM, for ``adaptive``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        rho: Any = 0.05,
+        adaptive: bool = False,
+        name: str | None = None,
+    ):
+        self.numbers = Numbers({"rho": float(rho)}, (), "SAM")
+        super().__init__(optimizer, name)
+        self.adaptive = bool(adaptive)
+
+    def update(self, grads: Any, **options: Any) -> NoReturn:
+        """Raise a GradientError: gradients alone do not say where the loss is worst."""
+        raise GradientError(
+            message(
+                f"{type(self).__name__} cannot step by gradients alone: it takes those "
+                "of the loss at a second place.",
+                help="give it the loss, sam.step(closure); where a trainer calls "
+                "update, as bp.BPTT does, give that the optimizer inside.",
+            )
+        )
+
+    def step(self, closure: Callable[[], Any]) -> Any:
+        """Take one step on a loss and return what ``closure`` returned at first.
+
+        Args:
+            closure: takes no argument, reads the trained variables, returns the loss
+                (a real 0-d array) or a tuple that starts with it. It runs twice; what
+                it writes is kept from the second run.
+        """
+        self.revision.seen()
+        trained = self._trained
+        trained.require(type(self.optimizer).__name__)
+        kept = Swapped({v: _trace.read(v) for v in trained.variables.values()})
+        out, grads = Loss(closure, trained).gradients(keep=False)
+        with kept:
+            worst = self._worst(trained.values(), self._slopes(grads))
+            places = [trained.variables[path] for path in worst]
+            _trace.commit(places, list(worst.values()))
+            _, grads = Loss(closure, trained).gradients()
+        self.optimizer.update(grads)
+        return out
+
+    def _slopes(self, grads: Any) -> Any:
+        """The directions in which the objective grows worse; frozen ones stay."""
+        sign = -1 if self.maximize else 1
+        slopes = [
+            jnp.zeros_like(g) if path in self.frozen else sign * uphill(g)
+            for path, g in named(grads)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(grads), slopes)
+
+    def _worst(self, params: Any, grads: Any) -> Any:
+        scale = jax.tree.map(jnp.abs, params) if self.adaptive else None
+        if scale is not None:
+            grads = jax.tree.map(jnp.multiply, grads, scale)
+        norm = global_norm(grads)
+        tiny = jnp.finfo(norm.dtype).tiny
+        by = self.rho / jnp.maximum(norm, tiny)
+        if scale is not None:
+            grads = jax.tree.map(jnp.multiply, grads, scale)
+        return jax.tree.map(lambda p, g: p + (by * g).astype(p.dtype), params, grads)

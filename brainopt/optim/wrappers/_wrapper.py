@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SAM and Lookahead have in common: an optimizer inside."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from ...core import VarCollector
+from ...core._device import Place, move
+from ...errors import message
+from .._hyperparameters import Numbered
+from .._optimizer import Optimizer
+from .._parameters import Trained
+
+
+class Around(Numbered):
+    """Abstract: something that takes its steps through an optimizer.
+
+    Attributes:
+        optimizer: takes the steps; its settings are set on it.
+    """
+
+    _borrowed = frozenset({"_trained"})
+
+    def __init__(self, optimizer: Any, name: str | None = None):
+        if not isinstance(optimizer, Optimizer | Around):
+            raise TypeError(
+                message(
+                    f"{type(self).__name__} stands around an optimizer, not a "
+                    f"{type(optimizer).__name__}.",
+                    help=f"{type(self).__name__}(bo.optim.SGD(0.1, net)).",
+                )
+            )
+        super().__init__(name)
+        self.optimizer = optimizer
+        self._trained: Trained = optimizer._trained
+
+    @property
+    def vars_to_train(self) -> VarCollector:
+        """The variables that the optimizer inside trains, by structural path."""
+        return self.optimizer.vars_to_train
+
+    @property
+    def lr(self) -> Any:
+        """The schedule of the optimizer inside; assign as to ``optimizer.lr``."""
+        return self.optimizer.lr
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.set_rate(0, value)
+
+    def set_rate(self, index: int, lr: Any) -> None:
+        """Set the learning rate of one group of the optimizer inside."""
+        self.optimizer.set_rate(index, lr)
+
+    @property
+    def current_lr(self) -> Any:
+        """The learning rate of the next update, a 0-d array."""
+        return self.optimizer.current_lr
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The paths that are frozen."""
+        return self.optimizer.frozen
+
+    @property
+    def maximize(self) -> bool:
+        """Whether the optimizer inside climbs."""
+        return self.optimizer.maximize
+
+    def _taken(self) -> Any:
+        """The steps that the optimizer inside has done."""
+        inside = self.optimizer
+        return inside._taken() if isinstance(inside, Around) else inside.step.value
+
+    def register_train_vars(self, train_vars: Any) -> None:
+        """Train more variables; see `Optimizer.register_train_vars`."""
+        self.optimizer.register_train_vars(train_vars)
+
+    def to(self, device: Place, *, params: bool = True) -> Self:
+        """Move it, the optimizer inside and what that trains; see `Optimizer.to`."""
+        trained = self._trained.variables.values() if params else ()
+        move([*self._movable(), *trained], device)
+        return self
