@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The types that the signatures of every wing are written in.
+
+They name what an argument *means*; what fits it is checked where it is used, since
+no type says "a pytree of floating arrays". Nothing here costs anything at run time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import jax
+import jax.typing
+import numpy as np
+
+T = TypeVar("T")
+"""What goes in comes out."""
+
+PyTree: TypeAlias = Any
+"""Arrays in any nesting of containers that `jax.tree` knows."""
+
+Model: TypeAlias = Any
+"""A Node, a collector, a Variable, a model of a host, or lists and dicts of these."""
+
+
+@runtime_checkable
+class HasArray(Protocol):
+    """What JAX takes in the place of an array; every Variable is one."""
+
+    def __jax_array__(self) -> jax.Array:
+        """Return the array it stands for."""
+        ...
+
+
+ArrayLike: TypeAlias = jax.typing.ArrayLike | HasArray
+"""An array, a number, or a Variable that holds one."""
+
+DTypeLike: TypeAlias = jax.typing.DTypeLike
+
+Shape: TypeAlias = tuple[int, ...]
+
+Scalar: TypeAlias = float | int | np.number | jax.Array | HasArray
+"""One number."""
+
+Schedule: TypeAlias = Callable[..., Any]
+"""A callable of the counted step that returns a `Scalar`; `brainopt.optim.Schedule`."""
+
+ScalarOrSchedule: TypeAlias = Scalar | Schedule
+
+Gradients: TypeAlias = (
+    Mapping[str, Any] | Sequence[Any] | jax.Array | np.ndarray | HasArray | None
+)
+"""``{path: gradient}``; a list or one array where a list or one Variable is trained."""
+
+StateDict: TypeAlias = Mapping[str, Any]
+"""``{path: value}`` of every Variable below a root."""
+
+Where: TypeAlias = (
+    str
+    | re.Pattern[str]
+    | Callable[..., bool]
+    | Iterable[str | re.Pattern[str]]
+    | Mapping[str, Any]
+)
+"""A choice of variables: globs, ``"re:…"``, a preset, a callable, or a tree."""
+
+Device: TypeAlias = Any
+"""A `jax.Device`, which is a variable to type checkers."""
+
+Place: TypeAlias = str | jax.sharding.Sharding | Device
+"""A device by name (``"cuda:1"``) or itself, or a sharding."""
+
+FilePath: TypeAlias = str | os.PathLike[str]
+
+Metrics: TypeAlias = Mapping[str, Scalar]
+"""Numbers by name, as one line of a log."""
