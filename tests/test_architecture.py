@@ -15,7 +15,7 @@ FOLDERS = ("brainopt", "docs", "examples", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 
 # Each wing with the wings it may import; `core` knows `checkpoint` for thin doors only.
-GROUND = {"errors", "_typing", "_select", "_version", "_compat"}
+GROUND = {"errors", "_typing", "_select", "_version", "_compat", "_deprecation"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "checkpoint": GROUND,
