@@ -4,7 +4,8 @@
 # enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts test-long test-gpu check format docs bench clean
+.PHONY: help demo test test-hosts test-long test-gpu check lint types format hooks
+.PHONY: package docs bench clean
 
 VENV := .venv
 HOSTS := .venv-hosts
@@ -22,8 +23,10 @@ help:
 	@echo "make test-hosts the tests with brainpy, brainstate, flax, ... (.venv-hosts)"
 	@echo "make test-long  the slow tests alone"
 	@echo "make test-gpu   the tests that need a GPU"
-	@echo "make check      ruff, ruff format, pyright"
+	@echo "make check      ruff, ruff format, pyright (make lint and make types)"
 	@echo "make format     let ruff mend and format the code"
+	@echo "make hooks      run the checks before each commit (pre-commit)"
+	@echo "make package    build the sdist and the wheel, and test both elsewhere"
 	@echo "make docs       the documentation, into docs/_build/html"
 	@echo "make bench      the benchmarks, as ratios within one run"
 	@echo "make clean      remove .venv, .venv-hosts and everything built"
@@ -43,10 +46,20 @@ test-long: $(VENV)/.with-test
 test-gpu: $(VENV)/.with-test
 	@BRAINOPT_TEST_GPU=1 $(PY) -m pytest -q -m gpu $(ARGS)
 
-check: $(VENV)/.with-check
+check: lint types
+
+lint: $(VENV)/.with-check
 	@echo "ruff check" && $(PY) -m ruff check .
 	@echo "ruff format" && $(PY) -m ruff format --check .
+
+types: $(VENV)/.with-check
 	@echo "pyright" && $(PY) -m pyright --pythonpath $(PY)
+
+hooks: $(VENV)/.with-check $(VENV)/.with-test
+	@$(PY) -m pre_commit install
+
+package: $(VENV)/.with-check $(VENV)/.with-test
+	@.ci/package $(PY)
 
 format: $(VENV)/.with-check
 	@$(PY) -m ruff check --fix .
@@ -63,7 +76,9 @@ clean:
 	rm -rf $(VENV) $(HOSTS) build dist *.egg-info docs/_build
 	rm -rf .pytest_cache .ruff_cache .hypothesis
 
-# A stamp for each extra that is installed in an environment.
+# A stamp for each extra that is installed in an environment. The compatible mode puts
+# this folder on the path of the environment, where editors and type checkers look; the
+# default one installs an import hook, which they cannot follow.
 $(VENV)/.with-%: setup.cfg pyproject.toml | $(VENV)/.made
 	$(install)
 
@@ -72,7 +87,8 @@ $(HOSTS)/.with-%: setup.cfg pyproject.toml | $(HOSTS)/.made
 
 define install
 @echo "installing brainopt[$*] into $(@D); the first time takes a minute or two"
-@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -e '.[$*]'
+@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install \
+	--config-settings editable_mode=compat -e '.[$*]'
 @touch $@
 endef
 
