@@ -18,7 +18,8 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [p for p in (ROOT / "README.md", ROOT / "CHANGELOG.md") if p.exists()]
+STANDARD = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES = [p for p in map(ROOT.joinpath, STANDARD) if p.exists()]
 PAGES += sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
 BLOCK = re.compile(
     r"^(?:<!-- *(?P<skip>skip(?:: *(?:gpu|hosts))?) *-->\n+)?"
