@@ -24,6 +24,19 @@ MAY_IMPORT = {
     "optim": GROUND | {"core"},
     "hosts": GROUND | {"core", "optim"},
 }
+# The rooms inside a wing, from the bottom up: each imports those before it.
+ROOMS = {
+    "optim": [
+        "_hyperparameters",
+        "engine",
+        "schedules",
+        "settings",
+        "_parameters",
+        "",  # the optimizer itself
+        "algorithms",
+        "wrappers",
+    ],
+}
 BORDERS = {"hosts", "checkpoint", "__main__"}  # meet packages that may be missing
 ALWAYS_THERE = {"brainopt", "jax", "numpy", "msgpack"} | sys.stdlib_module_names
 DOORS = {"save_states", "load_states"}  # the functions of core that open `checkpoint`
@@ -103,6 +116,28 @@ def test_imports_run_down_or_within_a_wing():
         if (wing := _wing(module)) in MAY_IMPORT
         for node, target, _ in _inside(module)
         if _wing(target) not in MAY_IMPORT[wing] | {wing}
+    ]
+
+    assert not upward
+
+
+def _room(module):
+    """Return the place of a module in `ROOMS`; the other files of a wing share one."""
+    _, wing, *inner = module.split(".")
+    rooms = ROOMS[wing]
+    return rooms.index(inner[0] if inner[0] in rooms else "")
+
+
+@pytest.mark.parametrize("wing", ROOMS)
+def test_imports_run_down_or_within_a_room(wing):
+    face = f"brainopt.{wing}"
+    inside = [m for m in MODULES if m.startswith(f"{face}.")]
+
+    upward = [
+        f"{_where(module, node)} imports {target}"
+        for module in inside
+        for node, target, _ in _inside(module)
+        if _wing(target) == wing and target != face and _room(target) > _room(module)
     ]
 
     assert not upward

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ..core import _trace
 from ..core._operators import unwrap
 from ..errors import GradientError, message
-from ._parameters import Trained
+from ._parameters import TrainedVariables
 
 
 class Loss:
@@ -23,7 +23,7 @@ class Loss:
         trained: the variables to differentiate by.
     """
 
-    def __init__(self, closure: Callable[[], Any], trained: Trained):
+    def __init__(self, closure: Callable[[], Any], trained: TrainedVariables):
         self._closure = closure
         self._trained = trained
         self._written: tuple[Any, ...] = ()

@@ -28,14 +28,14 @@ ANY = "(-inf, inf)"
 """The range of a number that may be negative."""
 
 
-class Setting(Variable):
+class SettingVariable(Variable):
     """A Variable that users set and that a step only reads."""
 
     __slots__ = ()
     _whole = True
 
 
-class Numbers(Setting):
+class HyperparamVector(SettingVariable):
     """A vector of named numbers.
 
     Args:
@@ -51,7 +51,7 @@ class Numbers(Setting):
 
     __slots__ = ("decays", "names", "owner", "ranges")
 
-    _fields = (*Setting._fields, *__slots__)
+    _fields = (*SettingVariable._fields, *__slots__)
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Numbers(Setting):
         self.value = jax.device_put(value, old.sharding) if old.committed else value
 
 
-class View:
+class Hyper:
     """The settings as a rule reads them: ``hyper.lr``, ``hyper.beta1``, …
 
     Numbers are 0-d arrays in the dtype of computation, options are as they are.
@@ -124,7 +124,7 @@ class View:
 
     def __init__(
         self,
-        numbers: Numbers,
+        numbers: HyperparamVector,
         vector: Any,
         replace: Mapping[str, Any],
         options: Mapping[str, Any],
@@ -159,7 +159,7 @@ class View:
         numbers = self._numbers
         return self._entry(len(numbers.names) + 2 * numbers.decays.index(name) + offset)
 
-    def rest(self, name: str) -> Any:
+    def one_minus(self, name: str) -> Any:
         """Return 1 - β."""
         return self._derived(name, 0)
 
@@ -193,14 +193,14 @@ class View:
         return self._kept[key][0]
 
     def arrays(self) -> tuple[Any, Any, list[Any]]:
-        """Return all arrays it holds, for `holding`."""
+        """Return all arrays it holds, for `with_arrays`."""
         kept = [k[0] if isinstance(k, tuple) else k for k in self._kept.values()]
         return self._vector, self._replace, kept
 
-    def holding(self, arrays: tuple[Any, Any, list[Any]], step: Any) -> View:
+    def with_arrays(self, arrays: tuple[Any, Any, list[Any]], step: Any) -> Hyper:
         """Return the same view with other arrays, for the step ``step``."""
         vector, replace, kept = arrays
-        new = View(self._numbers, vector, replace, self._options, self._exempt)
+        new = Hyper(self._numbers, vector, replace, self._options, self._exempt)
         for key, value in zip(self._kept, kept, strict=True):
             if isinstance(key, tuple):
                 new._kept[key[0], id(step), *key[2:]] = value, step
@@ -208,23 +208,23 @@ class View:
                 new._kept[key] = value
         return new
 
-    def exempted(self) -> View:
+    def without_decay(self) -> Hyper:
         """Return the same view for a variable that does not decay.
 
         Both compute each bias correction once together: alone, XLA would turn the
         division by it into a multiplication, which rounds otherwise.
         """
-        new = View(self._numbers, self._vector, self._replace, self._options, True)
+        new = Hyper(self._numbers, self._vector, self._replace, self._options, True)
         new._kept = self._kept
         return new
 
-    def apart(self) -> View:
+    def with_own_step(self) -> Hyper:
         """Return the same view for a variable that counts steps of its own.
 
         What is computed of its step must not pass for that of the others.
         """
         args = self._numbers, self._vector, self._replace, self._options
-        return View(*args, self._exempt)
+        return Hyper(*args, self._exempt)
 
     def decay(self, x: Any, param: Any, by: Any = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
@@ -240,13 +240,13 @@ class View:
         return x + strength * param
 
 
-class Numbered(Node):
+class HasHyperparams(Node):
     """A Node whose ``numbers`` are attributes: ``node.beta1 = 0.95``.
 
     Any other change of its attributes makes compiled functions that use it trace anew.
     """
 
-    numbers: Numbers
+    numbers: HyperparamVector
 
     def __getattr__(self, name: str) -> Any:
         numbers = self.__dict__.get("numbers")

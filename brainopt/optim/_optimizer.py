@@ -18,18 +18,18 @@ from ..core._device import Place, move
 from ..core._walk import join
 from ..errors import HyperparameterError, message
 from ._closure import Loss
-from ._hyperparameters import Numbered, Numbers
-from ._parameters import Trained
+from ._core import HyperCache
+from ._hyperparameters import HasHyperparams, HyperparamVector
+from ._parameters import TrainedVariables
 from ._report import Report, report
 from ._rollback import Snapshot, Trial, missed
 from ._settings import Settings
 from ._transformation import as_optax
-from .engine._step import Views
 from .engine._tree import named
 from .settings._groups import split
-from .settings._options import Common
+from .settings._options import Common, plain
 
-_UNSAVED = ("_revision", "_cache", "_others", "_name")
+_UNSAVED = ("_revision", "_cache", "_external", "_name")
 
 
 class Optimizer(Settings):
@@ -68,12 +68,12 @@ class Optimizer(Settings):
     ):
         if name is not None:
             self.name = name
-        self._trained = Trained()
+        self._trained = TrainedVariables()
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
         super().__init__(lr, numbers or {}, options or {}, **common)
         self.register_train_vars(train_vars)
         if train_vars is not None:
-            self._warn_of_idle_rules(self._trained.values(), 4)
+            self._warn_of_unmatched_rules(self._trained.values(), 4)
 
     # --- what is trained
 
@@ -102,19 +102,29 @@ class Optimizer(Settings):
     def _or_nothing(self) -> Iterator[None]:
         """Take back what was registered in the block if it fails."""
         trained = self._trained
-        kept = trained.variables, trained.paths, trained.doubtful, self.groups
+        kept = (
+            trained.variables,
+            trained.paths,
+            trained.has_ambiguous_names,
+            self.groups,
+        )
         slots = {path: dict(held) for path, held in self.slots.items()}
         member = dict(self._member)
         try:
             yield
         except BaseException:
-            trained.variables, trained.paths, trained.doubtful, self.groups = kept
+            (
+                trained.variables,
+                trained.paths,
+                trained.has_ambiguous_names,
+                self.groups,
+            ) = kept
             self.slots, self._member = slots, member
             raise
 
     def _take_in(self, train_vars: Any, index: int | None = None) -> None:
         late = bool(self.slots) and int(self.step.value) > 0
-        views = Views(self, self.step.value)
+        views = HyperCache(self, self.step.value)
         for path in self._trained.add(train_vars):
             value = self._trained.variables[path].value
             for leaf_path, leaf in named({path: value}):
@@ -127,7 +137,9 @@ class Optimizer(Settings):
                     for name, value in slots.items()
                 }
                 if late:
-                    self.slots[leaf_path]["late"] = Variable(jnp.array(self.step.value))
+                    self.slots[leaf_path]["missed_steps"] = Variable(
+                        jnp.array(self.step.value)
+                    )
             self._settle_beside(value)
         self.revision.changed()
 
@@ -215,16 +227,18 @@ class Optimizer(Settings):
 
     def _note_skipped(self, grads: dict[str, Any]) -> None:
         for path, grad in named(grads, none=True):
-            if grad is None and "late" not in self.slots[path]:
+            if grad is None and "missed_steps" not in self.slots[path]:
                 with jax.ensure_compile_time_eval():
                     zero = jnp.zeros((), jnp.int32)
-                self.slots[path]["late"] = Variable.outside(zero, f"{path}.late")
+                self.slots[path]["missed_steps"] = Variable.outside(
+                    zero, f"{path}.missed_steps"
+                )
 
     def _ready(self) -> tuple[dict[str, Variable], Callable]:
         """The Variables it owns besides the slots, and the function to call."""
         cache = self.__dict__.get("_cache")
         if cache is None or [n.revision.count for n in cache[0]] != cache[1]:
-            nodes = [n for n in self.nodes().values() if isinstance(n, Numbered)]
+            nodes = [n for n in self.nodes().values() if isinstance(n, HasHyperparams)]
             counts = [node.revision.count for node in nodes]
             cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
             vars(self)["_cache"] = cache
@@ -232,7 +246,7 @@ class Optimizer(Settings):
         if plain or config.jax_disable_jit:
             return cache[2], self._advance
         # What a callable reads would else be a constant of the compiled function.
-        return {**cache[2], **self._met}, cache[3]
+        return {**cache[2], **self._external_reads}, cache[3]
 
     def _state(self, own: dict[str, Variable]) -> dict[str, Any]:
         state = {path: variable.value for path, variable in own.items()}
@@ -335,13 +349,13 @@ class Optimizer(Settings):
     def foresee(self, state: dict[str, Any], path: str) -> None:
         """Make a state from before or after a missed step fit; see `Node.foresee`."""
         for name, slots in self.slots.items():
-            key = join(path, "slots", name, "late")
+            key = join(path, "slots", name, "missed_steps")
             others = [join(path, "slots", name, slot) for slot in slots]
             if key in state:
                 self._count_missed(name)
                 continue
             whole = [join(path, "step"), *(other for other in others if other != key)]
-            if "late" in slots and all(other in state for other in whole):
+            if "missed_steps" in slots and all(other in state for other in whole):
                 state[key] = jnp.zeros((), jnp.int32)
 
     def checkpoint_meta(self) -> dict[str, Any]:
@@ -351,7 +365,7 @@ class Optimizer(Settings):
         """
         return {
             "class": type(self).__name__,
-            "options": {k: _plain(v) for k, v in self.groups[0].options.items()},
+            "options": {k: plain(v) for k, v in self.groups[0].options.items()},
             "numbers": list(self.groups[0].numbers.names),
             "schedules": [type(group.schedule).__name__ for group in self.groups],
             "precision": self.precision,
@@ -362,7 +376,7 @@ class Optimizer(Settings):
         """Return the hyperparameters in a state dict of it by name, to be inspected."""
         notes: dict[str, float] = {}
         for path, variable in self.vars().items():
-            if isinstance(variable, Numbers) and path in state:
+            if isinstance(variable, HyperparamVector) and path in state:
                 values = map(str, np.asarray(state[path]))  # shortest, as 0.001
                 prefix = path.removesuffix("numbers")
                 pairs = zip(variable.names, values, strict=False)
@@ -376,14 +390,3 @@ class Optimizer(Settings):
 def _fresh(function: Callable) -> Callable:
     """A function object of its own: JAX keeps traces by function."""
     return lambda *args: function(*args)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bool | int | float | str | None):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    try:
-        return jnp.dtype(value).name
-    except TypeError:
-        return getattr(value, "__name__", type(value).__name__)

@@ -24,19 +24,19 @@ from .engine._tree import named
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
 
 
-class Trained(Node):
+class TrainedVariables(Node):
     """Variables by structural path, each once, and the keys users call them by.
 
     Attributes:
         variables: ``{path: Variable}``.
         paths: the path for each key that a variable was registered with.
-        doubtful: whether some name may mean two variables; see `_by_path`.
+        has_ambiguous_names: whether some name may mean two variables; see `_by_path`.
     """
 
     def __init__(self):
         self.variables: dict[str, Variable] = {}
         self.paths: dict[str, str] = {}
-        self.doubtful = False
+        self.has_ambiguous_names = False
 
     def add(self, source: Any) -> list[str]:
         """Take in what `train_vars_of` finds; return the paths that are new.
@@ -73,7 +73,7 @@ class Trained(Node):
         self.variables = self.variables | new
         self.paths = self.paths | keys
         theirs = self._own_names(self.variables)
-        self.doubtful |= any(
+        self.has_ambiguous_names |= any(
             reading.get(path, path) != path
             for path in self.variables
             for reading in (self.paths, theirs)
@@ -163,7 +163,7 @@ class Trained(Node):
         """
         own = {path: path for path in self.variables}
         known = own | self.paths
-        if not self.doubtful and all(map(known.__contains__, names)):
+        if not self.has_ambiguous_names and all(map(known.__contains__, names)):
             return [known[name] for name in names]
         readings = [own, self.paths, self._own_names(names)]
         whole = [r for r in readings if all(map(r.__contains__, names))]
@@ -212,7 +212,7 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
         )
 
 
-def _flatten(grads: Any, trained: Trained) -> list[tuple[str, Any]]:
+def _flatten(grads: Any, trained: TrainedVariables) -> list[tuple[str, Any]]:
     if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
         value = read(variable)

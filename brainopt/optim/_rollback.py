@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..core import Variable, _trace
-from ._parameters import Trained
+from ._parameters import TrainedVariables
 from .engine._tree import named
 
 
@@ -64,7 +64,7 @@ class Trial:
 
 def missed(
     slots: dict[str, dict[str, Variable]],
-    trained: Trained,
+    trained: TrainedVariables,
     step: Variable,
     values: dict[Variable, Any],
 ) -> dict[Variable, Any]:
@@ -79,7 +79,7 @@ def missed(
     found = {}
     for path, variable in trained.variables.items():
         for name, _ in named({path: variable.value}):
-            late = slots[name].get("late")
+            late = slots[name].get("missed_steps")
             if late is None or late in values:
                 continue
             # A variable that came later keeps its own number of steps.

@@ -12,8 +12,8 @@ from jax.core import Tracer
 from ..core import Variable
 from ..core._host import wrap
 from ..errors import HyperparameterError, PathError, message
-from ._parameters import Trained
-from .engine._step import Core, Views
+from ._core import Core, HyperCache
+from ._parameters import TrainedVariables
 from .engine._tree import named
 from .schedules._schedule import Constant, Schedule, as_schedule, is_number
 from .settings._groups import Group, GroupView, refuse_inside_transforms
@@ -31,7 +31,7 @@ _PARTS = {
 class Settings(Core):
     """Abstract: reading and changing what a step uses, between steps."""
 
-    _trained: Trained
+    _trained: TrainedVariables
 
     @property
     def lr(self) -> Schedule:
@@ -56,7 +56,7 @@ class Settings(Core):
 
     def rate_of(self, index: int = 0) -> Any:
         """Return the learning rate that a group uses at the next update, 0-d."""
-        rate = jnp.asarray(Views(self, self.step.value).rate(index))
+        rate = jnp.asarray(HyperCache(self, self.step.value).rate(index))
         group = self.groups[index]
         return rate * group.lr_mult if "lr_mult" in group.numbers.names else rate
 
@@ -218,12 +218,12 @@ class Settings(Core):
             the paths that are still frozen.
         """
         thawed = set(self._chosen(choices))
-        views = Views(self, self.step.value)
+        views = HyperCache(self, self.step.value)
         for path, leaf in self._leaves():
-            if path in thawed and set(self.slots[path]) == {"late"}:
+            if path in thawed and set(self.slots[path]) == {"missed_steps"}:
                 for name, value in self._slots_of(path, leaf, views).items():
                     self.slots[path][name] = Variable(value, name=f"{path}.{name}")
-                self.slots[path]["late"].value = self.step.value
+                self.slots[path]["missed_steps"].value = self.step.value
         self.frozen = tuple(path for path in self.frozen if path not in thawed)
         return list(self.frozen)
 
@@ -232,17 +232,17 @@ class Settings(Core):
         if not choices:
             return [path for path, _ in leaves]
         found: dict[str, None] = {}
-        idle = []
+        unmatched = []
         for choice in choices:
             fits = Choice(choice)
             hits = [path for path, leaf in leaves if fits(path, leaf)]
             found |= dict.fromkeys(hits)
-            idle += [] if hits else [str(choice)]
-        if idle:
+            unmatched += [] if hits else [str(choice)]
+        if unmatched:
             raise PathError(
                 message(
                     "These fit no variable of this optimizer:",
-                    idle,
+                    unmatched,
                     f"its variables are {', '.join(path for path, _ in leaves)}."
                     if leaves
                     else "it has none; in the functional core, give None as the "
@@ -255,8 +255,8 @@ class Settings(Core):
         return named(self._trained.values())
 
     def _count_missed(self, path: str) -> None:
-        if "late" not in self.slots[path]:
-            self.slots[path]["late"] = Variable(jnp.zeros((), jnp.int32))
+        if "missed_steps" not in self.slots[path]:
+            self.slots[path]["missed_steps"] = Variable(jnp.zeros((), jnp.int32))
             self.revision.changed()
 
     # --- what holds

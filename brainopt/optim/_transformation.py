@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import message
-from ._hyperparameters import Setting
+from ._hyperparameters import SettingVariable
 
 
 class GradientTransformation(NamedTuple):
@@ -61,5 +61,5 @@ def _numbers_of(optimizer: Any) -> dict[str, Any]:
     return {
         path: jnp.copy(variable.value)  # a state may be donated
         for path, variable in optimizer._own().items()
-        if isinstance(variable, Setting)
+        if isinstance(variable, SettingVariable)
     }

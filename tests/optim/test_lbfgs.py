@@ -177,7 +177,7 @@ def test_curvature_starts_anew_when_other_variables_train(change):
     if change == "unfreeze":
         opt.freeze("a")
     _learn_two(opt, variables)
-    assert int(opt.slots[""]["pairs"]) == 1
+    assert int(opt.slots[""]["count"]) == 1
 
     if change == "add":
         opt.register_train_vars({**variables, "c": bo.TrainVar([1.0])})
@@ -186,8 +186,8 @@ def test_curvature_starts_anew_when_other_variables_train(change):
     else:
         opt.unfreeze()
 
-    assert int(opt.slots[""]["pairs"]) == -1
-    assert not np.asarray(opt.slots[""]["moves"].value).any()
+    assert int(opt.slots[""]["count"]) == -1
+    assert not np.asarray(opt.slots[""]["s_history"].value).any()
     a = float(variables["a"][0])
     opt.update({k: jnp.ones(1) for k in opt.vars_to_train})
     # The first step along the plain gradient, and of no frozen variable.
@@ -201,7 +201,7 @@ def test_registering_again_keeps_the_curvature():
 
     opt.register_train_vars(variables)
 
-    assert int(opt.slots[""]["pairs"]) == 1
+    assert int(opt.slots[""]["count"]) == 1
 
 
 def test_complex_variables_are_refused_and_leave_nothing_behind():

@@ -100,7 +100,7 @@ def test_registering_again_keeps_the_moments():
     opt.register_train_vars({"a": net.a, "b": net.inner.b})
 
     assert opt.slots["a"]["m"].value is held
-    assert int(opt.slots["b"]["late"]) == 1
+    assert int(opt.slots["b"]["missed_steps"]) == 1
 
 
 def test_a_late_variable_starts_its_own_bias_correction():
@@ -268,7 +268,7 @@ def test_skipped_steps_are_loaded_too():
 
     second.load_state_dict(first.state_dict())
 
-    assert int(second.slots["a"]["late"]) == 1
+    assert int(second.slots["a"]["missed_steps"]) == 1
 
 
 @pytest.mark.parametrize("around", ["node", "Lookahead"])
@@ -285,7 +285,11 @@ def test_skipped_steps_are_loaded_with_what_holds_the_optimizer(skips, around):
     (opt, holder), (other, into) = map(trained, skips)
     into.load_state_dict(holder.state_dict())
 
-    late = [o.slots["a"]["late"] for o in (opt, other) if "late" in o.slots["a"]]
+    late = [
+        o.slots["a"]["missed_steps"]
+        for o in (opt, other)
+        if "missed_steps" in o.slots["a"]
+    ]
     assert late and all(int(count) == int(skips[0]) for count in late)
 
 
@@ -296,7 +300,7 @@ def test_a_part_of_a_state_leaves_the_count_of_skipped_steps():
 
     opt.load_state_dict({"step": jnp.array(4, jnp.int32)}, warn=False, strict=False)
 
-    assert int(opt.slots["a"]["late"]) == 1
+    assert int(opt.slots["a"]["missed_steps"]) == 1
 
 
 def test_a_state_that_does_not_fit_changes_nothing():
@@ -393,4 +397,4 @@ def test_a_state_from_before_a_skip_loads_after_it():
 
     opt.load_state_dict(saved)
 
-    assert (int(opt.slots["a"]["late"]), int(opt.step)) == (0, 0)
+    assert (int(opt.slots["a"]["missed_steps"]), int(opt.step)) == (0, 0)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import ANY, View
+from .._hyperparameters import ANY, Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import Common
@@ -67,7 +67,7 @@ class Adafactor(Optimizer):
         numbers["weight_decay"] = weight_decay
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: row and col, or v for fewer than two axes."""
         v = zeros(param, is_real=True)
         if param.ndim < 2:

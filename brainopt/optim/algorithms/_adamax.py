@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
 from ..settings._options import Common
@@ -56,14 +56,14 @@ class Adamax(Optimizer):
         numbers["weight_decay"] = weight_decay
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and u."""
         return {"m": zeros(param), "u": zeros(param, is_real=True)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        m = hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad
+        m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         u = jnp.maximum(hyper.beta2 * slots["u"], jnp.abs(grad) + hyper.eps)
         lr = hyper.lr / hyper.debias("beta1", step)
         return param - lr * m / u, {"m": m, "u": u}

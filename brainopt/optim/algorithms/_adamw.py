@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW, which answers to the document and to the programs of its peers."""
+"""AdamW, with options that reproduce torch, optax, BrainPy and Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import DTYPE, FLAG, Common
@@ -113,7 +113,7 @@ class AdamW(Optimizer):
         options |= {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype, "dialect": dialect}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         names = ("v", "v_max") if hyper.amsgrad else ("v",)
         squares = {name: zeros(param, hyper.nu_dtype, is_real=True) for name in names}
@@ -124,8 +124,8 @@ class AdamW(Optimizer):
         beta1 = hyper.beta1
         if hyper.dialect == "optax":
             beta1 = beta1.astype(slots["m"].dtype)
-        m = hyper.rest("beta1") * grad + beta1 * slots["m"]
-        v = hyper.rest("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+        m = hyper.one_minus("beta1") * grad + beta1 * slots["m"]
+        v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
         if hyper.dialect != "optax":
             m, v = _as_stored(m, slots["m"]), _as_stored(v, slots["v"])
         new = {"m": m, "v": v}
@@ -152,20 +152,20 @@ def _as_stored(moment: Any, slot: Any) -> Any:
     return moment.astype(slot.dtype).astype(moment.dtype)
 
 
-def _corrected_mean(m: Any, grad: Any, hyper: View, step: Any) -> Any:
+def _corrected_mean(m: Any, grad: Any, hyper: Hyper, step: Any) -> Any:
     now = _debias("beta1", hyper, step)
     if not hyper.nesterov:
         return m / now
     ahead = m / _debias("beta1", hyper, step, ahead=1)
-    return hyper.beta1 * ahead + hyper.rest("beta1") * (grad / now)
+    return hyper.beta1 * ahead + hyper.one_minus("beta1") * (grad / now)
 
 
-def _raw_root(v: Any, hyper: View, step: Any) -> Any:
+def _raw_root(v: Any, hyper: Hyper, step: Any) -> Any:
     root = jnp.sqrt(_debias("beta2", hyper, step))
     if hyper.dialect == "torch":
         return jnp.sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
     return (jnp.sqrt(v + hyper.eps_root) + hyper.eps) / root
 
 
-def _debias(name: str, hyper: View, step: Any, ahead: int = 0) -> Any:
+def _debias(name: str, hyper: Hyper, step: Any, ahead: int = 0) -> Any:
     return hyper.debias(name, step, ahead, by_power=hyper.dialect == "optax")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 import jax.numpy as jnp
 
 from ...errors import HyperparameterError, message
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import Common
@@ -68,7 +68,7 @@ class Adan(Optimizer):
         options = {"no_prox": bool(no_prox)}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m, v, n and the gradient before."""
         slots = {name: zeros(param) for name in ("m", "v", "prev")}
         return slots | {"n": zeros(param, is_real=True)}

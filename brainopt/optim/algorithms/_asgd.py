@@ -7,11 +7,11 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View
+from .._averages import Averaged
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._precision import wide
 from ..settings._options import Common
-from ..wrappers._averaged import Averaged
 
 
 class ASGD(Averaged, Optimizer):
@@ -52,7 +52,7 @@ class ASGD(Averaged, Optimizer):
         numbers["weight_decay"] = weight_decay
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return the first average, the parameter itself."""
         return {"average": jnp.array(param, wide(param.dtype))}
 

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from .._closure import Loss
-from .._hyperparameters import View, check
+from .._core import HyperCache, next_step
+from .._hyperparameters import Hyper, check
+from .._joint import ALL, JointOptimizer
 from ..engine._precision import wide, widen
-from ..engine._step import Views, next_step
 from ..engine._tree import named
 from ..settings._options import Common
-from ._joint import ALL, Whole
 
 _SUFFICIENT, _CURVATURE = 1e-4, 0.9
 _REFUSED = {"groups": (), "clip_norm": None, "clip_value": None, "accumulate": 1}
 
 
-class LBFGS(Whole):
+class LBFGS(JointOptimizer):
     r"""Limited-memory BFGS, for whole batches.
 
     ``opt.step(closure)`` does up to ``max_iter`` iterations, each with a line search
@@ -94,12 +94,12 @@ class LBFGS(Whole):
         if any(jnp.iscomplexobj(leaf) for leaf in params.values()):
             raise VariableError(message("L-BFGS takes real variables only."))
         x = _flat(params)
-        shapes = dict.fromkeys(("moves", "turns"), (self.history_size, x.size))
-        shapes |= dict.fromkeys(("x", "slope"), x.shape)
+        shapes = dict.fromkeys(("s_history", "y_history"), (self.history_size, x.size))
+        shapes |= dict.fromkeys(("x", "grad"), x.shape)
         held = {name: jnp.zeros(shape, x.dtype) for name, shape in shapes.items()}
-        return held | {"pairs": jnp.full((), -1, jnp.int32)}
+        return held | {"count": jnp.full((), -1, jnp.int32)}
 
-    def rule_all(self, grads, params, held, hypers: dict[str, View], step):
+    def rule_all(self, grads, params, held, hypers: dict[str, Hyper], step):
         """Return the parameters and the history after a step of length ``lr``."""
         x, slope = _flat(params), _flat(grads)
         held = _learn(held, x, slope)
@@ -133,7 +133,7 @@ class LBFGS(Whole):
     def _forget(self) -> None:
         for name, variable in self.slots.get(ALL, {}).items():
             empty = jnp.zeros_like(variable.value)
-            variable.value = empty - 1 if name == "pairs" else empty
+            variable.value = empty - 1 if name == "count" else empty
 
     def _match(self, grads: Any) -> dict[str, Any]:
         grads = super()._match(grads)
@@ -226,7 +226,7 @@ class LBFGS(Whole):
         return out, jax.tree.unflatten(tree, list(new.values())), slots
 
     def _iterate(self, value_and_grad, x, loss, slope, held, fine) -> tuple[dict, Any]:
-        lr = jnp.asarray(Views(self, self.step.value).rate(0)).astype(x.dtype)
+        lr = jnp.asarray(HyperCache(self, self.step.value).rate(0)).astype(x.dtype)
         least_slope = jnp.asarray(self.tolerance_grad, x.dtype)
         least_move = jnp.asarray(self.tolerance_change, x.dtype)
 
@@ -240,20 +240,20 @@ class LBFGS(Whole):
             along = _direction(held, slope)
             # The first direction has no scale yet.
             tame = jnp.minimum(1, 1 / jnp.maximum(jnp.abs(slope).sum(), 1e-30))
-            length = lr * jnp.where(held["pairs"] <= 0, tame, 1)
+            length = lr * jnp.where(held["count"] <= 0, tame, 1)
             new, new_loss, new_slope = self._search(
                 value_and_grad, x, loss, slope, along, length
             )
-            known = jnp.maximum(held["pairs"], 0)
-            held = {**held, "x": x, "slope": slope, "pairs": known}
+            known = jnp.maximum(held["count"], 0)
+            held = {**held, "x": x, "grad": slope, "count": known}
             held = _learn(held, new, new_slope)
             moved = jnp.abs(new - x).max()
             return i + 1, new, new_loss, new_slope, held, moved
 
         start = (0, x, loss, slope, held, jnp.full((), jnp.inf, x.dtype))
         _, x, _, slope, held, _ = jax.lax.while_loop(going, iterate, start)
-        known = jnp.maximum(held["pairs"], 0)
-        return {**held, "x": x, "slope": slope, "pairs": known}, x
+        known = jnp.maximum(held["count"], 0)
+        return {**held, "x": x, "grad": slope, "count": known}, x
 
     def _search(self, value_and_grad, x, loss, slope, along, length):
         fall = slope @ along
@@ -293,7 +293,7 @@ class LBFGS(Whole):
 
 def _direction(held: dict[str, Any], slope: Any) -> Any:
     """Return -H g by the two loops of algorithm 7.4; newest pair last."""
-    moves, turns = held["moves"], held["turns"]
+    moves, turns = held["s_history"], held["y_history"]
     bends = (moves * turns).sum(axis=1)
     used = bends > 0
     rho = jnp.where(used, 1 / jnp.where(used, bends, 1), 0)
@@ -315,19 +315,19 @@ def _learn(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
 
     Fewer than no pairs mean that there is no point before.
     """
-    move, turn = x - held["x"], slope - held["slope"]
-    known = held["pairs"] >= 0
+    move, turn = x - held["x"], slope - held["grad"]
+    known = held["count"] >= 0
     norms = jnp.linalg.norm(move) * jnp.linalg.norm(turn)
     fine = known & (move @ turn > jnp.finfo(x.dtype).eps * norms)
-    moves = jnp.concatenate([held["moves"][1:], move[None]])
-    turns = jnp.concatenate([held["turns"][1:], turn[None]])
+    moves = jnp.concatenate([held["s_history"][1:], move[None]])
+    turns = jnp.concatenate([held["y_history"][1:], turn[None]])
     return {
         **held,
-        "moves": jnp.where(fine, moves, held["moves"]),
-        "turns": jnp.where(fine, turns, held["turns"]),
-        "pairs": jnp.maximum(held["pairs"], 0) + fine.astype(jnp.int32),
+        "s_history": jnp.where(fine, moves, held["s_history"]),
+        "y_history": jnp.where(fine, turns, held["y_history"]),
+        "count": jnp.maximum(held["count"], 0) + fine.astype(jnp.int32),
         "x": x,
-        "slope": slope,
+        "grad": slope,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
 from ..settings._options import Common
@@ -54,12 +54,12 @@ class Lion(Optimizer):
         numbers = {"beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return a momentum of zero."""
         return {"m": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its momentum after one step."""
-        u = jnp.sign(hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad)
-        m = hyper.beta2 * slots["m"] + hyper.rest("beta2") * grad
+        u = jnp.sign(hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad)
+        m = hyper.beta2 * slots["m"] + hyper.one_minus("beta2") * grad
         return param - hyper.lr * hyper.decay(u, param), {"m": m}

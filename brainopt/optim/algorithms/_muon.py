@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import FLAG, Common
@@ -87,7 +87,7 @@ class Muon(Optimizer):
         options |= {"ns_coefficients": tuple(ns_coefficients), "adjust_lr": adjust_lr}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: b for a matrix, else m and v."""
         if _is_matrix(param, hyper):
             return {"b": zeros(param)}
@@ -97,7 +97,7 @@ class Muon(Optimizer):
         """Return the parameter and its slots after one step."""
         if not _is_matrix(param, hyper):
             return _adamw(grad, param, slots, hyper, step)
-        rest = hyper.rest("momentum")
+        rest = hyper.one_minus("momentum")
         b = hyper.momentum * slots["b"] + rest * grad
         along = hyper.momentum * b + rest * grad if hyper.nesterov else b
         u = orthogonalize(along, hyper.ns_coefficients, hyper.ns_steps, hyper.eps)
@@ -133,13 +133,13 @@ def orthogonalize(
     return x.T if tall else x
 
 
-def _is_matrix(param: Any, hyper: View) -> bool:
+def _is_matrix(param: Any, hyper: Hyper) -> bool:
     return param.ndim == 2 and not hyper.adam
 
 
 def _adamw(grad, param, slots, hyper, step) -> tuple[Any, dict[str, Any]]:
-    m = hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad
-    v = hyper.beta2 * slots["v"] + hyper.rest("beta2") * abs2(grad)
+    m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
+    v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
     root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.adam_eps
     u = m / hyper.debias("beta1", step) / root
     lr = hyper.lr * hyper.adam_lr_ratio

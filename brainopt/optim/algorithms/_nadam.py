@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import Common
@@ -64,7 +64,7 @@ class NAdam(Optimizer):
         options = {"decoupled": bool(decoupled_weight_decay)}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros m and v, and the product of the momenta, 1."""
         v = zeros(param, is_real=True)
         return {"m": zeros(param), "v": v, "product": jnp.ones((), v.dtype)}
@@ -75,8 +75,8 @@ class NAdam(Optimizer):
             param = hyper.decay(param, param, -hyper.lr)
         else:
             grad = hyper.decay(grad, param)
-        m = hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad
-        v = hyper.beta2 * slots["v"] + hyper.rest("beta2") * abs2(grad)
+        m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
+        v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         mu, ahead = _momentum(step, hyper), _momentum(step, hyper, 1)
         product = slots["product"] * mu
         root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
@@ -85,7 +85,7 @@ class NAdam(Optimizer):
         return param - hyper.lr * along / root, new
 
 
-def _momentum(step: Any, hyper: View, ahead: int = 0) -> Any:
+def _momentum(step: Any, hyper: Hyper, ahead: int = 0) -> Any:
     # Added as a float: the last int32 has no successor.
     time = (step.astype(hyper.lr.dtype) + ahead) * hyper.momentum_decay
     return hyper.beta1 * (1 - 0.5 * 0.96**time)

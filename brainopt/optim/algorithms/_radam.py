@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._options import Common
@@ -64,7 +64,7 @@ class RAdam(Optimizer):
         options = {"decoupled": bool(decoupled_weight_decay)}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and v."""
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
@@ -74,11 +74,11 @@ class RAdam(Optimizer):
             param = hyper.decay(param, param, -hyper.lr)
         else:
             grad = hyper.decay(grad, param)
-        m = hyper.beta1 * slots["m"] + hyper.rest("beta1") * grad
-        v = hyper.beta2 * slots["v"] + hyper.rest("beta2") * abs2(grad)
+        m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
+        v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         m_hat = m / hyper.debias("beta1", step)
         seen = hyper.debias("beta2", step)
-        most = 2 / hyper.rest("beta2") - 1
+        most = 2 / hyper.one_minus("beta2") - 1
         # ρ∞ - 2 t β^t / (1 - β^t) cancels early on, harmlessly: it is below 5 there.
         rho = most - 2 * step.astype(seen.dtype) * (1 - seen) / seen
         sure = rho > 5

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._groups import is_off
@@ -65,7 +65,7 @@ class RMSProp(Optimizer):
         options["no_momentum"] = plain
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: v, with ``centered`` mean, with momentum b."""
         slots = {"v": zeros(param, is_real=True)}
         slots |= {"mean": zeros(param)} if hyper.centered else {}
@@ -74,10 +74,10 @@ class RMSProp(Optimizer):
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        spread = v = hyper.rho * slots["v"] + hyper.rest("rho") * abs2(grad)
+        spread = v = hyper.rho * slots["v"] + hyper.one_minus("rho") * abs2(grad)
         new = {"v": v}
         if hyper.centered:
-            new["mean"] = hyper.rho * slots["mean"] + hyper.rest("rho") * grad
+            new["mean"] = hyper.rho * slots["mean"] + hyper.one_minus("rho") * grad
             # Rounding may leave a variance below zero.
             spread = jnp.maximum(v - abs2(new["mean"]), 0)
         if hyper.eps_in_root:

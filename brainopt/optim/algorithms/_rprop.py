@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 import jax
 import jax.numpy as jnp
 
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
 from ..settings._options import Common
@@ -48,7 +48,7 @@ class Rprop(Optimizer):
         numbers |= {"smallest": step_sizes[0], "largest": step_sizes[1]}
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return the first sizes, and a gradient before of zero."""
         empty = zeros(param)
         size = empty + hyper.lr

@@ -7,12 +7,12 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._averages import Averaged
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._precision import wide
 from ..engine._tree import abs2, named, zeros
 from ..settings._options import Common
-from ..wrappers._averaged import Averaged
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):
@@ -64,7 +64,7 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         numbers |= {"weight_decay": weight_decay, "weight_lr_power": weight_lr_power}
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return z, the second moment, and the rates that weigh the average."""
         v = zeros(param, is_real=True)
         rates = {name: jnp.zeros((), v.dtype) for name in ("most", "total")}
@@ -72,16 +72,16 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
-        v = hyper.beta2 * slots["v"] + hyper.rest("beta2") * abs2(grad)
+        v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
-        average = _average(param, slots["z"], hyper.beta1, hyper.rest("beta1"))
+        average = _average(param, slots["z"], hyper.beta1, hyper.one_minus("beta1"))
         z = slots["z"] - hyper.lr * hyper.decay(grad / root, param)
         most = jnp.maximum(slots["most"], hyper.lr)
         share = most**hyper.weight_lr_power
         total = slots["total"] + share
         share = jnp.where(total > 0, share / jnp.where(total > 0, total, 1), 0)
         average = (1 - share) * average + share * z
-        param = hyper.rest("beta1") * z + hyper.beta1 * average
+        param = hyper.one_minus("beta1") * z + hyper.beta1 * average
         return param, {"z": z, "v": v, "most": most, "total": total}
 
     def averages(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Unpack
 
 from ...errors import HyperparameterError, message
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
 from ..settings._groups import is_off
@@ -71,7 +71,7 @@ class SGD(Optimizer):
         options = {"nesterov": bool(nesterov), "no_momentum": plain}
         super().__init__(lr, train_vars, name, numbers, options, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros for the momentum, if there is any."""
         return {} if hyper.no_momentum else {"b": zeros(param)}
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View
+from .._hyperparameters import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
 from ..settings._groups import is_off
@@ -60,7 +60,7 @@ class SM3(Optimizer):
             lr, train_vars, name, numbers, {"no_momentum": plain}, **common
         )
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: a vector for each axis, and with momentum m."""
         whole = zeros(param, is_real=True)
         slots = {
@@ -82,12 +82,12 @@ class SM3(Optimizer):
             least = jnp.minimum(least, cover)
         sums = hyper.beta == 0
         old = jnp.where(sums, 1, hyper.beta)
-        nu = old * least + jnp.where(sums, 1, hyper.rest("beta")) * abs2(grad)
+        nu = old * least + jnp.where(sums, 1, hyper.one_minus("beta")) * abs2(grad)
         u = grad / jnp.sqrt(nu + hyper.eps)
         new = {
             f"axis{a}": nu.max(axis=tuple(i for i in range(ndim) if i != a), initial=0)
             for a in range(max(ndim, 1))
         }
         if not hyper.no_momentum:
-            u = new["m"] = hyper.momentum * slots["m"] + hyper.rest("momentum") * u
+            u = new["m"] = hyper.momentum * slots["m"] + hyper.one_minus("momentum") * u
         return param - hyper.lr * u, new

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import jax.numpy as jnp
 
-from .._hyperparameters import View, pair
+from .._hyperparameters import Hyper, pair
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
 from ..engine._tree import abs2, zeros
@@ -56,7 +56,7 @@ class SparseAdam(Optimizer):
         numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
         super().__init__(lr, train_vars, name, numbers, **common)
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and v."""
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
@@ -83,8 +83,8 @@ def _step_rows(rows: Rows, param, slots, hyper, step) -> tuple[Any, dict[str, An
     }
 
 
-def _adam(grad: Any, m: Any, v: Any, hyper: View, step: Any) -> tuple[Any, Any, Any]:
-    m = hyper.beta1 * m + hyper.rest("beta1") * grad
-    v = hyper.beta2 * v + hyper.rest("beta2") * abs2(grad)
+def _adam(grad: Any, m: Any, v: Any, hyper: Hyper, step: Any) -> tuple[Any, Any, Any]:
+    m = hyper.beta1 * m + hyper.one_minus("beta1") * grad
+    v = hyper.beta2 * v + hyper.one_minus("beta2") * abs2(grad)
     root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
     return hyper.lr * (m / hyper.debias("beta1", step)) / root, m, v

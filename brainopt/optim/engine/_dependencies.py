@@ -29,20 +29,20 @@ class Reads:
         self, own: dict[str, Variable], values: dict, run: Any
     ) -> tuple[Any, dict]:
         """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
-        inputs = {**own, **self._met}
+        inputs = {**own, **self._external_reads}
         known = [(inputs[path], values[path]) for path in inputs if path in values]
         with Noting(known) as frame:
             out = run()
             touched = set(frame.lesson().written)
-            self._meet(frame, {*own.values(), *frame.born})
+            self._note_reads(frame, {*own.values(), *frame.born})
             return out, {p: frame.values[v] for p, v in own.items() if v in touched}
 
     @property
-    def _met(self) -> dict[str, Variable]:
+    def _external_reads(self) -> dict[str, Variable]:
         """The Variables of others that schedules and constraints read."""
-        return vars(self).setdefault("_others", {})
+        return vars(self).setdefault("_external", {})
 
-    def _meet(self, frame: Frame, own: set[Variable]) -> None:
+    def _note_reads(self, frame: Frame, own: set[Variable]) -> None:
         """Note what a run read of others, and refuse that it writes there."""
         if written := [v.label for v in frame.written if v not in own]:
             raise TraceContextError(
@@ -55,4 +55,4 @@ class Reads:
         if frame.parent is None and not is_eager():
             for variable in frame.missing:
                 if variable not in own and variable._birth is None:
-                    self._met[f"?{len(self._met)}"] = variable
+                    self._external_reads[f"?{len(self._external_reads)}"] = variable

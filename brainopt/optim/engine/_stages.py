@@ -15,7 +15,7 @@ from jax.core import Tracer
 
 from ...core import Variable
 from ...errors import GradientError, HyperparameterError, message
-from .._hyperparameters import Numbered, Numbers, scalar
+from .._hyperparameters import HasHyperparams, HyperparamVector, scalar
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
 
 Nonfinite = Literal["propagate", "skip", "raise"]
@@ -25,7 +25,7 @@ def _count() -> Variable:
     return Variable(jnp.zeros((), jnp.int32))
 
 
-class Guard(Numbered):
+class Guard(HasHyperparams):
     """Keeps non-finite gradients out and counts them.
 
     A step that meets one changes neither parameters nor slots nor the step count.
@@ -120,7 +120,7 @@ def make_guard(policy: str, limit: int | None) -> Guard | None:
     return Guard(1 if policy == "raise" and limit is None else limit)
 
 
-class Accumulator(Numbered):
+class Accumulator(HasHyperparams):
     """Collects gradients of micro-batches; every so many, their weighted mean steps.
 
     Args:
@@ -133,7 +133,7 @@ class Accumulator(Numbered):
             raise HyperparameterError(
                 message(f"accumulate={every!r} is no whole number in [1, inf).")
             )
-        self.numbers = Numbers(
+        self.numbers = HyperparamVector(
             {"every": int(every)}, (), "accumulate", {"every": "[1, inf)"}
         )
         self.seen = _count()
@@ -151,7 +151,7 @@ class Accumulator(Numbered):
         safe = jnp.where(total > 0, total, jnp.ones_like(total))
         means, sums = {}, {}
         for path, grad in grads.items():
-            held = slots[path]["acc"]
+            held = slots[path]["grad_sum"]
             if grad is not None:
                 grad = jnp.where(fine, grad, jnp.zeros_like(grad))
                 held = held + weight.astype(held.dtype) * grad
@@ -162,7 +162,7 @@ class Accumulator(Numbered):
         return means, sums, due
 
 
-class Clip(Numbered):
+class Clip(HasHyperparams):
     """Clips gradients by value, then by their global norm over all groups.
 
     Args:
@@ -173,7 +173,9 @@ class Clip(Numbered):
     def __init__(self, norm: Any, value: Any):
         given = {"clip_norm": norm, "clip_value": value}
         values = {n: scalar(v, n) for n, v in given.items() if v is not None}
-        self.numbers = Numbers(values, (), "clip", dict.fromkeys(values, "(0, inf)"))
+        self.numbers = HyperparamVector(
+            values, (), "clip", dict.fromkeys(values, "(0, inf)")
+        )
 
     def __call__(self, grads: Any) -> Any:
         """Return the gradients, clipped."""
@@ -184,7 +186,7 @@ class Clip(Numbered):
         return grads
 
 
-class Monitor(Numbered):
+class Monitor(HasHyperparams):
     """Remembers the norms of the last step.
 
     Attributes:

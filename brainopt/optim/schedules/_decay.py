@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ...core import Variable
 from ...errors import HyperparameterError, message
-from .._hyperparameters import Setting
+from .._hyperparameters import SettingVariable
 from ._schedule import Clock, Schedule
 
 _GAMMA = {"gamma": "(0, inf)"}
@@ -256,4 +256,4 @@ def _increasing(name: str, counts: Sequence[Any]) -> Variable:
     counts = [float(count) for count in counts]
     if counts != sorted(counts):
         raise HyperparameterError(message(f"{name}={counts} do not increase."))
-    return Setting(jnp.asarray(counts, float), name=name)
+    return SettingVariable(jnp.asarray(counts, float), name=name)

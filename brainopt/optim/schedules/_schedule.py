@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from ...core import Node, Variable
 from ...core._host import wrap
 from ...errors import HyperparameterError, message
-from .._hyperparameters import Numbered, Numbers, check, scalar, show
+from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
 
 Clock = Literal["step", "epoch"]
 
 
-class Schedule(Numbered, abc.ABC):
+class Schedule(HasHyperparams, abc.ABC):
     """Abstract: a pure function of a count, with its numbers as runtime inputs.
 
     A final schedule gives `rate`. What it counts is its clock: ``"step"`` counts the
@@ -54,7 +54,7 @@ class Schedule(Numbered, abc.ABC):
             )
         values = {name: scalar(value, name) for name, value in numbers.items()}
         owner = owner or type(self).__name__
-        self.numbers = Numbers(values, owner=owner, ranges=self.ranges)
+        self.numbers = HyperparamVector(values, owner=owner, ranges=self.ranges)
         self.clock = clock
         self.last_epoch = Variable(jnp.asarray(last_epoch, jnp.int32))
         self.last_call = Variable(jnp.asarray(last_call, jnp.int32))

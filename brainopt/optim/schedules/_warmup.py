@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules that rise, and schedules made of schedules."""
+"""Schedules that rise from a small rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 
 from ...errors import HyperparameterError, message
@@ -45,64 +43,6 @@ class LinearLR(Schedule):
         part = jnp.minimum(t / self.total_iters, 1)
         change = self.end_factor - self.start_factor
         return self.lr * (self.start_factor + change * part)
-
-
-class LambdaLR(Schedule):
-    """A rate times a function of the count.
-
-    Args:
-        lr: the rate at factor 1.
-        lr_lambda: from a 0-d array, the count, to a factor; of JAX functions.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-    """
-
-    def __init__(
-        self,
-        lr: Any,
-        lr_lambda: Callable[[Any], Any],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        self.lr_lambda = lr_lambda
-        super().__init__({"lr": lr}, last_epoch, clock)
-
-    def rate(self, t: Any) -> Any:
-        """Return the rate after ``t`` steps or epochs."""
-        return self.lr * self.lr_lambda(t)
-
-
-class MultiplicativeLR(Schedule):
-    """A rate that is multiplied, each time, by a function of the count.
-
-    Args:
-        lr: the first rate.
-        lr_lambda: from a count, 1 and up, to a factor; of JAX functions.
-        total_iters: how many factors there are; afterwards the rate stays. The product
-            is taken anew each time, so that the rate is a function of the count alone.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-    """
-
-    def __init__(
-        self,
-        lr: Any,
-        lr_lambda: Callable[[Any], Any],
-        total_iters: int = 1000,
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        self.lr_lambda = lr_lambda
-        self.total_iters = int(total_iters)
-        super().__init__({"lr": lr}, last_epoch, clock)
-
-    def rate(self, t: Any) -> Any:
-        """Return the rate after ``t`` steps or epochs."""
-        counts = jnp.arange(1, self.total_iters + 1, dtype=t.dtype)
-        factors = jax.vmap(self.lr_lambda)(counts)
-        return self.lr * jnp.prod(jnp.where(counts <= t, factors, 1))
 
 
 class Warmup(Schedule):
@@ -249,87 +189,3 @@ _FALLS = {
     "cosine": lambda part: (1 - jnp.cos(jnp.pi * part)) / 2,
     "sqrt": jnp.sqrt,
 }
-
-
-class SequentialLR(Schedule):
-    """One schedule after another, each starting at its own count 0.
-
-    Args:
-        schedules: schedules, numbers or callables of the step.
-        milestones: the counts at which the next one begins, one fewer.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`; all go
-            by this count.
-    """
-
-    def __init__(
-        self,
-        schedules: Sequence[Any],
-        milestones: Sequence[Any],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if len(schedules) != len(milestones) + 1 or list(milestones) != sorted(
-            milestones
-        ):
-            raise HyperparameterError(
-                message(
-                    f"{len(schedules)} schedules for milestones {list(milestones)}.",
-                    help="give increasing milestones, one fewer than schedules.",
-                )
-            )
-        self.schedules = [as_schedule(s, "SequentialLR") for s in schedules]
-        numbers = {f"milestone{i}": count for i, count in enumerate(milestones)}
-        super().__init__(numbers, last_epoch, clock)
-
-    @property
-    def base(self) -> Any:
-        """The base of the first schedule."""
-        return self.schedules[0].base
-
-    def rate(self, t: Any) -> Any:
-        """Return the rate after ``t`` steps or epochs."""
-        self.schedules[0].revision.seen()
-        rate = jnp.asarray(self.schedules[0].rate(t))
-        for i, schedule in enumerate(self.schedules[1:]):
-            schedule.revision.seen()
-            start = self.numbers.value[i]
-            rate = jnp.where(t < start, rate, schedule.rate(jnp.maximum(t - start, 0)))
-        return rate
-
-
-class ChainedLR(Schedule):
-    """The product of several schedules, as factors of their common base.
-
-    Args:
-        schedules: schedules that know their base rate.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`; all go
-            by this count.
-    """
-
-    def __init__(
-        self,
-        schedules: Sequence[Schedule],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if not schedules:
-            raise HyperparameterError(message("A chain needs schedules."))
-        self.schedules = [as_schedule(s, "ChainedLR") for s in schedules]
-        super().__init__({}, last_epoch, clock)
-
-    @property
-    def base(self) -> Any:
-        """The base of the first schedule."""
-        return self.schedules[0].base
-
-    def rate(self, t: Any) -> Any:
-        """Return the rate after ``t`` steps or epochs."""
-        rate = self.base
-        for schedule in self.schedules:
-            schedule.revision.seen()
-            rate = rate * (schedule.rate(t) / schedule.base)
-        return rate

@@ -12,7 +12,15 @@ from jax.core import Tracer
 
 from ...core import _trace
 from ...errors import HyperparameterError, TraceContextError, message
-from .._hyperparameters import Numbered, Numbers, View, check, pair, scalar, show
+from .._hyperparameters import (
+    HasHyperparams,
+    Hyper,
+    HyperparamVector,
+    check,
+    pair,
+    scalar,
+    show,
+)
 from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._options import check_options, suggest
 from ._selection import Choice
@@ -20,7 +28,7 @@ from ._selection import Choice
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
 
 
-class Group(Numbered):
+class Group(HasHyperparams):
     """Settings of some of the variables: numbers, schedules, options, constraints.
 
     Args:
@@ -76,7 +84,7 @@ class Group(Numbered):
         }
         self.sign, self.constraint = _constraints(settings, owner)
         derived = {n: _derived(parent, n) for n in kind.decays if n not in own}
-        self.numbers = Numbers(values, kind.decays, owner, ranges, derived)
+        self.numbers = HyperparamVector(values, kind.decays, owner, ranges, derived)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
@@ -92,7 +100,7 @@ class Group(Numbered):
                 )
             )
 
-    def view(self, lr: Any, step: Any, dtype: Any, by: Schedule | None) -> View:
+    def view(self, lr: Any, step: Any, dtype: Any, by: Schedule | None) -> Hyper:
         """Return what a rule reads.
 
         Args:
@@ -113,7 +121,7 @@ class Group(Numbered):
         replace["lr"] = lr
         if by is not None:
             replace["eta"] = jnp.asarray(by.multiplier(step)).astype(dtype)
-        return View(self.numbers, vector, replace, self.options)
+        return Hyper(self.numbers, vector, replace, self.options)
 
     def fit(self, path: str, param: Any) -> None:
         """Raise `HyperparameterError` if ``sign`` does not fit a variable."""
@@ -130,7 +138,7 @@ class Group(Numbered):
                 )
             )
 
-    def constrain(self, param: Any, hyper: View) -> Any:
+    def constrain(self, param: Any, hyper: Hyper) -> Any:
         """Return the parameter with sign, bounds and constraint applied."""
         if self.sign is not None:
             sign = jnp.broadcast_to(jnp.asarray(self.sign), param.shape)

@@ -155,6 +155,18 @@ def _dtype(name: str, value: Any) -> tuple[Any, list[str]]:
     return dtype, []
 
 
+def plain(value: Any) -> Any:
+    """Return an option as files keep it: dtypes, functions and classes by name."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    try:
+        return jnp.dtype(value).name
+    except TypeError:
+        return getattr(value, "__name__", type(value).__name__)
+
+
 FLAG = (False, True)
 """The choices of an option that is on or off."""
 DTYPE = ("dtype",)

@@ -54,22 +54,22 @@ class Choice:
     __hash__ = None  # type: ignore[assignment]
 
 
-def warn_of_idle(
+def warn_of_unmatched(
     owner: str,
     rules: list[tuple[str, Choice]],
     leaves: list[tuple[str, Any]],
     stacklevel: int,
 ) -> None:
     """Warn of rules with names that none of the variables has."""
-    idle = [
+    unmatched = [
         label
         for label, chosen in rules
         if chosen.by_name and not any(chosen(*leaf) for leaf in leaves)
     ]
-    if idle:
+    if unmatched:
         text = message(
             f"These rules fit no variable of this {owner}:",
-            idle,
+            unmatched,
             f"its variables are {', '.join(path for path, _ in leaves)}.",
         )
         warnings.warn(text, stacklevel=stacklevel)

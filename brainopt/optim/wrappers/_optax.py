@@ -11,13 +11,13 @@ import jax
 
 from ...errors import HyperparameterError, first_line, message
 from .._closure import Loss, loss_of
-from .._hyperparameters import View
-from ..algorithms._joint import Whole, filled, flatten, name_of
+from .._hyperparameters import Hyper
+from .._joint import JointOptimizer, filled, flatten, name_of
 from ..engine._tree import named
 from ..settings._options import Common
 
 
-class Optax(Whole):
+class Optax(JointOptimizer):
     """An optimizer made of an optax transformation.
 
     A variable whose gradient is None, or that is frozen, stays as it is, with the
@@ -90,7 +90,7 @@ class Optax(Whole):
             if keys and getattr(keys[-1], "key", None) in params
         }
 
-    def rule_all(self, grads, params, held, hypers: dict[str, View], step):
+    def rule_all(self, grads, params, held, hypers: dict[str, Hyper], step):
         """Return the parameters and the leaves of the state after one step."""
         places, tree = self._places(params)
         # By name: inside a compiled step `held` comes sorted.

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 
 from ...core import _trace
 from ...errors import GradientError, message
+from .._averages import Swapped
 from .._closure import Loss
-from .._hyperparameters import Numbers
+from .._hyperparameters import HyperparamVector
 from ..engine._gradients import global_norm
 from ..engine._tree import named, uphill
-from ._averaged import Swapped
-from ._wrapper import Around
+from ._wrapper import OptimizerWrapper
 
 
-class SAM(Around):
+class SAM(OptimizerWrapper):
     r"""An optimizer that looks for flat minima.
 
     .. math:: \theta' = \theta + \rho \, g / \|g\|, \qquad
@@ -50,7 +50,7 @@ class SAM(Around):
         adaptive: bool = False,
         name: str | None = None,
     ):
-        self.numbers = Numbers({"rho": float(rho)}, (), "SAM")
+        self.numbers = HyperparamVector({"rho": float(rho)}, (), "SAM")
         super().__init__(optimizer, name)
         self.adaptive = bool(adaptive)
 

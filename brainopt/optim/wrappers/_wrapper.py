@@ -8,13 +8,13 @@ from typing import Any, Self
 from ...core import VarCollector
 from ...core._device import Place, move
 from ...errors import message
-from .._hyperparameters import Numbered
+from .._hyperparameters import HasHyperparams
 from .._optimizer import Optimizer
-from .._parameters import Trained
+from .._parameters import TrainedVariables
 
 
-class Around(Numbered):
-    """Abstract: something that takes its steps through an optimizer.
+class OptimizerWrapper(HasHyperparams):
+    """Abstract: a Node that takes its steps through an optimizer.
 
     Attributes:
         optimizer: takes the steps; its settings are set on it.
@@ -23,7 +23,7 @@ class Around(Numbered):
     _borrowed = frozenset({"_trained"})
 
     def __init__(self, optimizer: Any, name: str | None = None):
-        if not isinstance(optimizer, Optimizer | Around):
+        if not isinstance(optimizer, Optimizer | OptimizerWrapper):
             raise TypeError(
                 message(
                     f"{type(self).__name__} stands around an optimizer, not a "
@@ -33,7 +33,7 @@ class Around(Numbered):
             )
         super().__init__(name)
         self.optimizer = optimizer
-        self._trained: Trained = optimizer._trained
+        self._trained: TrainedVariables = optimizer._trained
 
     @property
     def vars_to_train(self) -> VarCollector:
@@ -71,7 +71,11 @@ class Around(Numbered):
     def _taken(self) -> Any:
         """The steps that the optimizer inside has done."""
         inside = self.optimizer
-        return inside._taken() if isinstance(inside, Around) else inside.step.value
+        return (
+            inside._taken()
+            if isinstance(inside, OptimizerWrapper)
+            else inside.step.value
+        )
 
     def register_train_vars(self, train_vars: Any) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""

@@ -15,28 +15,28 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from ...core import Variable
-from ...core._trace import cache_of
-from ...core._walk import collect_vars
-from ...errors import HyperparameterError, message
-from .._hyperparameters import Numbered, Setting, View
-from .._parameters import check_fit, check_state
-from ..schedules._schedule import Schedule
-from ..settings._groups import Group
-from ..settings._options import refuse_unknown
-from ..settings._selection import Choice, warn_of_idle
-from ._dependencies import Reads
-from ._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
-from ._rows import Rows, peel, wrap
-from ._stages import Accumulator, Clip, Monitor, make_guard
-from ._step_count import Step, Stepped
-from ._tree import as_arrays, named, real, uphill, zeros
+from ..core import Variable
+from ..core._trace import cache_of
+from ..core._walk import collect_vars
+from ..errors import HyperparameterError, message
+from ._hyperparameters import HasHyperparams, Hyper, SettingVariable
+from ._parameters import check_fit, check_state
+from .engine._dependencies import Reads
+from .engine._precision import PRECISIONS, extra_slots, key_for, narrow, wide, widen
+from .engine._rows import Rows, peel, wrap
+from .engine._stages import Accumulator, Clip, Monitor, make_guard
+from .engine._step_count import Step, Stepped
+from .engine._tree import as_arrays, named, real, uphill, zeros
+from .schedules._schedule import Schedule
+from .settings._groups import Group
+from .settings._options import refuse_unknown
+from .settings._selection import Choice, warn_of_unmatched
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
-_OF_THE_CORE = frozenset({"late", "acc", "master", "residual"})
+_OF_THE_CORE = frozenset({"missed_steps", "grad_sum", "master", "residual"})
 
 
-class Core(Stepped, Reads, Numbered, abc.ABC):
+class Core(Stepped, Reads, HasHyperparams, abc.ABC):
     """Abstract: settings and counters, and one step as a pure function."""
 
     decays: ClassVar[tuple[str, ...]] = ()
@@ -48,7 +48,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {}
     """What the options may be; `FLAG` for on or off, `DTYPE` for a dtype."""
     _borrowed = frozenset(
-        {"_trained", "_member", "_names", "_hooks", "_cache", "_others", "frozen"}
+        {"_trained", "_member", "_names", "_hooks", "_cache", "_external", "frozen"}
     )
 
     def __init__(
@@ -120,11 +120,11 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             )
         return group
 
-    def _warn_of_idle_rules(self, params: Any, stacklevel: int) -> None:
+    def _warn_of_unmatched_rules(self, params: Any, stacklevel: int) -> None:
         rules = [(f"groups: {g.label}", g.chosen) for g in self.groups if g.chosen]
         if self.mask is not None:
             rules.append((f"mask: {self.mask.choice}", self.mask))
-        warn_of_idle(type(self).__name__, rules, named(params), stacklevel + 1)
+        warn_of_unmatched(type(self).__name__, rules, named(params), stacklevel + 1)
 
     def _count_by_step(self, group: Group) -> None:
         for node in group.nodes().values():
@@ -132,7 +132,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
                 node.count_by(self.step)
 
     @abc.abstractmethod
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return the arrays to keep for one parameter, by name.
 
         Args:
@@ -142,7 +142,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
 
     @abc.abstractmethod
     def rule(
-        self, grad: Any, param: Any, slots: dict[str, Any], hyper: View, step: Any
+        self, grad: Any, param: Any, slots: dict[str, Any], hyper: Hyper, step: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Return the parameter and its slots after one step; a pure function.
 
@@ -163,18 +163,18 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             ``{path: {name: array}}``.
         """
         params = as_arrays(params)
-        self._warn_of_idle_rules(params, 3)
+        self._warn_of_unmatched_rules(params, 3)
         return self._first_state(params)
 
     def _first_state(self, params: Any) -> dict[str, Any]:
         parts = ("step", "guard.", "accumulator.", "monitor.")
         state = {
             path: jnp.zeros_like(variable.value)
-            if path.startswith(parts) and not isinstance(variable, Setting)
+            if path.startswith(parts) and not isinstance(variable, SettingVariable)
             else jax.tree.map(jnp.copy, variable.value)  # it may be donated
             for path, variable in self._own().items()
         }
-        views = Views(self, self.step.value)
+        views = HyperCache(self, self.step.value)
         slots = {
             path: self._slots_of(path, leaf, views) for path, leaf in named(params)
         }
@@ -234,7 +234,9 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         step = next_step(count)
 
         def take():
-            return *self._step_all(params, slots, grads, Views(self, count), step), step
+            return *self._step_all(
+                params, slots, grads, HyperCache(self, count), step
+            ), step
 
         if gate is None:
             new, new_slots, step = take()
@@ -242,7 +244,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             stay = params, slots, count
             new, new_slots, step = jax.lax.cond(gate, take, lambda: stay)
         for path, held in sums.items():
-            new_slots[path] = {**new_slots[path], "acc": held}
+            new_slots[path] = {**new_slots[path], "grad_sum": held}
         self.step.value = step
         if self.monitor is not None:
             self.monitor.note(self.monitor.param_norm, params)
@@ -251,7 +253,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         return new, new_slots
 
     def _step_all(
-        self, params: dict, slots: dict, grads: dict, views: Views, step: Any
+        self, params: dict, slots: dict, grads: dict, views: HyperCache, step: Any
     ) -> tuple[dict, dict]:
         """Return all parameters and slots after one step; by default one by one."""
         new, new_slots = {}, {}
@@ -265,8 +267,8 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         if grad is None:
             return param, skipped(slots)
         group, hyper = views(path, param)
-        if "late" in slots:
-            step, hyper = step - slots["late"], hyper.apart()
+        if "missed_steps" in slots:
+            step, hyper = step - slots["missed_steps"], hyper.with_own_step()
         elif hyper in views.met and self.precision != "stochastic":
             program = views.met[hyper] or jax.jit(self._mover(group, hyper))
             views.met[hyper] = program
@@ -279,12 +281,12 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
             key = key_for(self.seed, views.count, path)
         return self._move(group, hyper, grad, param, slots, step, key)
 
-    def _mover(self, group: Group, hyper: View) -> Any:
+    def _mover(self, group: Group, hyper: Hyper) -> Any:
         # Most variables differ in nothing but their shape. Tracing the rule once a
         # shape, not once a variable, halves the time of the first call. The variable
         # that came first has shown which numbers the rule asks for; they are passed.
         def move(arrays, grad, param, slots, step):
-            view = hyper.holding(arrays, step)
+            view = hyper.with_arrays(arrays, step)
             return self._move(group, view, grad, param, slots, step, None)
 
         return move
@@ -309,11 +311,11 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         grad = uphill(grad)
         return -grad if self.maximize else grad
 
-    def _slots_of(self, path: str, param: Any, views: Views) -> dict[str, Any]:
+    def _slots_of(self, path: str, param: Any, views: HyperCache) -> dict[str, Any]:
         _, hyper = views(path, param)
         slots = {**self.init_slots(param, hyper), **extra_slots(self.precision, param)}
         if self.accumulator is not None:
-            slots["acc"] = zeros(param)
+            slots["grad_sum"] = zeros(param)
         return slots
 
     def group_of(self, path: str, param: Any) -> int:
@@ -342,7 +344,7 @@ class Core(Stepped, Reads, Numbered, abc.ABC):
         return collect_vars(attributes).unique()
 
 
-class Views:
+class HyperCache:
     """The settings of each variable in one step, each combination built once.
 
     Args:
@@ -353,9 +355,9 @@ class Views:
     def __init__(self, core: Core, count: Any):
         self.count = count
         self._core = core
-        self.met: dict[View, Any] = {}
+        self.met: dict[Hyper, Any] = {}
         self._rates: dict[int, Any] = {}
-        self._views: dict[Any, tuple[View, View]] = {}
+        self._views: dict[Any, tuple[Hyper, Hyper]] = {}
 
     def rate(self, i: int) -> Any:
         """Return the learning rate of a group, before its ``lr_mult``."""
@@ -364,7 +366,7 @@ class Views:
             self._rates[id(schedule)] = schedule.at(self.count)
         return self._rates[id(schedule)]
 
-    def __call__(self, path: str, param: Any) -> tuple[Group, View]:
+    def __call__(self, path: str, param: Any) -> tuple[Group, Hyper]:
         """Return the group of a variable and its settings in the right dtype."""
         core = self._core
         i = core.group_of(path, param)
@@ -375,7 +377,7 @@ class Views:
             scales = group.options.get("decay_by") == "schedule"
             by = core.schedule_of(i) if scales else None
             view = group.view(self.rate(i), self.count, dtype, by)
-            self._views[i, dtype] = view, view.exempted()
+            self._views[i, dtype] = view, view.without_decay()
         return group, self._views[i, dtype][exempt]
 
 
@@ -386,5 +388,5 @@ def next_step(count: Any) -> Any:
 
 def skipped(slots: dict[str, Any]) -> dict[str, Any]:
     """Return the slots of a parameter without a gradient: its step is not counted."""
-    late = slots.get("late", jnp.zeros((), jnp.int32))
-    return {**slots, "late": late + 1}
+    late = slots.get("missed_steps", jnp.zeros((), jnp.int32))
+    return {**slots, "missed_steps": late + 1}

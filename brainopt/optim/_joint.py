@@ -10,19 +10,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core import Variable
-from .._hyperparameters import View
-from .._optimizer import Optimizer
-from ..engine._precision import key_for, narrow, wide, widen
-from ..engine._step import skipped
-from ..engine._tree import named, zeros
+from ..core import Variable
+from ._core import skipped
+from ._hyperparameters import Hyper
+from ._optimizer import Optimizer
+from .engine._precision import key_for, narrow, wide, widen
+from .engine._tree import named, zeros
 
 ALL = ""
-"""Where in ``opt.slots`` stands what is kept for all together."""
+"""Key in ``opt.slots`` of the state shared by all parameters."""
 
 
-class Whole(Optimizer):
-    """Abstract: gives `init_all` and `rule_all` in the place of the rule of one.
+class JointOptimizer(Optimizer):
+    """Abstract: an optimizer whose update needs all parameters at once.
 
     What it keeps stands in ``opt.slots[""]``. A variable without a gradient stays as
     it is, and so does what is kept for it alone; for what is kept for several, its
@@ -39,7 +39,7 @@ class Whole(Optimizer):
         grads: dict[str, Any],
         params: dict[str, Any],
         held: dict[str, Any],
-        hypers: dict[str, View],
+        hypers: dict[str, Hyper],
         step: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the parameters and what is kept after one step; a pure function.
@@ -56,7 +56,7 @@ class Whole(Optimizer):
         """Return the parameter that a kept array belongs to, if it is one alone."""
         return {}
 
-    def init_slots(self, param: Any, hyper: View) -> dict[str, Any]:
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return nothing: what is kept is kept for all together."""
         return {}
 
