@@ -43,17 +43,18 @@ from .transforms import while_loop as while_loop
 
 if _typing.TYPE_CHECKING:
     from . import checkpoint as checkpoint
+    from . import distributed as distributed
     from . import optim as optim
+
+# Files and optimizers are half of the import; who only runs a model does not pay.
+_LAZY = ("checkpoint", "distributed", "optim")
 
 
 def __getattr__(name: str):
-    # Files and optimizers are half of the import; who only runs a model does not pay.
-    if name == "checkpoint":
-        return _importlib.import_module("brainopt.checkpoint")
-    if name == "optim":
-        return _importlib.import_module("brainopt.optim")
+    if name in _LAZY:
+        return _importlib.import_module(f"brainopt.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "checkpoint", "optim"})
+    return sorted({*globals(), *_LAZY})

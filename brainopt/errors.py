@@ -13,6 +13,7 @@
      ├─ GradientError (ValueError)        gradients that do not fit the variables
      ├─ HyperparameterError (ValueError)  a setting outside its range
      ├─ DeviceError (RuntimeError)        a device that is not there
+     ├─ DistributedError (RuntimeError)   processes that do not meet
      ├─ HostError (RuntimeError)          a foreign framework that cannot be attached
      └─ CheckpointError (ValueError)      a file that cannot be written or read
          ├─ CheckpointCorruptError        damaged, truncated or foreign bytes
@@ -63,6 +64,10 @@ class HyperparameterError(BrainoptError, ValueError):
 
 class DeviceError(BrainoptError, RuntimeError):
     """A device or platform that this process does not have."""
+
+
+class DistributedError(BrainoptError, RuntimeError):
+    """Processes of one run that did not come together, or that disagree."""
 
 
 class HostError(BrainoptError, RuntimeError):

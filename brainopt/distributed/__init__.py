@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many processes: joining them, and meetings that cannot hang."""
+
+from ._initialize import initialize as initialize
+from ._meeting import exchange as exchange
+from ._meeting import spans as spans
