@@ -5,6 +5,7 @@ from ._async import AsyncSaver as AsyncSaver
 from ._doors import inspect as inspect
 from ._doors import load as load
 from ._doors import restore as restore
+from ._doors import restore_and_compare as restore_and_compare
 from ._doors import save as save
 from ._doors import verify as verify
 from ._manager import Manager as Manager

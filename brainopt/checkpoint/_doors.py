@@ -12,6 +12,7 @@ from .io._native import load_file, save_snapshot, verify_file
 from .io._read import Reader
 from .tools._inspect import Inspection, inspect_file, inspect_flat
 from .tree._build import as_jax
+from .tree._protocol import Staged
 from .tree._restore import Restore
 from .tree._selection import Globs, Rename, Selection
 from .tree._snapshot import Snapshot
@@ -157,14 +158,47 @@ def restore(
         CheckpointIOError: the system refused.
     """
     selection = Selection(only, skip, rename)
+    return _restored(path, nodes, selection, strict, cast, key)[0]
+
+
+def restore_and_compare(
+    path: Path, nodes: Any, *, strict: bool = True, cast: bool = False
+) -> tuple[Any, dict[str, Staged]]:
+    """Do what `restore` does, and tell what each node was given.
+
+    It is for the methods of nodes that load files.
+
+    Args:
+        path: the file.
+        nodes: as for `restore`.
+        strict: as for `restore`.
+        cast: as for `restore`.
+
+    Returns:
+        What `restore` returns, and by the path of each node its `Staged`, which
+        tells what the file or the node lacked.
+    """
+    return _restored(path, nodes, Selection(None, None, None), strict, cast, None)
+
+
+def _restored(
+    path: Path,
+    nodes: Any,
+    selection: Selection,
+    strict: bool,
+    cast: bool,
+    key: bytes | None,
+) -> tuple[Any, dict[str, Staged]]:
     _, load_flat = _FLAT.get(_suffix(path), (None, None))
     if load_flat is not None:
         if key is not None:
             _own_only(path, "has no tag to prove")
         source = FlatSource(os.fspath(path), load_flat(path))
-        return Restore(source, nodes, selection, strict, cast).run()
+        restore = Restore(source, nodes, selection, strict, cast)
+        return restore.run(), restore.staged
     with Reader(path, _checked(key)) as reader:
-        return Restore(FileSource(reader), nodes, selection, strict, cast).run()
+        restore = Restore(FileSource(reader), nodes, selection, strict, cast)
+        return restore.run(), restore.staged
 
 
 def verify(path: Path, *, key: bytes | None = None) -> None:

@@ -305,11 +305,15 @@ class Node:
         """
         from .. import checkpoint
 
-        loading = _state.Loading(self)
-        checkpoint.restore(filename, loading, strict=strict, cast=cast)
+        _, staged = checkpoint.restore_and_compare(
+            filename, self, strict=strict, cast=cast
+        )
+        result = _state.LoadResult.of(staged[""])
         if verbose:
-            print(f"{filename}: {loading.report()}")  # noqa: T201
-        return loading.result
+            count = len(self.state_dict()) - len(result.missing)
+            lines = [f"{filename}: loaded {count} arrays", *result.lines()]
+            print("\n".join(lines))  # noqa: T201
+        return result
 
     def to(self, device: _device.Place) -> Self:
         """Move every Variable to a device or sharding, in place; returns self.

@@ -36,6 +36,11 @@ class LoadResult:
     unexpected: list[str]
     mismatched: list[str]
 
+    @classmethod
+    def of(cls, staged: Any) -> LoadResult:
+        """Return what did not fit when a state was compared."""
+        return cls(*map(list, (staged.missing, staged.unexpected, staged.mismatched)))
+
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.mismatched)
 
@@ -74,10 +79,6 @@ class Staged(LoadResult):
         for staged in (self, *others):
             writes |= staged._writes
         _trace.commit(list(writes), list(writes.values()))
-
-    def result(self) -> LoadResult:
-        """Return what did not fit."""
-        return LoadResult(self.missing, self.unexpected, self.mismatched)
 
 
 def _values_of(variable: Variable, stages: Sequence[Any]) -> list[Any]:
@@ -224,31 +225,6 @@ def _what(value: Any) -> str:
     return f"{value.shape} {value.dtype}"
 
 
-class Loading:
-    """A Node on its way through `brainopt.checkpoint.restore`, and what it learned.
-
-    Attributes:
-        result: what did not fit.
-    """
-
-    def __init__(self, node: Any):
-        self._node = node
-        self.result = LoadResult([], [], [])
-        self.state_dict = node.state_dict
-        self.checkpoint_meta = node.checkpoint_meta
-
-    def stage_state_dict(self, state: Mapping[str, Any], **options: Any) -> Staged:
-        """Do what the node does, and keep what did not fit."""
-        staged = self._node.stage_state_dict(state, **options)
-        self.result = staged.result()
-        return staged
-
-    def report(self) -> str:
-        """Return how much was loaded, and what was not."""
-        count = len(self.state_dict()) - len(self.result.missing)
-        return "\n".join([f"loaded {count} arrays", *self.result.lines()])
-
-
 def load_state_dict(
     root: Any, state: Mapping, warn: bool, compatible: str, strict: bool, cast: bool
 ) -> LoadResult:
@@ -273,4 +249,4 @@ def load_state_dict(
         if warn:
             warnings.warn(text, stacklevel=3)
     staged.commit_with()
-    return staged.result()
+    return LoadResult.of(staged)

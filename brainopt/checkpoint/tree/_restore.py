@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
 from ._paths import flat_paths
-from ._protocol import NOTES, UNITS, Stateful
+from ._protocol import NOTES, UNITS, Staged, Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
 
@@ -26,6 +26,9 @@ class Restore:
         selection: which paths take part, under which names.
         strict: whether missing and unexpected paths and other metadata are errors.
         cast: whether a stored dtype may be converted to that of its variable.
+
+    Attributes:
+        staged: what each node was given, by its path, from `run` on.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Restore:
         self.strict = strict
         self.cast = cast
         self.wrong: list[str] = []
+        self.staged: dict[str, Staged] = {}
         self.targets = self._named(_stateful(nodes, ()), "the nodes")
         self.saved: dict[str, SavedNode] = {}
 
@@ -57,11 +61,12 @@ class Restore:
         chosen = self._choose()
         if self.strict and self.selection.filters:
             self.wrong += self.selection.unmatched(self._paths(tree))
-        staged = self._stage(chosen)
+        self._stage(chosen)
         if self.wrong:
             raise self._mismatch()
-        if staged:
-            staged[0].commit_with(*staged[1:])
+        if self.staged:
+            first, *others = self.staged.values()
+            first.commit_with(*others)
         return _merged(self.nodes, _plain(tree))
 
     def _plain_values(self) -> dict[Slot, Any]:
@@ -143,7 +148,7 @@ class Restore:
                 return name
         return None
 
-    def _stage(self, chosen: dict[str, dict[str, Any]]) -> list[Any]:
+    def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
         slots = [
             slot
             for state in chosen.values()
@@ -151,7 +156,6 @@ class Restore:
             if isinstance(slot, Slot)
         ]
         values = self.source.read(slots)
-        staged = []
         for name, node in self.targets.items():
             if not chosen[name] and not self._expected(name, node):
                 continue
@@ -161,13 +165,12 @@ class Restore:
                 for path, slot in chosen[name].items()
             }
             # Missing and unexpected paths are judged here, where the filters are known.
-            stage = node.stage_state_dict(state, strict=False, cast=self.cast)
+            stage: Any = node.stage_state_dict(state, strict=False, cast=self.cast)
             self._judge(name, stage)
             if hasattr(stage, "conflicts_with"):
-                clashes = stage.conflicts_with(*staged)
+                clashes = stage.conflicts_with(*self.staged.values())
                 self.wrong += [_under(name, line) for line in clashes]
-            staged.append(stage)
-        return staged
+            self.staged[name] = stage
 
     def _expected(self, name: str, node: Stateful) -> bool:
         if not self.selection.filters:
@@ -201,8 +204,8 @@ class Restore:
             self._compare_units(_joined(old, both[0]), _joined(name, both[1]))
             stored.pop(UNITS, None)
             mine.pop(UNITS, None)
-        if hasattr(node, "checkpoint_notes"):
-            stored.pop(NOTES, None)
+        stored.pop(NOTES, None)
+        mine.pop(NOTES, None)
         if self.strict:
             self.wrong += _differences(name, stored, mine)
 
