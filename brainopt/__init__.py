@@ -18,6 +18,7 @@ from .core import VariableView as VariableView
 from .core import VarList as VarList
 from .core import register_host as register_host
 from .core import summary as summary
+from .core import use_checkpoints as _use_checkpoints
 from .hosts import attach as attach
 from .transforms import cond as cond
 from .transforms import eval_shape as eval_shape
@@ -54,6 +55,9 @@ def __getattr__(name: str):
     if name in _LAZY:
         return _importlib.import_module(f"brainopt.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_use_checkpoints(lambda: __getattr__("checkpoint"))
 
 
 def __dir__() -> list[str]:

@@ -14,16 +14,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = ("brainopt", "docs", "examples", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 
-# Each wing with the wings it may import; `core` knows `checkpoint` for thin doors only.
+# Each wing with the wings it may import.
 GROUND = {"errors", "_typing", "_select", "_version", "_compat", "_deprecation"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "distributed": GROUND,
     "checkpoint": GROUND | {"distributed"},
-    "core": GROUND | {"checkpoint"},
-    "transforms": GROUND | {"core"},
-    "optim": GROUND | {"core"},
-    "hosts": GROUND | {"core", "optim"},
+    "runtime": GROUND,
+    "core": GROUND | {"runtime"},
+    "transforms": GROUND | {"runtime", "core"},
+    "optim": GROUND | {"runtime", "core"},
+    "hosts": GROUND | {"runtime", "core", "optim"},
 }
 # The rooms inside a wing, from the bottom up: each imports those before it.
 ROOMS = {
@@ -40,7 +41,8 @@ ROOMS = {
 }
 BORDERS = {"hosts", "checkpoint", "__main__"}  # meet packages that may be missing
 ALWAYS_THERE = {"brainopt", "jax", "numpy", "msgpack"} | sys.stdlib_module_names
-DOORS = {"save_states", "load_states"}  # the functions of core that open `checkpoint`
+LAZY = {"brainopt.checkpoint", "brainopt.optim"}  # by the names of the face
+NOT_YET = {"brainopt.__main__", "brainopt.transforms._program"}
 JAX_PRIVATE = ("jax._src", "jax.extend", "jax.interpreters", "jaxlib")
 NO_SUBJECT = {"utils", "util", "helpers", "common", "misc", "base"}
 FORBIDDEN_CALLS = {"eval", "exec", "np.load", "numpy.load", "np.save", "numpy.save"}
@@ -93,16 +95,6 @@ def _deferred(module):
         if isinstance(function, functions)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
-    }
-
-
-def _for_annotations_only(module):
-    """Collect the imports under ``if TYPE_CHECKING:``, which never run."""
-    return {
-        id(node)
-        for block in ast.walk(TREES[module])
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
-        for node in ast.walk(block)
     }
 
 
@@ -169,7 +161,7 @@ def test_imports_stand_at_the_top():
             function = deferred.get(id(node))
             roots = {name.split(".")[0] for name in names}
             optional = _wing(module) in BORDERS and not roots & ALWAYS_THERE
-            if function and not (optional or function in DOORS):
+            if function and not optional:
                 hidden.append(f"{_where(module, node)} imports {', '.join(names)}")
 
     assert not hidden
@@ -178,14 +170,39 @@ def test_imports_stand_at_the_top():
 def test_no_import_circle():
     graph = {}
     for module in MODULES:
-        quiet = _for_annotations_only(module)
-        targets = {t for node, t, _ in _inside(module) if id(node) not in quiet}
+        targets = {target for _, target, _ in _inside(module)}
         graph[module] = (targets & MODULES.keys()) - {module}
+    graph["brainopt"] -= LAZY  # imported by the first use of the name
 
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_import_is_for_type_checkers_alone():
+    quiet = [
+        f"{_where(module, block)}"
+        for module in MODULES.keys() - {"brainopt"}
+        for block in ast.walk(TREES[module])
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+
+    assert not quiet
+
+
+def test_wings_are_entered_by_their_face():
+    private = [
+        f"{_where(module, node)} imports {target}"
+        for module in MODULES.keys() - NOT_YET
+        for node, target, _ in _inside(module)
+        if _wing(target) not in GROUND | {"", _wing(module)}
+        and (target.count(".") > 1 or target.rpartition(".")[2].startswith("_"))
+    ]
+
+    assert not private
 
 
 def test_jax_private_names_are_touched_in_compat_only():

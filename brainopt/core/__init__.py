@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables, Nodes, and everything both are made of."""
+"""Variables, Nodes, and everything both are made of.
+
+Users are promised what `brainopt` exports; the other names are for the other wings.
+"""
 
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector
@@ -8,13 +11,40 @@ from ._containers import NodeDict as NodeDict
 from ._containers import NodeList as NodeList
 from ._containers import VarDict as VarDict
 from ._containers import VarList as VarList
+from ._device import Place as Place
+from ._device import move as move
+from ._dtypes import is_weak as is_weak
+from ._dtypes import keeps_kind as keeps_kind
+from ._files import use_checkpoints as use_checkpoints
+from ._foreign import ForeignTrainVar as ForeignTrainVar
+from ._foreign import ForeignVariable as ForeignVariable
+from ._host import Found as Found
 from ._host import Host as Host
+from ._host import find as find
+from ._host import models_among as models_among
+from ._host import refusal as refusal
 from ._host import register_host as register_host
+from ._host import unseen as unseen
+from ._host import wrap as wrap
 from ._node import Node as Node
+from ._operators import ArrayLike as ArrayLike
+from ._operators import unwrap as unwrap
+from ._owner import Owner as Owner
 from ._random import RandomState as RandomState
 from ._state import LoadResult as LoadResult
+from ._state import Staged as Staged
+from ._state import stage as stage
+from ._state import state_dicts as state_dicts
+from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
+from ._value import initial as initial
+from ._value import plain as plain
 from ._variable import TrainVar as TrainVar
 from ._variable import Variable as Variable
 from ._view import VariableView as VariableView
+from ._walk import branches as branches
+from ._walk import collect_vars as collect_vars
+from ._walk import join as join
+from ._walk import train_vars_of as train_vars_of
+from ._walk import tree_paths as tree_paths

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import jax
 
+from .. import runtime
 from ..errors import DeviceError, TraceContextError, first_line, message
-from . import _slot, _trace
 from ._variable import Variable
 
 Place: TypeAlias = str | jax.Device | jax.sharding.Sharding  # type: ignore[valid-type]
@@ -74,13 +74,13 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         TraceContextError: called inside a transform.
     """
     target = resolve(place)
-    if not _trace.at_rest():
+    if not runtime.at_rest():
         raise TraceContextError(
             message("Variables cannot be moved inside a transformed function.")
         )
-    with _slot.lock:  # a step committed in between would be undone
+    with runtime.lock:  # a step committed in between would be undone
         values, problems = [], []
-        for variable, value in zip(variables, _trace.snapshot(variables), strict=True):
+        for variable, value in zip(variables, runtime.snapshot(variables), strict=True):
             try:
                 goal = _undivided(target) if variable._whole else target
                 put = functools.partial(_put, target=goal)
@@ -89,7 +89,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
                 problems.append(f"{variable.label}: {first_line(error)}")
         if problems:
             raise DeviceError(message(f"These do not fit {target}:", problems))
-        _trace.commit(variables, values)
+        runtime.commit(variables, values)
 
 
 def _put(value: jax.Array, target: Any) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import TraceContextError, message
-from . import _trace
+from ..runtime import top
 from ._variable import TrainVar, Variable
 
 _LOOSE = (np.ndarray, np.generic, float, complex)
@@ -35,7 +35,7 @@ class ForeignVariable(Variable):
         self.owner = owner
         self.batch_axis = getattr(owner, "batch_axis", None)
         self.axis_names = getattr(owner, "axis_names", None)
-        self._name = self._birth = self._cell = None
+        self._name = self._creation_trace = self._proxy = None
 
     @classmethod
     def _from_static(cls, static: tuple[Any, ...], value: Any) -> Any:
@@ -48,10 +48,7 @@ class ForeignVariable(Variable):
             message(f"{self.label} lives in {self.host.package} and is copied there.")
         )
 
-    @property
-    def direct(self) -> bool:
-        """Whether a compiled step may take its value without asking the framework."""
-        return False
+    _direct = False
 
     @property
     def fallible(self) -> bool:
@@ -77,23 +74,27 @@ class ForeignVariable(Variable):
         return functools.partial(self.host.write, self.owner)
 
     def _read(self) -> Any:
-        if _trace.top() is not None:
+        if top() is not None:
             self.check_threaded()
         return self._committed()
 
     def _write(self, value: Any) -> None:
-        if _trace.top() is not None:
+        if top() is not None:
             self.check_threaded()
         self._store(value)
 
+    @property
+    def _advice(self) -> str:
+        return "" if self._direct else self.host.advice
+
     def check_threaded(self) -> None:
         """Raise TraceContextError inside a transform that cannot see its reads."""
-        if not self.direct:
+        if not self._direct:
             raise TraceContextError(
                 message(
                     f"{self.label} is used inside a brainopt transform, which cannot "
                     f"see what {self.host.package} reads.",
-                    help=self.host.mend,
+                    help=self.host.advice,
                 )
             )
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import jax
 
 from ..errors import HostError, first_line, message
-from . import _trackers
+from ..runtime import pending_trackers
 from ._collectors import VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
 from ._variable import TrainVar, Variable
@@ -54,8 +54,8 @@ class Host(abc.ABC):
         package: the top-level module whose presence wakes the host.
         families: top-level modules whose classes it knows; default: the package.
         minimum: the oldest version that works, as in ``"2.7"``.
-        tracks: whether `wake` adds a tracker, see `brainopt.core._trackers`.
-        mend: what to do instead, said where a Variable of this host is used inside a
+        tracks: whether `wake` adds a tracker, see `brainopt.runtime.Tracker`.
+        advice: what to do instead, said where a Variable of this host is used inside a
             brainopt transform. Only a host with a tracker is understood there.
     """
 
@@ -63,7 +63,7 @@ class Host(abc.ABC):
     families: ClassVar[tuple[str, ...]] = ()
     minimum: ClassVar[str] = ""
     tracks: ClassVar[bool] = False
-    mend: ClassVar[str] = (
+    advice: ClassVar[str] = (
         "read and write it outside, and use the functional core inside: "
         "`opt.init(params)` and `opt.apply(params, state, grads)`."
     )
@@ -172,7 +172,7 @@ def register_host(host: Host) -> None:
     registration = _Registration(host)
     _registered.insert(0, registration)
     if host.tracks:
-        _trackers.dormant[host.package] = registration.awake
+        pending_trackers[host.package] = registration.awake
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ import jax
 from ..errors import PathError, message
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
+from ._files import checkpoints
+from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
 from ._walk import Method, join
@@ -18,7 +20,7 @@ from ._walk import Method, join
 _OWN = ("_name", "_implicit_vars", "_implicit_nodes")
 
 
-class Node:
+class Node(Owner):
     """An object that owns Variables and Nodes, as attributes or inside lists and dicts.
 
     Subclasses set attributes in ``__init__``; nothing has to be declared, and
@@ -275,10 +277,8 @@ class Node:
                 all.
             setting: options of `brainopt.checkpoint.save`.
         """
-        from .. import checkpoint
-
         state = self if variables is None else _state.state_dicts([variables])[0]
-        checkpoint.save(filename, state, **setting)
+        checkpoints.save(filename, state, **setting)
 
     def load_states(
         self,
@@ -303,9 +303,7 @@ class Node:
             CheckpointMismatchError: listing everything that does not fit.
             CheckpointCorruptError: the file is damaged, or no checkpoint.
         """
-        from .. import checkpoint
-
-        _, staged = checkpoint.restore_and_compare(
+        _, staged = checkpoints.restore_and_compare(
             filename, self, strict=strict, cast=cast
         )
         result = _state.LoadResult.of(staged[""])

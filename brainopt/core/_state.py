@@ -13,9 +13,10 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from .. import runtime
 from .._compat import is_key_array, key_impl
 from ..errors import PathError, StateDictError, message
-from . import _trace, _walk
+from . import _walk
 from ._dtypes import is_weak, keeps_kind
 from ._same import same
 from ._value import entries, same_shape
@@ -78,7 +79,7 @@ class Staged(LoadResult):
         writes: dict[Variable, Any] = {}
         for staged in (self, *others):
             writes |= staged._writes
-        _trace.commit(list(writes), list(writes.values()))
+        runtime.commit(list(writes), list(writes.values()))
 
 
 def _values_of(variable: Variable, stages: Sequence[Any]) -> list[Any]:
@@ -93,7 +94,7 @@ def state_dicts(roots: Sequence[Any]) -> list[dict[str, Any]]:
     """
     found = [_walk.collect_vars(root).unique() for root in roots]
     variables = list(dict.fromkeys(v for part in found for v in part.values()))
-    values = dict(zip(variables, _trace.snapshot(variables), strict=True))
+    values = dict(zip(variables, runtime.snapshot(variables), strict=True))
     return [_entries(part, values) for part in found]
 
 
@@ -115,7 +116,7 @@ def units(root: Any) -> dict[str, dict[str, str]]:
     """
     found = {}
     for path, variable in _walk.collect_vars(root).unique().items():
-        value = _trace.read(variable)
+        value = runtime.read(variable)
         if isinstance(value, jax.Array):
             continue
         for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=_is_quantity):
@@ -136,7 +137,7 @@ def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
     """
     staged = Staged()
     first = _walk.collect_vars(root).unique()
-    values = {variable: _trace.read(variable) for variable in first.values()}
+    values = {variable: runtime.read(variable) for variable in first.values()}
     leaves = {variable: dict(entries(value)) for variable, value in values.items()}
     given = _sort(root, state, leaves, staged)
     for path, variable in first.items():

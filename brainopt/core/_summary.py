@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .. import runtime
 from ..errors import message
-from . import _trace, _walk
+from . import _walk
 from ._value import entries, place
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -102,7 +103,7 @@ def summary(node: Any) -> Summary:
     aliases: dict[Any, list[str]] = {}
     for path, variable in variables.items():
         aliases.setdefault(variable, []).append(path)
-    values = _trace.snapshot(list(aliases))
+    values = runtime.snapshot(list(aliases))
     rows = []
     for (variable, paths), value in zip(aliases.items(), values, strict=True):
         for tail, leaf in entries(value):

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax
 
-from .._compat import EAGER, current_trace
 from ..errors import TraceContextError
-from . import _slot, _trace
+from ..runtime import Cell, Expired, create, create_outside, read, top, write
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
-from ._slot import Slot, get, set_
 from ._value import check_axis_names, check_batch_axis, describe, fit, initial
 
 
@@ -32,7 +29,7 @@ def _register(cls: type[Variable]) -> None:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
-class Variable(Slot, ArrayLike):
+class Variable(Cell, ArrayLike):
     """A value that functions read and write, and that transforms thread.
 
     ``value`` may be an array or a pytree of arrays. Arithmetic, indexing and ``jnp``
@@ -67,15 +64,7 @@ class Variable(Slot, ArrayLike):
     """
 
     _name: str | None
-    _birth: Any
-    _cell: Any
-    __slots__ = ("__weakref__", "_birth", "_cell", "_name", "axis_names", "batch_axis")
-
-    _native = True
-    """Whether the value lives in this object, not in one of another framework."""
-
-    _draws = False
-    """Whether the value is a random key, of which each lane of vmap gets its own."""
+    __slots__ = ("_name", "axis_names", "batch_axis")
 
     _whole = False
     """Whether every device has the whole value, however others are divided."""
@@ -93,7 +82,7 @@ class Variable(Slot, ArrayLike):
         value = initial(unwrap(value), dtype)
         self.batch_axis = check_batch_axis(value, batch_axis)
         self.axis_names = check_axis_names(value, self.batch_axis, axis_names)
-        self._begin(value)
+        create(self, value)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -115,7 +104,7 @@ class Variable(Slot, ArrayLike):
         new = cls.__new__(cls)
         new._name = None
         new._describe(static)
-        new._begin(value)
+        create(new, value)
         return new
 
     def _describe(self, static: tuple[Any, ...]) -> None:
@@ -124,43 +113,19 @@ class Variable(Slot, ArrayLike):
         if self._has_dict:
             vars(self).update(static[-1].value)
 
-    def _begin(self, value: Any) -> None:
-        now = current_trace()
-        self._birth = None if now == EAGER else now
-        self._cell = None
-        frame = _trace.top()
-        if frame is not None:
-            frame.adopt(self, value)
-        else:
-            self._store(value)
-
     @classmethod
     def outside(cls, value: Any, name: str | None = None) -> Self:
-        """Return a Variable that outlives the trace that is running now.
+        """Return a Variable that outlasts the trace that is running now.
 
         Args:
             value: a concrete array; no tracer.
             name: a display name.
         """
         new = cls.__new__(cls)
-        new._name, new._birth, new._cell = name, None, None
+        new._name = name
         new.batch_axis = new.axis_names = None
-        new._store(value)
+        create_outside(new, value)
         return new
-
-    def _committed(self) -> Any:
-        _slot.settle()
-        return self._value
-
-    def _store(self, value: Any) -> None:
-        _slot.settle()
-        self._value = value
-
-    def _getter(self) -> Callable[[], Any]:
-        return functools.partial(get, self)
-
-    def _setter(self) -> Callable[[Any], None]:
-        return functools.partial(set_, self)
 
     @property
     def value(self) -> Any:
@@ -170,11 +135,11 @@ class Variable(Slot, ArrayLike):
             VariableError: the assigned value does not fit.
             TraceContextError: see `brainopt.errors.TraceContextError`.
         """
-        return _trace.read(self)
+        return read(self)
 
     @value.setter
     def value(self, new: Any) -> None:
-        _trace.write(self, self._fit(new))
+        write(self, self._fit(new))
 
     @property
     def data(self) -> Any:
@@ -215,10 +180,10 @@ class Variable(Slot, ArrayLike):
 
     def __repr__(self) -> str:
         try:
-            value = self._committed() if _trace.top() is None else self.value
+            value = self._committed() if top() is None else self.value
         except TraceContextError:  # jax's leak checker shows what has just ended
-            value = _trace.Dead("")
-        if type(value) is _trace.Dead:
+            value = Expired("")
+        if type(value) is Expired:
             return f"{type(self).__name__}(<ended with its trace>)"
         name = f"{self._name!r}, " if self._name else ""
         return f"{type(self).__name__}({name}{describe(value)})"
@@ -233,7 +198,7 @@ class Variable(Slot, ArrayLike):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._name = state["name"]
         self._describe(state["static"])
-        self._begin(state["value"])
+        create(self, state["value"])
 
 
 class TrainVar(Variable):

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import jax
 
 from ..errors import message
 from . import _host
 from ._collectors import NodeCollector, VarCollector
+from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
-
-if TYPE_CHECKING:
-    from ._node import Node
 
 Method = Literal["relative", "absolute"]
 
@@ -30,7 +28,7 @@ class Owned(NamedTuple):
     """A Variable, where it was found."""
 
     path: str
-    owner: Node | None
+    owner: Owner | None
     key: str
     variable: Variable
 
@@ -42,9 +40,9 @@ class Owned(NamedTuple):
         return f"{self.owner.name}.{self.key.replace('.', '-')}"
 
 
-def is_node(obj: Any) -> bool:
-    """Whether ``obj`` is a Node, without importing that class here."""
-    return hasattr(type(obj), "_owned_attributes")
+def is_node(obj: Any) -> TypeGuard[Owner]:
+    """Whether ``obj`` is a Node."""
+    return isinstance(obj, Owner)
 
 
 def join(*parts: str) -> str:

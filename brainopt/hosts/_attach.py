@@ -9,10 +9,24 @@ from typing import Any, Self
 
 import jax
 
-from ..core import TrainVar, VarCollector, Variable, _device, _state
-from ..core._foreign import ForeignTrainVar, ForeignVariable
-from ..core._host import Found, find, unseen, wrap
-from ..core._walk import collect_vars
+from ..core import (
+    ForeignTrainVar,
+    ForeignVariable,
+    Found,
+    Place,
+    Staged,
+    TrainVar,
+    VarCollector,
+    Variable,
+    collect_vars,
+    find,
+    move,
+    stage,
+    state_dicts,
+    units,
+    unseen,
+    wrap,
+)
 from ..errors import HostError, message
 from ._brainstate import random_state
 from ._trees import Tree
@@ -51,7 +65,7 @@ class Attached(VarCollector):
 
     train_vars = to_train
 
-    def to(self, device: _device.Place) -> Self:
+    def to(self, device: Place) -> Self:
         """Move all values, those that nothing trains and the random state too.
 
         Args:
@@ -60,7 +74,7 @@ class Attached(VarCollector):
         Raises:
             DeviceError: this process has no such device; nothing has moved.
         """
-        _device.move(list(self.values()), device)
+        move(list(self.values()), device)
         return self
 
     @property
@@ -77,17 +91,17 @@ class Attached(VarCollector):
 
     def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
         """Return the state dicts of this and others, all values from one instant."""
-        return _state.state_dicts([self, *others])
+        return state_dicts([self, *others])
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return the class of the model, and the units of its quantities."""
-        return {"class": type(self._model).__name__, **_state.units(self)}
+        return {"class": type(self._model).__name__, **units(self)}
 
     def stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
-    ) -> _state.Staged:
+    ) -> Staged:
         """Compare a state with the model, and change nothing."""
-        return _state.stage(self, state, cast=cast)
+        return stage(self, state, cast=cast)
 
     def __repr__(self) -> str:
         name, trained = type(self._model).__name__, len(self.to_train())
@@ -200,6 +214,6 @@ def _refuse_mixed(model: Any) -> None:
                 f"This {type(model).__name__} holds more than parameters, and what a "
                 f"model changes of it would be lost:",
                 others,
-                trained[0].host.mend,
+                trained[0].host.advice,
             )
         )

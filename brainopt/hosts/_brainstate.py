@@ -17,14 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core import Node, TrainVar, Variable, _trackers
-from ..core._dtypes import is_weak
-from ..core._foreign import ForeignVariable
-from ..core._host import Found, Host
-from ..core._trace import Dead
-from ..core._value import initial
-from ..core._walk import join
+from ..core import (
+    ForeignVariable,
+    Found,
+    Host,
+    Node,
+    TrainVar,
+    Variable,
+    initial,
+    is_weak,
+    join,
+)
 from ..errors import HostError, message
+from ..runtime import Expired, add_tracker
 from ._brainpy_roots import paths_in_model
 from ._brainstate_names import counted, named, structural, undashed
 from ._brainstate_tracker import BrainstateTracker, Raw
@@ -40,10 +45,7 @@ class StateVariable(ForeignVariable):
         self.raw = Raw(owner)
         _settle(self.raw, host.trainable(owner))
 
-    @property
-    def direct(self) -> bool:
-        """Whether a compiled step may take its value without asking brainstate."""
-        return True
+    _direct = True
 
     @property
     def fallible(self) -> bool:
@@ -52,8 +54,8 @@ class StateVariable(ForeignVariable):
 
     def _committed(self) -> Any:
         value = self.raw.get()
-        ended = type(value).__name__ in ("Dead", "_InvalidatedTraceValue")
-        return Dead("a transformed function") if ended else value
+        ended = type(value).__name__ in ("Expired", "_InvalidatedTraceValue")
+        return Expired("a transformed function") if ended else value
 
     def _store(self, value: Any) -> None:
         self.raw.set(value)
@@ -67,7 +69,7 @@ class StateVariable(ForeignVariable):
         return self.raw.set
 
     def _read(self) -> Any:
-        if type(self._committed()) is Dead:
+        if type(self._committed()) is Expired:
             return self._committed()
         return self.owner.value
 
@@ -134,10 +136,10 @@ class BrainstateHost(Host):
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
             weakref.WeakValueDictionary()
         )
-        _trackers.kinds += (brainstate.State,)
-        _trackers.awake.append(
-            BrainstateTracker(self, context, brainstate.LongTermState, self.random)
+        tracker = BrainstateTracker(
+            self, context, brainstate.LongTermState, self.random
         )
+        add_tracker(tracker, brainstate.State)
 
     def trainable(self, owner: Any) -> bool:
         """Whether it is a ParamState, or a TrainVar of brainpy."""
@@ -204,7 +206,7 @@ class BrainstateHost(Host):
             if isinstance(state, Variable):
                 found[path] = state
                 continue
-            if type(self.variable(state)._committed()) is Dead:
+            if type(self.variable(state)._committed()) is Expired:
                 continue  # it was made in a trace and ended with it
             if id(state) in known:
                 found[path] = self.variable(state)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracker of brainstate: bridges on its stack, cells for Variables of ours.
+"""The tracker of brainstate: frames on its stack, proxies for Variables of ours.
 
 brainstate keeps a stack of traces for each thread. A read or write of a state tells
 every trace on it, from the outermost to the innermost, and a trace may put a value of
-its own into the state when it meets it first. A bridge does the same for a frame.
+its own into the state at the first access. A listener does the same for a frame.
 
-Source: the public `brainstate.StateTraceStack`, whose methods a bridge has.
+Source: the public `brainstate.StateTraceStack`, whose methods a listener has.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ import jax.core
 import numpy as np
 
 from .._compat import is_of_current_trace, is_of_trace
-from ..core import Variable
-from ..core._host import Host
-from ..core._trace import Dead, Frame, Revision, top
+from ..core import Host
 from ..errors import TraceContextError, message
+from ..runtime import Cell, Expired, Overlay, Revision, top
 
 
 class Raw:
@@ -46,7 +45,7 @@ class Raw:
             self.set = functools.partial(operator.setitem, vars(state), "_value")
 
 
-class Bridge:
+class FrameListener:
     """A frame on brainstate's stack.
 
     Args:
@@ -56,38 +55,38 @@ class Bridge:
 
     name = None  # brainstate joins the names of the stack
 
-    def __init__(self, tracker: BrainstateTracker, frame: Frame):
+    def __init__(self, tracker: BrainstateTracker, frame: Overlay):
         self.tracker = tracker
         self.frame = frame
-        self.met: dict[int, tuple[Any, Raw, Variable, Callable[[], None]]] = {}
-        self.born: list[Any] = []
+        self._seen: dict[int, tuple[Any, Raw, Cell, Callable[[], None]]] = {}
+        self.created: list[Any] = []
 
     def open(self) -> None:
         """Take the place on the stack, and watch for new states."""
         context = self.tracker.context
-        context.new_state_catcher.append(self.born)
+        context.new_state_catcher.append(self.created)
         context.state_stack.append(self)
 
     def read_its_value(self, state: Any) -> None:
         """Give a state that is met first the value it has in the frame."""
-        if isinstance(state, Mark):
+        if isinstance(state, RevisionState):
             self.frame.revisions += state.counts.items()
             return
-        if id(state) in self.met:
+        if id(state) in self._seen:
             return
         variable = self.tracker.variable_of(state)
         raw = Raw(state)
         outer = raw.get()
-        surfaced = isinstance(state, Cell) and state.surfaced
+        surfaced = isinstance(state, StateProxy) and state.surfaced
         back = state.surface if surfaced else functools.partial(raw.set, outer)
-        self.met[id(state)] = state, raw, variable, back
+        self._seen[id(state)] = state, raw, variable, back
         if variable in self.frame.values:
             raw.set(self.frame.values[variable])
         else:
             self._check_older(variable, outer)
-            raw.set(self.frame.meet(variable, outer))
+            raw.set(self.frame.bind(variable, outer))
 
-    def _check_older(self, variable: Variable, outer: Any) -> None:
+    def _check_older(self, variable: Cell, outer: Any) -> None:
         own = self.frame.sealed and self.frame.trace  # which began with the frame
         if own and any(is_of_trace(leaf, own) for leaf in jax.tree.leaves(outer)):
             raise TraceContextError(
@@ -101,32 +100,32 @@ class Bridge:
     def write_its_value(self, state: Any) -> None:
         """Note that a state is written; the value comes after this call."""
         self.read_its_value(state)
-        if isinstance(state, Mark):
+        if isinstance(state, RevisionState):
             return
         # What a frame inside this one writes comes here when that is committed.
-        variable = self.met[id(state)][2]
-        if variable not in self.frame.born and self.frame is top():
+        variable = self._seen[id(state)][2]
+        if variable not in self.frame.created_here and self.frame is top():
             self.frame.written[variable] = None
 
     def sync(self) -> None:
         """Bring the values that states have now into the frame."""
-        for _, raw, variable, _ in self.met.values():
+        for _, raw, variable, _ in self._seen.values():
             self.frame.values[variable] = raw.get()
 
     def close(self) -> None:
-        """Leave the stack; restore the states, and end those born in the frame."""
+        """Leave the stack; restore the states, and end those created in the frame."""
         context = self.tracker.context
         context.state_stack.remove(self)
-        for i, born in enumerate(context.new_state_catcher):
-            if born is self.born:
+        for i, created in enumerate(context.new_state_catcher):
+            if created is self.created:
                 del context.new_state_catcher[i]
                 break
-        for _, _, _, back in reversed(self.met.values()):
+        for _, _, _, back in reversed(self._seen.values()):
             back()
-        for state in self.born:
+        for state in self.created:
             self._end(state, len(context.state_stack))
-        self.met.clear()
-        self.born.clear()
+        self._seen.clear()
+        self.created.clear()
 
     def _end(self, state: Any, depth: int) -> None:
         raw = Raw(state)
@@ -135,7 +134,7 @@ class Bridge:
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return
         if not hasattr(state, "_invalidate_trace_value"):  # brainstate before 0.3
-            raw.set(Dead("a transformed function"))
+            raw.set(Expired("a transformed function"))
             return
         state._invalidate_trace_value()
         # brainpy keeps the value elsewhere than where this call put its mark.
@@ -151,18 +150,18 @@ _overlays = _Overlays()
 _NONE = object()
 
 
-class Cell:
+class StateProxy:
     """Abstract: a brainstate state that stands for a Variable of ours.
 
     The value stays in the Variable. While brainstate traces, the value inside the
     trace lies in an overlay of the thread, so that no other thread sees a tracer.
     """
 
-    variable: Variable
+    variable: Cell
     _level: int
     _context: Any
 
-    def __init__(self, variable: Variable):
+    def __init__(self, variable: Cell):
         vars(self)["variable"] = variable
         # A random state would take None as a wish to be seeded by numpy.
         _outside(self._context, super().__init__, np.zeros(2, np.uint32))
@@ -226,7 +225,7 @@ def _outside(context: Any, init: Callable[..., None], value: Any) -> None:
         context.new_state_catcher = catchers
 
 
-class Mark:
+class RevisionState:
     """Abstract: a brainstate state that holds the counts of what one trace saw.
 
     Compiled functions look at the states they were traced with. One whose value cannot
@@ -240,8 +239,8 @@ class Mark:
 
     def __init__(self):
         vars(self)["counts"] = {}
-        # JAX sees by the structure of the inputs that it is another mark.
-        vars(self)["held"] = {f"mark {next(self._number)}": ()}
+        # JAX sees by the structure of the inputs that it is another one.
+        vars(self)["held"] = {f"revisions {next(self._number)}": ()}
         _outside(self._context, super().__init__, ())
         vars(self).pop("_value", None)
         vars(self)["_level"] = 0
@@ -278,7 +277,7 @@ class Mark:
 
 
 def _is_theirs(trace: Any) -> bool:
-    return type(trace) is not Bridge
+    return type(trace) is not FrameListener
 
 
 class BrainstateTracker:
@@ -287,18 +286,22 @@ class BrainstateTracker:
     Args:
         host: makes the Variables of states.
         context: brainstate's stacks of this thread.
-        state: the class that cells derive from.
-        random: the class that cells of random keys derive from, so that brainstate
+        state: the class that proxies derive from.
+        random: the class that proxies of random keys derive from, so that brainstate
             splits them over the lanes of its vmap.
     """
 
     def __init__(self, host: Host, context: Any, state: type, random: type):
         self.host = host
         self.context = context
-        self._cell = type("Cell", (Cell, state), {"_context": context})
-        self._key = type("KeyCell", (Cell, random), {"_context": context})
-        self._mark = type("Mark", (Mark, state), {"_context": context})
-        self._marks: weakref.WeakKeyDictionary[Any, Mark] = weakref.WeakKeyDictionary()
+        self._proxy = type("StateProxy", (StateProxy, state), {"_context": context})
+        self._key = type("KeyProxy", (StateProxy, random), {"_context": context})
+        self._revision_state = type(
+            "RevisionState", (RevisionState, state), {"_context": context}
+        )
+        self._revisions: weakref.WeakKeyDictionary[Any, RevisionState] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def inside(self) -> bool:
         """Whether a brainstate transform is running in this thread."""
@@ -310,26 +313,30 @@ class BrainstateTracker:
         stack = self.context.state_stack
         return bool(stack) and _is_theirs(stack[-1])
 
-    def bridge(self, frame: Frame) -> Bridge:
-        """Return the bridge of a frame."""
-        return Bridge(self, frame)
+    def listener(self, frame: Overlay) -> FrameListener:
+        """Return what puts a frame on the stack."""
+        return FrameListener(self, frame)
 
-    def cell(self, variable: Variable) -> Any:
+    def proxy(self, variable: Cell) -> Any:
         """Return a state that stands for a Variable of ours."""
-        return self._key(variable) if variable._draws else self._cell(variable)
+        return self._key(variable) if variable._draws else self._proxy(variable)
 
     def depend(self, revision: Revision) -> None:
         """Make what is traced now out of date once ``revision`` changes."""
         trace = next(t for t in reversed(self.context.state_stack) if _is_theirs(t))
-        mark = self._marks.get(trace)
-        if mark is None:
-            mark = self._marks[trace] = self._mark()
-        mark.counts.setdefault(revision, revision.count)
-        _ = mark.value
+        state = self._revisions.get(trace)
+        if state is None:
+            state = self._revisions[trace] = self._revision_state()
+        state.counts.setdefault(revision, revision.count)
+        _ = state.value
 
-    def variable_of(self, state: Any) -> Variable:
+    def variable_of(self, state: Any) -> Cell:
         """Return the Variable of a state."""
-        return state.variable if isinstance(state, Cell) else self.host.variable(state)
+        return (
+            state.variable
+            if isinstance(state, StateProxy)
+            else self.host.variable(state)
+        )
 
     def admits(self, value: Any) -> bool:
         """Whether what now holds ``value`` belongs to the trace that is running."""

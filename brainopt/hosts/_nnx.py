@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 
-from ..core._host import Found, Host
+from ..core import Found, Host
 from ..errors import message
 
-_MEND = (
+_ADVICE = (
     "split the model and use the functional core inside nnx.jit: `params = "
     "nnx.state(model, nnx.Param)`, `params, state = opt.apply(params, state, grads)`, "
     "`nnx.update(model, params)`, with `state = opt.init(params)` once; or attach its "
@@ -37,7 +37,7 @@ class NnxHost(Host):
     package = "flax"
     families = ("flax",)
     minimum = "0.11"
-    mend = _MEND
+    advice = _ADVICE
 
     def wake(self) -> None:
         """Learn the classes."""
@@ -89,7 +89,7 @@ class NnxHost(Host):
                 return message(
                     f"bo.jit cannot compile what uses the nnx {type(value).__name__} "
                     f"{name!r}: it would not see its weights change, nor change them.",
-                    help=_MEND,
+                    help=_ADVICE,
                 )
         return ""
 

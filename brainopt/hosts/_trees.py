@@ -14,9 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
-from ..core import TrainVar, Variable
-from ..core._host import Found
-from ..core._walk import tree_paths
+from ..core import Found, TrainVar, Variable, tree_paths
 from ..errors import HostError, message
 
 

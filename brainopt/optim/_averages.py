@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from ..core import Variable, _trace
+from .. import runtime
+from ..core import Variable
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot
 from .engine._tree import named
@@ -25,7 +26,7 @@ class Swapped:
 
     def __enter__(self) -> None:
         self._snapshot = Snapshot(self._values)
-        _trace.commit(list(self._values), list(self._values.values()))
+        runtime.commit(list(self._values), list(self._values.values()))
 
     def __exit__(self, *_) -> None:
         self._snapshot.restore()

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import _trace
-from ..core._operators import unwrap
+from .. import runtime
+from ..core import unwrap
 from ..errors import GradientError, message
 from ._parameters import TrainedVariables
 
@@ -31,9 +31,9 @@ class Loss:
     def __call__(self, params: dict[str, Any]) -> tuple[Any, Any]:
         """Return the loss at ``params``, and what the closure returned and wrote."""
         variables = self._trained.variables
-        with _trace.Frame([(variables[p], v) for p, v in params.items()]) as frame:
+        with runtime.Frame([(variables[p], v) for p, v in params.items()]) as frame:
             out = jax.tree.map(unwrap, self._closure(), is_leaf=_is_variable)
-            self._written = frame.lesson().written
+            self._written = frame.effects().written
             values = [frame.values[v] for v in self._written]
         loss = jnp.asarray(loss_of(out))
         if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
@@ -59,7 +59,7 @@ class Loss:
 
     def keep(self, values: Any) -> None:
         """Write what the last run of the closure wrote."""
-        _trace.commit(self._written, values)
+        runtime.commit(self._written, values)
 
 
 def loss_of(out: Any) -> Any:

@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from ..core import Variable
-from ..core._trace import cache_of
-from ..core._walk import collect_vars
+from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
+from ..runtime import cache_of, depend_on
 from ._hyperparameters import HasHyperparams, Hyper, SettingVariable
 from ._parameters import check_fit, check_state
 from .engine._dependencies import Reads
@@ -205,7 +204,7 @@ class Core(Stepped, Reads, HasHyperparams, abc.ABC):
 
     def _advance(self, params, state, grads, weight=None) -> tuple[Any, dict, dict]:
         """Return the parameters, the counters that were written, and the slots."""
-        self.revision.seen()
+        depend_on(self.revision)
         given, slots = dict(named(params)), state["slots"]
         (new, slots), written = self._noting(
             self._own(), state, lambda: self._step(given, slots, grads, weight)

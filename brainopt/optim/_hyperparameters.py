@@ -17,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core import Node, Variable
-from ..core._operators import unwrap
-from ..core._trace import Revision
+from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
+from ..runtime import Revision
 
 _DECAY = "[0, 1)"
 _USUAL = "[0, inf)"

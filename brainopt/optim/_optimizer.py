@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .. import runtime
 from .._compat import config, is_eager
-from ..core import VarCollector, Variable, _trace
-from ..core._device import Place, move
-from ..core._walk import join
+from ..core import Place, VarCollector, Variable, join, move
 from ..errors import HyperparameterError, message
 from ._closure import Loss
 from ._core import HyperCache
@@ -242,7 +241,7 @@ class Optimizer(Settings):
             counts = [node.revision.count for node in nodes]
             cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
             vars(self)["_cache"] = cache
-        plain = _trace.top() is not None or not is_eager()
+        plain = runtime.top() is not None or not is_eager()
         if plain or config.jax_disable_jit:
             return cache[2], self._advance
         # What a callable reads would else be a constant of the compiled function.
@@ -263,7 +262,7 @@ class Optimizer(Settings):
         for path, held in self.slots.items():
             targets += held.values()
             values += [slots[path][name] for name in held]
-        _trace.commit(targets, values)
+        runtime.commit(targets, values)
 
     # --- hooks, going back, tables
 

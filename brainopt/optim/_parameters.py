@@ -12,12 +12,18 @@ import numpy as np
 from jax.core import Tracer
 
 from .._compat import is_eager
-from ..core import Node, VarCollector, Variable
-from ..core._foreign import ForeignVariable
-from ..core._trace import read
-from ..core._value import plain
-from ..core._walk import branches, join, train_vars_of
+from ..core import (
+    ForeignVariable,
+    Node,
+    VarCollector,
+    Variable,
+    branches,
+    join,
+    plain,
+    train_vars_of,
+)
 from ..errors import GradientError, PathError, VariableError, message
+from ..runtime import read
 from .engine._rows import Rows, is_sparse
 from .engine._tree import named
 

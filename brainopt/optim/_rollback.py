@@ -8,7 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..core import Variable, _trace
+from .. import runtime
+from ..core import Variable
 from ._parameters import TrainedVariables
 from .engine._tree import named
 
@@ -29,7 +30,7 @@ class Snapshot:
         since: Callable[[dict[Variable, Any]], dict[Variable, Any]] | None = None,
     ):
         self._variables = list(dict.fromkeys(variables))
-        self._values = _trace.snapshot(self._variables)
+        self._values = runtime.snapshot(self._variables)
         self._since = since
 
     def restore(self) -> None:
@@ -37,7 +38,7 @@ class Snapshot:
         values = dict(zip(self._variables, self._values, strict=True))
         if self._since is not None:
             values |= self._since(values)
-        _trace.commit(list(values), list(values.values()))
+        runtime.commit(list(values), list(values.values()))
 
 
 class Trial:

@@ -9,8 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ..core import Variable
-from ..core._host import wrap
+from ..core import Variable, wrap
 from ..errors import HyperparameterError, PathError, message
 from ._core import Core, HyperCache
 from ._parameters import TrainedVariables

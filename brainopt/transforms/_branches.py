@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import config
-from ..core._trace import Lesson
 from ..errors import message
-from ._lift import Run, as_operands, merge, pack, run_directly, settle
+from ..runtime import Effects
+from ._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
 
 
 def _branch(
@@ -28,38 +28,38 @@ def _branch(
         operands: their arguments, packed.
     """
 
-    def learned(seen: Sequence[Lesson]) -> Lesson:
-        return Lesson(merge(*seen).written, [Lesson((), s.inner) for s in seen])
+    def learned(seen: Sequence[Effects]) -> Effects:
+        return Effects(merge(*seen).written, [Effects((), s.inner) for s in seen])
 
-    def discover() -> tuple[Lesson, Any]:
-        seen: list[Lesson] = []
+    def discover() -> tuple[Effects, Any]:
+        seen: list[Effects] = []
         shapes = []
         for function in branches:
 
             def abstract(*xs, function=function):
                 run = Run(function, xs)
-                seen.append(run.lesson)
+                seen.append(run.effects)
                 return run.out
 
             shapes.append(jax.eval_shape(abstract, *operands))
         return learned(seen), shapes[0]
 
-    def attempt(lesson: Lesson):
-        seen = [Lesson()] * len(branches)
-        hints = lesson.inner if len(lesson.inner) == len(branches) else seen
+    def attempt(effects: Effects):
+        seen = [Effects()] * len(branches)
+        hints = effects.inner if len(effects.inner) == len(branches) else seen
 
         def pure(i):
             def run_branch(*xs):
-                run = Run(branches[i], xs, lesson=hints[i])
-                seen[i] = run.lesson
-                return run.out, run.results(lesson.written)
+                run = Run(branches[i], xs, effects=hints[i])
+                seen[i] = run.effects
+                return run.out, run.results(effects.written)
 
             return run_branch
 
         out, values = choose([pure(i) for i in range(len(branches))], operands)
-        return (out, lesson.written, values), learned(seen)
+        return (out, effects.written, values), learned(seen)
 
-    return settle(discover, attempt)
+    return run_to_fixed_point(discover, attempt)
 
 
 def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:

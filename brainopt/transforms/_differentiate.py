@@ -9,9 +9,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ..core._trace import Lesson, top
 from ..errors import message
-from ._lift import Run, commit, pack, read, scout, settle, stand_in, unpack
+from ..runtime import Effects, top
+from ._lift import (
+    Run,
+    commit,
+    discovering,
+    pack,
+    placeholder,
+    read,
+    run_to_fixed_point,
+    unpack,
+)
 from ._targets import Targets
 
 Diff = tuple[list[Any], tuple[Any, ...]]
@@ -102,39 +111,39 @@ class Differentiated:
         outline = jax.tree.structure
         trees = list(map(outline, diff[0])), list(map(outline, diff[1]))
 
-        def run(diff: Diff, lesson: Lesson | None) -> Run:
+        def run(diff: Diff, effects: Effects | None) -> Run:
             values, chosen = diff
             filled = list(args)
             for i, arg in zip(places, chosen, strict=True):
                 filled[i] = arg
             bindings = zip(variables, values, strict=True)
-            return Run(self._fun, filled, bindings, lesson, kwargs)
+            return Run(self._fun, filled, bindings, effects, kwargs)
 
-        def attempt(lesson: Lesson):
-            seen: list[Lesson] = []
+        def attempt(effects: Effects):
+            seen: list[Effects] = []
 
             def pure(diff: Diff):
-                ran = run(diff, lesson)
-                seen[:] = [ran.lesson]
+                ran = run(diff, effects)
+                seen[:] = [ran.effects]
                 y, aux = self._split(ran.out)
-                return y, (y, aux, ran.results(ran.lesson.written))
+                return y, (y, aux, ran.results(ran.effects.written))
 
             derivatives, (y, aux, values) = self._transform(pure)(diff)
             # The written Variables leave through `aux`: their set need not be known
             # beforehand, so one run is always enough.
             out = Outcome(targets, derivatives, y, aux, trees)
-            return (out, seen[0].written, values), Lesson((), seen[0].inner)
+            return (out, seen[0].written, values), Effects((), seen[0].inner)
 
-        scouting, frame = scout(), top()
+        scouting, frame = discovering(), top()
         if scouting is not None and frame is not None and self._plain:
-            frame.hint()
-            scouting.pretended = True
+            frame.cached_effects()
+            scouting.skipped_work = True
             ran = run(diff, None)
-            frame.inner.append(Lesson((), ran.lesson.inner))
-            commit(ran.lesson.written, ran.results(ran.lesson.written))
-            derivatives = jax.tree.map(stand_in, diff)
+            frame.inner.append(Effects((), ran.effects.inner))
+            commit(ran.effects.written, ran.results(ran.effects.written))
+            derivatives = jax.tree.map(placeholder, diff)
             return Outcome(targets, derivatives, *self._split(ran.out), trees)
-        return settle(lambda: (Lesson(), None), attempt)
+        return run_to_fixed_point(lambda: (Effects(), None), attempt)
 
     def _places(self, count: int) -> tuple[int, ...]:
         if self._argnums is None:

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 
 import jax
 
+from .. import runtime
 from .._compat import config, is_eager, is_plain
-from ..core import _trace
-from ..core._host import models_among, refusal
-from ..core._trace import Lesson
+from ..core import models_among, refusal
 from ..errors import HostError, StateLostError, message
+from ..runtime import Effects
 from ._lift import is_state, is_view, run_directly
-from ._program import DeepState, Program, Relearn, forget
+from ._program import DeepState, Program, UnknownVariables, forget
 from ._static import Split, Static
 
 _OPTIONS = {
@@ -72,7 +72,7 @@ class Jitted:
         return bound
 
     def __call__(self, *args, **kwargs):
-        if self._donates and is_plain() and _trace.at_rest():
+        if self._donates and is_plain() and runtime.at_rest():
             if self._static.splits:
                 key, _, _, _, given, named = self._static.split(args, kwargs)
             else:
@@ -81,9 +81,9 @@ class Jitted:
             if program is not None and program.native and not program.stale():
                 try:
                     return program.launch(given, named)
-                except Relearn as news:
+                except UnknownVariables as news:
                     forget(news)
-                    self._programs[key] = program.relearned(news)
+                    self._programs[key] = program.extended(news)
                 except (DeepState, TypeError) as error:
                     self._look(error, program, args, kwargs)
                 except BaseException as error:
@@ -94,8 +94,8 @@ class Jitted:
 
     def _learn(self, run: Callable, args, kwargs) -> Any:
         """Run a program that knows every Variable, and keep it for the next call."""
-        frame = _trace.top()
-        hint = frame.hint() if frame is not None else None
+        frame = runtime.top()
+        hint = frame.cached_effects() if frame is not None else None
         split = self._static.split(args, kwargs)
         program = self._programs.get(split.key)
         if program is not None and program.broken:
@@ -103,28 +103,28 @@ class Jitted:
         elif program is None or program.stale():
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
-            lesson, scouts = hint or Lesson(), hint is None
-            program = self._program(split, lesson, scouts)
+            effects, discovery_only = hint or Effects(), hint is None
+            program = self._program(split, effects, discovery_only)
         while True:
             try:
                 out = run(program, split.args, split.kwargs)
                 break
-            except Relearn as news:
+            except UnknownVariables as news:
                 forget(news)
-                program = program.relearned(news)
+                program = program.extended(news)
             except (DeepState, TypeError) as error:
                 self._look(error, program, args, kwargs)
                 split = self._static.split(args, kwargs)
-                program = self._program(split, Lesson(), True)
+                program = self._program(split, Effects(), True)
         if program.lasting():
             self._programs[split.key] = program
         if frame is not None:
             frame.inner.append(program.learned())
         return out
 
-    def _program(self, split: Split, lesson: Lesson, scouts: bool) -> Program:
+    def _program(self, split: Split, effects: Effects, discovery_only: bool) -> Program:
         function = split.bind(self._function)
-        return Program(function, lesson, lesson.known, self._options, scouts)
+        return Program(function, effects, effects.known, self._options, discovery_only)
 
     def _look(self, error: Exception, program: Program, args, kwargs) -> None:
         """See whether arguments that JAX cannot take are Nodes or Variables."""
@@ -140,14 +140,14 @@ class Jitted:
         forget(error)
 
     def _run(self, program: Program, args, kwargs) -> Any:
-        if not (program.native and _trace.at_rest() and is_eager()):
+        if not (program.native and runtime.at_rest() and is_eager()):
             return program.inline(args, kwargs)
         careful = self._safe or not is_plain()
         if careful or not self._donate:
             return program.keep(args, kwargs, wait=careful)
         try:
             return program.launch(args, kwargs)
-        except (Relearn, DeepState):
+        except (UnknownVariables, DeepState):
             raise
         except BaseException as error:
             _explain(error, program)

@@ -18,11 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
-from ..core import Node, Variable, _trackers
-from ..core._operators import ArrayLike, unwrap
-from ..core._trace import Frame, Lesson, commit, read, read_outside, top
+from ..core import ArrayLike, Node, Variable, unwrap
+from ..runtime import (
+    Cell,
+    Effects,
+    Frame,
+    commit,
+    foreign_kinds,
+    inside_framework,
+    merge,
+    read,
+    read_outside,
+    top,
+)
 
-Bindings = Iterable[tuple[Variable, Any]]
+Bindings = Iterable[tuple[Cell, Any]]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -49,7 +59,7 @@ class Packed:
 
 def is_state(x: Any) -> bool:
     """Whether ``x`` is a Variable, a view, a Node, or a state of another framework."""
-    return isinstance(x, (ArrayLike, Node, _trackers.kinds))
+    return isinstance(x, (ArrayLike, Node, foreign_kinds()))
 
 
 def is_view(x: Any) -> bool:
@@ -59,7 +69,7 @@ def is_view(x: Any) -> bool:
 
 def value_in(x: Any) -> Any:
     """Return the value in a Variable, a view or a foreign state; others as they are."""
-    return x.value if isinstance(x, _trackers.kinds) else unwrap(x)
+    return x.value if isinstance(x, foreign_kinds()) else unwrap(x)
 
 
 def pack(tree: Any) -> Any:
@@ -88,30 +98,30 @@ class Run:
 
     Attributes:
         out: what the function returned, packed.
-        lesson: what it wrote, and the transforms inside it.
+        effects: what it wrote, and the transforms inside it.
         values: the final value of each Variable it knew or wrote.
     """
 
-    __slots__ = ("lesson", "out", "values")
+    __slots__ = ("effects", "out", "values")
 
     def __init__(
         self,
         function: Callable,
         args: Sequence[Any],
         bindings: Bindings = (),
-        lesson: Lesson | None = None,
+        effects: Effects | None = None,
         kwargs: dict[str, Any] | None = None,
     ):
-        with Frame(bindings, lesson) as frame:
+        with Frame(bindings, effects) as frame:
             self._run(frame, function, args, kwargs)
 
     def _run(self, frame: Frame, function, args, kwargs) -> None:
         args, kwargs = unpack((tuple(args), kwargs or {}))
         self.out = pack(function(*args, **kwargs))
-        self.lesson = frame.lesson()
+        self.effects = frame.effects()
         self.values = frame.values
 
-    def results(self, variables: Iterable[Variable]) -> tuple[Any, ...]:
+    def results(self, variables: Iterable[Cell]) -> tuple[Any, ...]:
         """Return the final values of ``variables``; outer values where unwritten."""
         return tuple(self.values[v] if v in self.values else read(v) for v in variables)
 
@@ -125,33 +135,33 @@ class Sealed(Frame):
 
     Args:
         bindings: the value of each known Variable.
-        lesson: what an earlier run taught.
-        scouts: whether the trace will be given up anyway, so that it only has to find
-            Variables: loops are not built then, and gradients not taken.
+        effects: what an earlier run taught.
+        discovery_only: whether the trace is given up afterwards, so that it only has
+            to find Variables: loops are not built then, and gradients not taken.
 
     Attributes:
-        pretended: whether something was left out.
+        skipped_work: whether something was left out.
     """
 
-    def __init__(self, bindings: Bindings, lesson: Lesson, scouts: bool):
-        super().__init__(bindings, lesson, sealed=True)
-        self.scouts = scouts
-        self.pretended = False
+    def __init__(self, bindings: Bindings, effects: Effects, discovery_only: bool):
+        super().__init__(bindings, effects, sealed=True)
+        self.discovery_only = discovery_only
+        self.skipped_work = False
 
-    def read(self, variable: Variable) -> Any:
+    def read(self, variable: Cell) -> Any:
         """Return the value inside this run."""
         if variable in self.values:
             return self.values[variable]
-        return self.meet(variable, read_outside(self.parent, variable))
+        return self.bind(variable, read_outside(self.parent, variable))
 
-    def meet(self, variable: Variable, value: Any) -> Any:
+    def bind(self, variable: Cell, value: Any) -> Any:
         """Return a stand-in for the value of an unknown Variable."""
         self.missing[variable] = None
         # Made in the trace that asks, so it may not be kept for another.
-        return jax.tree.map(stand_in, value)
+        return jax.tree.map(placeholder, value)
 
 
-def stand_in(x: Any) -> Any:
+def placeholder(x: Any) -> Any:
     """Return a traced array like ``x`` that does not hold ``x``, where that is easy."""
     # A tracer that is closed over keeps a trace that was given up alive for ever.
     if is_key_array(x):
@@ -163,15 +173,15 @@ def stand_in(x: Any) -> Any:
     return jnp.zeros_like(x)
 
 
-def scout() -> Sealed | None:
+def discovering() -> Sealed | None:
     """Return the compiled function around this run if it only looks for Variables.
 
     None inside a transform of a framework, which keeps what it traced.
     """
-    frame = None if _trackers.inside() else top()
+    frame = None if inside_framework() else top()
     while frame is not None and not isinstance(frame, Sealed):
         frame = frame.parent
-    return frame if frame is not None and frame.scouts else None
+    return frame if frame is not None and frame.discovery_only else None
 
 
 def _pretended(shapes: Any) -> Any:
@@ -183,59 +193,51 @@ def _pretended(shapes: Any) -> Any:
     return jax.tree.unflatten(tree, [jnp.zeros(s.shape, s.dtype) for s in leaves])
 
 
-Result = tuple[Any, Sequence[Variable], Sequence[Any]]
+Result = tuple[Any, Sequence[Cell], Sequence[Any]]
 """What the function returned, the Variables it wrote, and their new values."""
 
 
-def settle(
-    discover: Callable[[], tuple[Lesson, Any]],
-    attempt: Callable[[Lesson], tuple[Result, Lesson]],
+def run_to_fixed_point(
+    discover: Callable[[], tuple[Effects, Any]],
+    attempt: Callable[[Effects], tuple[Result, Effects]],
 ) -> Any:
     """Run ``attempt`` with the right set of written Variables; commit, return the out.
 
-    A loop or a branch must know what is written before it is traced. The lesson comes
+    A loop or a branch must know what is written before it is traced. The effects come
     from an earlier run of the surrounding function or from ``discover``, so the body
     runs a number of times that grows with the depth of nesting, not with 2^depth.
 
     Args:
-        discover: runs the bodies abstractly; returns the lesson, and the shapes of
+        discover: runs the bodies abstractly; returns the effects, and the shapes of
             what will be returned, or None.
-        attempt: runs them for real, threading what the lesson says, and returns the
+        attempt: runs them for real, threading what the effects say, and returns the
             result and what was really learned.
     """
     frame = top()
-    lesson = frame.hint() if frame is not None else None
-    if lesson is None:
-        lesson, shapes = discover()
-        scouting = scout()
+    effects = frame.cached_effects() if frame is not None else None
+    if effects is None:
+        effects, shapes = discover()
+        scouting = discovering()
         if frame is not None and scouting is not None and shapes is not None:
             out = _pretended(shapes)
-            values = [jax.tree.map(stand_in, read(v)) for v in lesson.written]
+            values = [jax.tree.map(placeholder, read(v)) for v in effects.written]
             if out is not None:
-                scouting.pretended = True
-                frame.inner.append(lesson)
-                commit(lesson.written, values)
+                scouting.skipped_work = True
+                frame.inner.append(effects)
+                commit(effects.written, values)
                 return unpack(out)
     while True:
-        (out, written, values), seen = attempt(lesson)
-        if set(seen.written) <= set(lesson.written) and (
-            set(seen.known) <= set(lesson.known)
+        (out, written, values), seen = attempt(effects)
+        if set(seen.written) <= set(effects.written) and (
+            set(seen.known) <= set(effects.known)
         ):
             break
-        lesson = merge(lesson, seen)
-        lesson.inner = seen.inner
+        effects = merge(effects, seen)
+        effects.inner = seen.inner
     if frame is not None:
-        frame.inner.append(Lesson(lesson.written, seen.inner, lesson.known))
+        frame.inner.append(Effects(effects.written, seen.inner, effects.known))
     commit(written, values)
     return unpack(out)
-
-
-def merge(*lessons: Lesson) -> Lesson:
-    """Join what several runs touched; the inner lessons stand in order."""
-    written = dict.fromkeys(v for lesson in lessons for v in lesson.written)
-    known = dict.fromkeys(v for lesson in lessons for v in lesson.known)
-    inner = [inner for lesson in lessons for inner in lesson.inner]
-    return Lesson(written, inner, known)
 
 
 def as_operands(operands: Any) -> tuple[Any, ...]:
@@ -247,7 +249,7 @@ def as_operands(operands: Any) -> tuple[Any, ...]:
 def run_directly(function: Callable, args: Sequence[Any]) -> Any:
     """Run ``function`` as Python, for `jax.disable_jit`; write when it succeeded."""
     run = Run(function, args)
-    commit(run.lesson.written, run.results(run.lesson.written))
+    commit(run.effects.written, run.results(run.effects.written))
     return unpack(run.out)
 
 
@@ -257,15 +259,15 @@ __all__ = [
     "Sealed",
     "as_operands",
     "commit",
+    "discovering",
     "is_state",
     "is_view",
     "merge",
     "pack",
+    "placeholder",
     "read",
     "run_directly",
-    "scout",
-    "settle",
-    "stand_in",
+    "run_to_fixed_point",
     "unpack",
     "value_in",
 ]

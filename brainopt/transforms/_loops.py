@@ -11,10 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import config
-from ..core import Variable
-from ..core._trace import Lesson
 from ..errors import VariableError, message
-from ._lift import Run, as_operands, merge, pack, read, run_directly, settle, unpack
+from ..runtime import Cell, Effects
+from ._lift import (
+    Run,
+    as_operands,
+    merge,
+    pack,
+    read,
+    run_directly,
+    run_to_fixed_point,
+    unpack,
+)
 from ._progress import Progress
 from ._rounds import looped
 
@@ -66,40 +74,40 @@ def scan(
         return run_directly(loop, (init, operands))
     every = _every(checkpoint_every, count)
 
-    def discover() -> tuple[Lesson, Any]:
-        seen: list[Lesson] = []
+    def discover() -> tuple[Effects, Any]:
+        seen: list[Effects] = []
 
         def abstract(carry, x):
             run = Run(body_fun, (carry, x))
-            seen[:] = [run.lesson]
+            seen[:] = [run.effects]
             return run.out
 
         carry, y = jax.eval_shape(abstract, init, first)
         return seen[0], (carry, _stacked(y, count))
 
-    def attempt(lesson: Lesson):
-        seen: list[Lesson] = []
+    def attempt(effects: Effects):
+        seen: list[Effects] = []
 
         def pure(carry, x):
             values, carry = carry
-            bindings = zip(lesson.written, values, strict=True)
-            run = Run(body_fun, (carry, x), bindings, lesson)
-            seen.append(run.lesson)
+            bindings = zip(effects.written, values, strict=True)
+            run = Run(body_fun, (carry, x), bindings, effects)
+            seen.append(run.effects)
             carry, y = run.out
-            results = run.results(lesson.written)
-            check_carried(lesson.written, values, results)
+            results = run.results(effects.written)
+            check_carried(effects.written, values, results)
             return (results, carry), y
 
         body = jax.checkpoint(pure, prevent_cse=False) if remat else pure
-        start = tuple(map(read, lesson.written)), init
+        start = tuple(map(read, effects.written)), init
         loop = looped(body, length, reverse, unroll, every, progress)
         (values, carry), ys = loop(start, operands)
-        return ((carry, ys), lesson.written, values), joined(lesson, seen)
+        return ((carry, ys), effects.written, values), joined(effects, seen)
 
     if not count and config.jax_disable_jit:
         ys = discover()[1][1]
         return unpack(init), jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), ys)
-    return settle(discover, attempt)
+    return run_to_fixed_point(discover, attempt)
 
 
 def for_loop(
@@ -167,7 +175,7 @@ def for_loop(
         return loop()
 
 
-def check_carried(variables: tuple[Variable, ...], before: Any, after: Any) -> None:
+def check_carried(variables: tuple[Cell, ...], before: Any, after: Any) -> None:
     """Raise `VariableError` naming each Variable whose shape a loop's body changes."""
     changed = [
         f"{variable.label}: {_shapes(old)} before, {_shapes(new)} after"
@@ -190,11 +198,11 @@ def _shapes(value: Any) -> Any:
     return shapes[0] if len(shapes) == 1 else shapes
 
 
-def joined(lesson: Lesson, seen: list[Lesson]) -> Lesson:
+def joined(effects: Effects, seen: list[Effects]) -> Effects:
     """Return what all traces of one body taught."""
     if not seen:
-        return lesson
-    return Lesson(merge(*seen).written, seen[-1].inner)
+        return effects
+    return Effects(merge(*seen).written, seen[-1].inner)
 
 
 def _python_loop(body_fun, count, reverse, progress, carry, operands):

@@ -12,17 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import runtime
 from .._compat import thread_count
-from ..core import Variable, _mixed, _slot, _trace, _trackers
-from ..core._trace import Lesson
+from ..runtime import Cell, Effects, _mixed, _slot
 from ._lift import Sealed, is_state, merge, pack, unpack
 
 
-class Relearn(Exception):
+class UnknownVariables(Exception):
     """The function touched Variables that the program does not thread yet."""
 
-    def __init__(self, lesson: Lesson, known: Sequence[Variable]):
-        self.lesson = lesson
+    def __init__(self, effects: Effects, known: Sequence[Cell]):
+        self.effects = effects
         self.known = known
 
 
@@ -38,31 +38,31 @@ class Program:
 
     Args:
         function: what to compile.
-        lesson: the Variables it writes, and the lessons of the transforms inside.
+        effects: the Variables it writes, and the effects of the transforms inside.
         known: Variables that it reads.
         options: options of `jax.jit`.
-        scouts: whether the first trace only looks for Variables.
+        discovery_only: whether the first trace only looks for Variables.
     """
 
     def __init__(
         self,
         function: Callable,
-        lesson: Lesson,
-        known: Sequence[Variable],
+        effects: Effects,
+        known: Sequence[Cell],
         options: dict[str, Any],
-        scouts: bool = False,
+        discovery_only: bool = False,
     ):
-        self.scouts = scouts
+        self.discovery_only = discovery_only
         self.function = function
-        self.lesson = lesson
+        self.effects = effects
         self.options = options
-        self.revisions: dict[_trace.Revision, int] = {}
+        self.revisions: dict[runtime.Revision, int] = {}
         self.trees: list[Any] = []
         self.broken = False
         self._decodes = "out_shardings" in options
         self._compiled: set[Any] = set()
-        self.donated = tuple(filter(_is_donatable, lesson.written))
-        self.written = tuple(dict.fromkeys((*self.donated, *lesson.written)))
+        self.donated = tuple(filter(_is_donatable, effects.written))
+        self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
         self._halfway = len(self.donated) < len(self.written)
         self.kept = tuple(
             v
@@ -71,7 +71,7 @@ class Program:
         )
         self.taken = frozenset(self.donated)
         everything = (*self.donated, *self.kept)
-        self.native = all(v._native or v.direct for v in everything)
+        self.native = all(v._native or v._direct for v in everything)
         alone = all(v._native for v in everything)
         self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
         self.storage: Any = _slot if alone else _mixed
@@ -82,11 +82,11 @@ class Program:
         self.donating = jax.jit(self._pure, donate_argnums=0, **aligned)
         self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
 
-    def relearned(self, news: Relearn) -> Program:
+    def extended(self, news: UnknownVariables) -> Program:
         """Return a program that threads what this one and ``news`` know."""
-        lesson = merge(self.lesson, news.lesson)
-        lesson.inner = news.lesson.inner
-        return Program(self.function, lesson, [*self.kept, *news.known], self.options)
+        effects = merge(self.effects, news.effects)
+        effects.inner = news.effects.inner
+        return Program(self.function, effects, [*self.kept, *news.known], self.options)
 
     def renewed(self) -> Program:
         """Return the same program without code.
@@ -94,7 +94,7 @@ class Program:
         A trace that failed inside `jax.jit` leaves the slow road behind for every
         later call of this shape.
         """
-        return Program(self.function, self.lesson, self.kept, self.options)
+        return Program(self.function, self.effects, self.kept, self.options)
 
     def stale(self) -> bool:
         """Whether the code is broken, or something baked into it has changed since."""
@@ -107,16 +107,16 @@ class Program:
 
     def lasting(self) -> bool:
         """Whether every Variable outlives the trace that is running now."""
-        frame = _trace.top()
+        frame = runtime.top()
         while frame is not None:
-            if not frame.born.keys().isdisjoint((*self.donated, *self.kept)):
+            if not frame.created_here.keys().isdisjoint((*self.donated, *self.kept)):
                 return False
             frame = frame.parent
         return True
 
-    def learned(self) -> Lesson:
+    def learned(self) -> Effects:
         """Return what a surrounding function should remember of this one."""
-        return Lesson(self.written, self.lesson.inner, self.kept)
+        return Effects(self.written, self.effects.inner, self.kept)
 
     def _pure(self, donated, kept, args, kwargs):
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
@@ -125,17 +125,19 @@ class Program:
         known = self.donated + self.kept
         values = (*donated, *kept)
         bindings = zip(known, values, strict=True)
-        frame = Sealed(bindings, self.lesson, scouts=self.scouts)
-        with _trace.cache_of(object()), frame:
+        frame = Sealed(bindings, self.effects, discovery_only=self.discovery_only)
+        with runtime.cache_of(object()), frame:
             out = self._encoded(pack(self.function(*args, **kwargs)))
-            lesson = frame.lesson()
+            effects = frame.effects()
             if (
-                frame.pretended
+                frame.skipped_work
                 or frame.missing
-                or not set(lesson.written) <= set(self.written)
+                or not set(effects.written) <= set(self.written)
             ):
-                raise Relearn(lesson, [v for v in frame.missing if v not in frame.born])
-            self.lesson.inner = lesson.inner
+                raise UnknownVariables(
+                    effects, [v for v in frame.missing if v not in frame.created_here]
+                )
+            self.effects.inner = effects.inner
             self.revisions.update(frame.revisions)
             self.broken = False
             return tuple(frame.values[v] for v in self.written), out
@@ -242,15 +244,15 @@ class Program:
 
     def inline(self, args, kwargs) -> Any:
         """Run inside another trace; write when it succeeded."""
-        with _trace.cache_of(None):  # a program takes all of its Variables in
+        with runtime.cache_of(None):  # a program takes all of its Variables in
             values, out = self.plain(*self._inputs(), args, kwargs)
-        frame = _trace.top()
+        frame = runtime.top()
         while frame is not None:
             frame.revisions.extend(self.revisions.items())
             frame = frame.parent
         for revision in self.revisions:
-            _trackers.depend(revision)
-        _trace.commit(self.written, values)
+            runtime.depend(revision)
+        runtime.commit(self.written, values)
         return self.decoded(out)
 
     def traced(self, args, kwargs) -> Any:
@@ -263,7 +265,9 @@ class Program:
         return self.decoded(out)
 
     def _inputs(self) -> tuple[tuple, tuple]:
-        return tuple(map(_trace.read, self.donated)), tuple(map(_trace.read, self.kept))
+        return tuple(map(runtime.read, self.donated)), tuple(
+            map(runtime.read, self.kept)
+        )
 
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""
@@ -290,8 +294,8 @@ class _Place(int):
     """The key of an encoded result: which tree it is rebuilt by."""
 
 
-def _is_donatable(variable: Variable) -> bool:
-    value = _trace.read(variable)
+def _is_donatable(variable: Any) -> bool:
+    value = runtime.read(variable)
     return variable.batch_axis is None and isinstance(value, jax.Array)
 
 

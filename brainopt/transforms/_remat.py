@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from ..core._trace import Lesson
-from ._lift import Run, pack, settle
+from ..runtime import Effects
+from ._lift import Run, pack, run_to_fixed_point
 
 
 def remat(
@@ -52,18 +52,18 @@ def remat(
             rest = iter(dynamic)
             return [a if i in fixed else next(rest) for i, a in enumerate(args)]
 
-        def attempt(lesson: Lesson):
-            seen: list[Lesson] = []
+        def attempt(effects: Effects):
+            seen: list[Effects] = []
 
             def pure(dynamic, kwargs):
-                run = Run(fun, filled(dynamic), (), lesson, kwargs)
-                seen[:] = [run.lesson]
-                return run.out, run.results(run.lesson.written)
+                run = Run(fun, filled(dynamic), (), effects, kwargs)
+                seen[:] = [run.effects]
+                return run.out, run.results(run.effects.written)
 
             checkpointed = jax.checkpoint(pure, prevent_cse=prevent_cse, policy=policy)
             out, values = checkpointed(dynamic, pack(kwargs))
-            return (out, seen[0].written, values), Lesson((), seen[0].inner)
+            return (out, seen[0].written, values), Effects((), seen[0].inner)
 
-        return settle(lambda: (Lesson(), None), attempt)
+        return run_to_fixed_point(lambda: (Effects(), None), attempt)
 
     return wrapper

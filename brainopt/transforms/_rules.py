@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from ..core import Node, RandomState, Variable
-from ..core._trace import Frame, Lesson, read, read_outside
 from ..errors import VariableError, message
+from ..runtime import Cell, Effects, Frame, read, read_outside
 from ._lift import Run
 
 SHARED = None
@@ -27,7 +27,7 @@ class Rules:
     """
 
     def __init__(self, source: Any):
-        self.exact: dict[Variable, Any] = {}
+        self.exact: dict[Cell, Any] = {}
         self._kinds: dict[type, Any] = {}
         pairs = source.items() if isinstance(source, Mapping) else source or ()
         for target, rule in pairs:
@@ -53,7 +53,7 @@ class Rules:
                 )
             )
 
-    def of(self, variable: Variable) -> Any:
+    def of(self, variable: Cell) -> Any:
         """Return the rule of ``variable``; `SHARED` where there is none."""
         if variable in self.exact:
             return self.exact[variable]
@@ -62,7 +62,7 @@ class Rules:
                 return self._kinds[kind]
         return SHARED
 
-    def splits(self, variable: Variable) -> bool:
+    def splits(self, variable: Cell) -> bool:
         """Whether each lane gets random numbers of its own from ``variable``."""
         return (
             variable._draws
@@ -71,11 +71,11 @@ class Rules:
             and not any(issubclass(RandomState, kind) for kind in self._kinds)
         )
 
-    def maps(self, variable: Variable) -> bool:
+    def maps(self, variable: Cell) -> bool:
         """Whether the lanes see different values of ``variable``."""
         return self.of(variable) is not SHARED or self.splits(variable)
 
-    def mapped(self) -> list[Variable]:
+    def mapped(self) -> list[Cell]:
         """Return the Variables known to be mapped before the function has run."""
         return [v for v, rule in self.exact.items() if rule is not SHARED]
 
@@ -85,23 +85,23 @@ class MappedFrame(Frame):
 
     Args:
         bindings: the lane's value of each Variable known to be mapped.
-        lesson: what an earlier run taught.
+        effects: what an earlier run taught.
         rules: which Variables are mapped.
         lane: ``(value, rule) -> value`` of the shape a lane sees, to go on with.
     """
 
-    def __init__(self, bindings, lesson: Lesson, rules: Rules, lane: Callable):
-        super().__init__(bindings, lesson)
+    def __init__(self, bindings, effects: Effects, rules: Rules, lane: Callable):
+        super().__init__(bindings, effects)
         self.rules = rules
         self.lane = lane
 
-    def read(self, variable: Variable) -> Any:
+    def read(self, variable: Cell) -> Any:
         """Return what this lane sees."""
         if variable in self.values:
             return self.values[variable]
-        return self.meet(variable, read_outside(self.parent, variable))
+        return self.bind(variable, read_outside(self.parent, variable))
 
-    def meet(self, variable: Variable, value: Any) -> Any:
+    def bind(self, variable: Cell, value: Any) -> Any:
         """Return what this lane sees of a Variable that it has not met before."""
         if self.rules.maps(variable):
             self.missing[variable] = None
@@ -111,7 +111,7 @@ class MappedFrame(Frame):
                 value = jax.tree.map(lambda x: self.lane(x, rule), value)
         return value
 
-    def write(self, variable: Variable, value: Any) -> None:
+    def write(self, variable: Cell, value: Any) -> None:
         """Set what this lane sees."""
         if variable not in self.values and self.rules.maps(variable):
             self.missing[variable] = None
@@ -127,25 +127,25 @@ class MappedRun(Run):
 
     __slots__ = ("mapped",)
 
-    def __init__(self, function, args, kwargs, bindings, lesson, rules, lane):
+    def __init__(self, function, args, kwargs, bindings, effects, rules, lane):
         known = dict(bindings)
-        with MappedFrame(known.items(), lesson, rules, lane) as frame:
+        with MappedFrame(known.items(), effects, rules, lane) as frame:
             self._run(frame, function, args, kwargs)
             # A Variable born in the lane ends with it, whatever its kind.
-            missing = [v for v in frame.missing if v not in frame.born]
+            missing = [v for v in frame.missing if v not in frame.created_here]
         self.mapped = tuple(dict.fromkeys((*known, *missing)))
 
 
-def fork(variables: Iterable[Variable]) -> tuple[dict, dict]:
+def fork(variables: Iterable[Cell]) -> tuple[dict, dict]:
     """Return a key for the lanes, and the next key, of each RandomState."""
-    lanes: dict[Variable, Any] = {}
-    after: dict[Variable, Any] = {}
+    lanes: dict[Cell, Any] = {}
+    after: dict[Cell, Any] = {}
     for variable in variables:
         after[variable], lanes[variable] = jax.random.split(read(variable))
     return lanes, after
 
 
-def refuse(where: str, variables: Sequence[Variable], help: str) -> None:
+def refuse(where: str, variables: Sequence[Cell], help: str) -> None:
     """Raise `VariableError` if any Variable was written differently by the lanes."""
     if variables:
         raise VariableError(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import varying_axes
-from ..core._trace import Lesson
-from ._lift import pack, read, settle
+from ..runtime import Effects
+from ._lift import pack, read, run_to_fixed_point
 from ._rules import MappedRun, Rules, fork, refuse
 
 _HELP = (
@@ -78,11 +78,11 @@ def shard_map(
         devices = _Devices(fun, Rules(specs), mesh)
         args = pack(args)
 
-        def attempt(lesson: Lesson):
-            return devices.attempt(mapping, (in_specs, out_specs), args, lesson)
+        def attempt(effects: Effects):
+            return devices.attempt(mapping, (in_specs, out_specs), args, effects)
 
-        start = Lesson((), (), devices.rules.mapped())
-        return settle(lambda: (start, None), attempt)
+        start = Effects((), (), devices.rules.mapped())
+        return run_to_fixed_point(lambda: (start, None), attempt)
 
     return wrapper
 
@@ -95,19 +95,19 @@ class _Devices:
         self.rules = rules
         self.mesh = mesh
 
-    def attempt(self, mapping, specs, args: tuple, lesson: Lesson):
-        """Run with the Variables split that ``lesson`` knows; see `settle`.
+    def attempt(self, mapping, specs, args: tuple, effects: Effects):
+        """Run with the Variables split that ``effects`` knows.
 
         The specs of the results must be known before, so a written Variable that the
-        lesson does not know is left out, and the next attempt threads it.
+        effects does not know is left out, and the next attempt threads it.
         """
         rules = self.rules
         shared = jax.sharding.PartitionSpec()
-        split = [v for v in lesson.known if rules.splits(v)]
-        mapped = [v for v in lesson.known if rules.maps(v) and v not in set(split)]
+        split = [v for v in effects.known if rules.splits(v)]
+        mapped = [v for v in effects.known if rules.maps(v) and v not in set(split)]
         places = [rules.of(v) for v in mapped]
         keys, next_keys = fork(split)
-        written = [v for v in lesson.written if not rules.splits(v)]
+        written = [v for v in effects.written if not rules.splits(v)]
         out_places = [rules.of(v) or shared for v in written]
         seen: list[MappedRun] = []
 
@@ -115,7 +115,7 @@ class _Devices:
             lane = jax.lax.axis_index(tuple(self.mesh.axis_names))
             own_keys = [jax.random.fold_in(key, lane) for key in keys]
             bindings = zip((*mapped, *split), (*values, *own_keys), strict=True)
-            run = MappedRun(self.fun, args, {}, bindings, lesson, rules, self._part)
+            run = MappedRun(self.fun, args, {}, bindings, effects, rules, self._part)
             seen[:] = [run]
             results = run.results(written)
             differing = [
@@ -135,7 +135,7 @@ class _Devices:
         values = [read(v) for v in mapped]
         out, results = function(values, list(keys.values()), args)
         run = seen[0]
-        learned = Lesson(run.lesson.written, run.lesson.inner, run.mapped)
+        learned = Effects(run.effects.written, run.effects.inner, run.mapped)
         everything = [*written, *next_keys], [*results, *next_keys.values()]
         return (out, *everything), learned
 

@@ -9,11 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import Variable
-from ..core._host import wrap
-from ..core._trace import read
-from ..core._walk import train_vars_of
+from ..core import Variable, train_vars_of, wrap
 from ..errors import GradientError, message
+from ..runtime import read
 
 
 class Targets:

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import is_of_current_trace
-from ..core import Variable
-from ..core._trace import Lesson
 from ..errors import VariableError, message
-from ._lift import pack, read, settle
+from ..runtime import Cell, Effects
+from ._lift import pack, read, run_to_fixed_point
 from ._rules import MappedRun, Rules, fork, refuse
 
 _HELP = (
@@ -95,11 +94,11 @@ def vmap(
         size = axis_size or _size(in_axes, args, kwargs, rules)
         lanes = _Lanes(fun, rules, size)
 
-        def attempt(lesson: Lesson):
-            return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), lesson)
+        def attempt(effects: Effects):
+            return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), effects)
 
-        start = Lesson((), (), rules.mapped())
-        return settle(lambda: (start, None), attempt)
+        start = Effects((), (), rules.mapped())
+        return run_to_fixed_point(lambda: (start, None), attempt)
 
     return wrapper
 
@@ -118,25 +117,25 @@ class _Lanes:
         self.rules = rules
         self.size = size
 
-    def attempt(self, mapping, axes, given, lesson: Lesson):
-        """Run with the Variables mapped that ``lesson`` knows; see `settle`."""
+    def attempt(self, mapping, axes, given, effects: Effects):
+        """Run with the Variables mapped that ``effects`` knows."""
         rules = self.rules
-        split = [v for v in lesson.known if rules.splits(v)]
-        mapped = [v for v in lesson.known if rules.maps(v) and v not in set(split)]
+        split = [v for v in effects.known if rules.splits(v)]
+        mapped = [v for v in effects.known if rules.maps(v) and v not in set(split)]
         places = [rules.of(v) for v in mapped]
         values = [read(v) for v in mapped]
         _check_axes(mapped, values, places, self.size)
         lane_keys, next_keys = fork(split)
-        seen: list[tuple[MappedRun, list[Variable], list[Variable]]] = []
+        seen: list[tuple[MappedRun, list[Cell], list[Cell]]] = []
 
         def pure(values, lane, args, kwargs):
             keys = [jax.random.fold_in(key, lane) for key in lane_keys.values()]
             bindings = zip((*mapped, *split), (*values, *keys), strict=True)
-            run = MappedRun(self.fun, args, kwargs, bindings, lesson, rules, _first)
-            own = [v for v in run.lesson.written if rules.of(v) is not None]
-            shared = [v for v in run.lesson.written if not rules.maps(v)]
+            run = MappedRun(self.fun, args, kwargs, bindings, effects, rules, _first)
+            own = [v for v in run.effects.written if rules.of(v) is not None]
+            shared = [v for v in run.effects.written if not rules.maps(v)]
             differing = [v for v in shared if _differs(run.values[v])]
-            if set(run.mapped) <= set(lesson.known):
+            if set(run.mapped) <= set(effects.known):
                 refuse("lane of vmap", differing, _HELP)
             shared = [v for v in shared if v not in set(differing)]
             seen[:] = [(run, own, shared)]
@@ -158,7 +157,7 @@ class _Lanes:
         ]
         written = [*own, *shared, *next_keys]
         results = [*stacked, *shared_values, *next_keys.values()]
-        learned = Lesson((), run.lesson.inner, run.mapped)
+        learned = Effects((), run.effects.inner, run.mapped)
         return (out, written, results), learned
 
 

@@ -11,10 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import config
-from ..core._dtypes import is_weak, keeps_kind
-from ..core._trace import Lesson
+from ..core import is_weak, keeps_kind
 from ..errors import TraceContextError, message
-from ._lift import Run, as_operands, pack, read, run_directly, settle, unpack
+from ..runtime import Effects
+from ._lift import (
+    Run,
+    as_operands,
+    pack,
+    read,
+    run_directly,
+    run_to_fixed_point,
+    unpack,
+)
 from ._loops import check_carried, joined
 
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
@@ -73,56 +81,56 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
             out = run_directly(loop, start)
             return out if many else out[0]
 
-    def discover() -> tuple[Lesson, Any]:
-        seen: list[Lesson] = []
+    def discover() -> tuple[Effects, Any]:
+        seen: list[Effects] = []
 
         def abstract(*operands):
             run = Run(body_fun, operands)
-            seen[:] = [run.lesson]
+            seen[:] = [run.effects]
             return run.out
 
         jax.eval_shape(abstract, *start)
         shapes = jax.eval_shape(lambda x: x, start)
-        return Lesson(seen[0].written, [Lesson((), seen[0].inner)]), shapes
+        return Effects(seen[0].written, [Effects((), seen[0].inner)]), shapes
 
-    def attempt(lesson: Lesson):
-        hints = lesson.inner + [None] * (2 - len(lesson.inner))
-        bodies: list[Lesson] = []
-        conditions: list[Lesson] = []
+    def attempt(effects: Effects):
+        hints = effects.inner + [None] * (2 - len(effects.inner))
+        bodies: list[Effects] = []
+        conditions: list[Effects] = []
 
         def body(state):
             values, operands = state
-            bindings = zip(lesson.written, values, strict=True)
+            bindings = zip(effects.written, values, strict=True)
             run = Run(body_fun, operands, bindings, hints[0])
-            bodies.append(run.lesson)
-            results = run.results(lesson.written)
-            check_carried(lesson.written, values, results)
+            bodies.append(run.effects)
+            results = run.results(effects.written)
+            check_carried(effects.written, values, results)
             return results, _like(operands, following(run.out, operands))
 
         def condition(state):
             values, operands = state
-            bindings = zip(lesson.written, values, strict=True)
+            bindings = zip(effects.written, values, strict=True)
             run = _condition(cond_fun, operands, bindings, hints[1])
-            conditions.append(run.lesson)
+            conditions.append(run.effects)
             return _scalar(run.out) != 0
 
-        first = tuple(map(read, lesson.written)), start
+        first = tuple(map(read, effects.written)), start
         values, operands = jax.lax.while_loop(condition, body, first)
-        seen = joined(lesson, bodies)
-        inner = [Lesson((), seen.inner), Lesson((), conditions[-1].inner)]
-        return (operands, lesson.written, values), Lesson(seen.written, inner)
+        seen = joined(effects, bodies)
+        inner = [Effects((), seen.inner), Effects((), conditions[-1].inner)]
+        return (operands, effects.written, values), Effects(seen.written, inner)
 
-    out = settle(discover, attempt)
+    out = run_to_fixed_point(discover, attempt)
     return out if many else out[0]
 
 
 def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
     run = Run(cond_fun, operands, bindings, hint)
-    if run.lesson.written:
+    if run.effects.written:
         raise TraceContextError(
             message(
                 "The condition of a while_loop writes Variables:",
-                [variable.label for variable in run.lesson.written],
+                [variable.label for variable in run.effects.written],
                 "write them in the body; a condition can only read.",
             )
         )

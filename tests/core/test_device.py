@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import brainopt as bo
-from brainopt.core import _slot
+from brainopt import runtime
 from brainopt.errors import DeviceError, TraceContextError
 
 from .nets import Cell, Net
@@ -138,7 +138,7 @@ def test_moving_waits_for_a_step_that_is_running():
     cell = Cell()
     mover = threading.Thread(target=cell.to, args=("cpu:1",))
 
-    with _slot.lock:
+    with runtime.lock:
         mover.start()
         mover.join(0.2)
         assert mover.is_alive()

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.core import _host, _trackers
+from brainopt.core import _host
 from brainopt.errors import HostError, TraceContextError
 from brainopt.hosts._brainstate import BrainstateHost, OldBrainpyHost
 from brainopt.hosts._nnx import NnxHost
+from brainopt.runtime import _trackers
 
 
 class Weight:
@@ -149,7 +150,7 @@ def test_a_host_sleeps_until_its_package_is_imported(toyframe, monkeypatch):
 
 
 def test_a_thread_waits_for_a_host_that_another_one_wakes(toyframe, monkeypatch):
-    monkeypatch.setattr(_trackers, "dormant", {})
+    monkeypatch.setattr(_trackers, "pending_trackers", {})
     woken, seen = threading.Event(), []
 
     class SlowHost(ToyHost):
@@ -173,7 +174,7 @@ def test_a_thread_waits_for_a_host_that_another_one_wakes(toyframe, monkeypatch)
     bo.register_host(SlowHost())
     bo.attach(Model())
     thread.join()
-    assert seen == [True, True, True] and not _trackers.dormant
+    assert seen == [True, True, True] and not _trackers.pending_trackers
 
 
 def test_a_version_that_is_too_old_says_so_once_and_the_rest_works(toyframe):
@@ -204,7 +205,7 @@ def test_a_framework_that_is_too_old_says_so_in_one_line(
     old.__version__ = version
     monkeypatch.setitem(sys.modules, package, old)
     monkeypatch.setattr(_host, "_registered", [])
-    monkeypatch.setattr(_trackers, "dormant", {})
+    monkeypatch.setattr(_trackers, "pending_trackers", {})
     bo.register_host(host())
     kind = type("Layer", (), {"__module__": f"{package}.layers"})
 

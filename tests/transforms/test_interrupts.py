@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.core import _trace
+from brainopt import runtime
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -115,7 +115,7 @@ def test_an_eager_commit_is_whole(rounds):
     model = Model()
 
     def step():
-        _trace.commit(model.w, [v.value + 1 for v in model.w])
+        runtime.commit(model.w, [v.value + 1 for v in model.w])
 
     half, hits = check(model, step, rounds)
 

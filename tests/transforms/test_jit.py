@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.core._trace import Revision
+from brainopt.runtime import Revision, depend_on
 
 
 class Counter(bo.Node):
@@ -197,7 +197,7 @@ def test_a_revision_makes_compiled_code_stale():
 
     @bo.jit
     def inner():
-        revision.seen()
+        depend_on(revision)
         v.value *= settings["scale"]
 
     outer = bo.jit(lambda: inner())

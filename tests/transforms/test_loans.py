@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.core import _slot
+from brainopt.runtime import _slot
 
 
 class Pair(bo.Node):

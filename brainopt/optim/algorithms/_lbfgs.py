@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ...errors import GradientError, HyperparameterError, VariableError, message
+from ...runtime import depend_on
 from .._closure import Loss
 from .._core import HyperCache, next_step
 from .._hyperparameters import Hyper, check
@@ -160,7 +161,7 @@ class LBFGS(JointOptimizer):
             )
 
     def _step_by(self, closure: Callable[[], Any]) -> Any:
-        self.revision.seen()
+        depend_on(self.revision)
         self._trained.require("LBFGS")
         if self._hooks["before"]:
             raise HyperparameterError(

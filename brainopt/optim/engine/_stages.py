@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from ...core import Variable
 from ...errors import GradientError, HyperparameterError, message
+from ...runtime import depend_on
 from .._hyperparameters import HasHyperparams, HyperparamVector, scalar
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
 
@@ -80,7 +81,7 @@ class Guard(HasHyperparams):
 
     def before(self) -> None:
         """Raise if a compiled step has reached the limit since."""
-        self.revision.seen()
+        depend_on(self.revision)
         if self.tripped:
             vars(self)["tripped"] = False
             self.complain(self.limit)

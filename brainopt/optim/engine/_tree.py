@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._compat import is_key_array
-from ...core._walk import tree_paths
+from ...core import tree_paths
 from ...errors import StateDictError, VariableError, message
 from ._precision import wide
 from ._rows import Rows

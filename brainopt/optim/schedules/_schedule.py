@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from ...core import Node, Variable
-from ...core._host import wrap
+from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
+from ...runtime import depend_on
 from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
 
 Clock = Literal["step", "epoch"]
@@ -70,7 +70,7 @@ class Schedule(HasHyperparams, abc.ABC):
 
     def at(self, step: Any) -> Any:
         """Return the rate of the update that follows ``step`` updates."""
-        self.revision.seen()
+        depend_on(self.revision)
         return self.rate(self._time(step))
 
     def multiplier(self, step: Any) -> Any:
@@ -125,7 +125,7 @@ class Constant(Schedule):
 
     def at(self, step: Any) -> Any:
         """Return ``lr``; no count is read, so a compiled step takes none."""
-        self.revision.seen()
+        depend_on(self.revision)
         return self.rate(step)
 
     def rate(self, t: Any) -> Any:
@@ -164,7 +164,7 @@ class Function(Schedule):
 
     def at(self, step: Any) -> Any:
         """Return ``function(step)``."""
-        self.revision.seen()
+        depend_on(self.revision)
         return self.function(step + self.last_call.value + 1)
 
     def rate(self, t: Any) -> Any:

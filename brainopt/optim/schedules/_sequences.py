@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ...errors import HyperparameterError, message
+from ...runtime import depend_on
 from ._schedule import Clock, Schedule, as_schedule
 
 
@@ -51,10 +52,10 @@ class SequentialLR(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
-        self.schedules[0].revision.seen()
+        depend_on(self.schedules[0].revision)
         rate = jnp.asarray(self.schedules[0].rate(t))
         for i, schedule in enumerate(self.schedules[1:]):
-            schedule.revision.seen()
+            depend_on(schedule.revision)
             start = self.numbers.value[i]
             rate = jnp.where(t < start, rate, schedule.rate(jnp.maximum(t - start, 0)))
         return rate
@@ -91,6 +92,6 @@ class ChainedLR(Schedule):
         """Return the rate after ``t`` steps or epochs."""
         rate = self.base
         for schedule in self.schedules:
-            schedule.revision.seen()
+            depend_on(schedule.revision)
             rate = rate * (schedule.rate(t) / schedule.base)
         return rate

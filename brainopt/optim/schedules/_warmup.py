@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 
 from ...errors import HyperparameterError, message
+from ...runtime import depend_on
 from ._schedule import Clock, Schedule, as_schedule
 
 
@@ -85,7 +86,7 @@ class Warmup(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
-        self.schedule.revision.seen()
+        depend_on(self.schedule.revision)
         rest = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
         part = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)
         if self.mode == "cosine":

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ...core import _trace
+from ... import runtime
 from ...errors import HyperparameterError, TraceContextError, message
+from ...runtime import depend_on
 from .._hyperparameters import (
     HasHyperparams,
     Hyper,
@@ -109,7 +110,7 @@ class Group(HasHyperparams):
             dtype: the real dtype of computation.
             by: the schedule whose multiplier rules may ask for.
         """
-        self.revision.seen()
+        depend_on(self.revision)
         vector = self.numbers.value.astype(dtype)
         lr = jnp.asarray(lr).astype(dtype)
         if "lr_mult" in self.numbers.names:
@@ -271,7 +272,7 @@ class GroupView(MutableMapping):
 
 def refuse_inside_transforms() -> None:
     """Raise `TraceContextError` where a schedule cannot be replaced."""
-    if _trace.top() is not None:
+    if runtime.top() is not None:
         raise TraceContextError(
             message("A schedule cannot be replaced inside a transformed function.")
         )

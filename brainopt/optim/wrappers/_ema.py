@@ -7,7 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ...core import Variable, _trace
+from ... import runtime
+from ...core import Variable
+from ...runtime import depend_on
 from .._averages import Averaged
 from .._hyperparameters import HasHyperparams, HyperparamVector
 from .._parameters import TrainedVariables
@@ -63,7 +65,7 @@ class EMA(Averaged, HasHyperparams):
     def update(self) -> None:
         """Take the present values in; to be called after each step."""
         self._trained.require("EMA")
-        self.revision.seen()
+        depend_on(self.revision)
         count = self.count.value
         decay, rest = self.numbers.value[0], self.numbers.value[1]
         if self.warmup:
@@ -77,7 +79,7 @@ class EMA(Averaged, HasHyperparams):
             for old, leaf in self._pairs()
         ]
         variables = [old for old, _ in self._pairs()]
-        _trace.commit([*variables, self.count], [*new, count + 1])
+        runtime.commit([*variables, self.count], [*new, count + 1])
 
     def _pairs(self) -> list[tuple[Variable, Any]]:
         return [(self.shadow[k], leaf) for k, leaf in named(self._trained.values())]

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core import Variable, _trace
+from ... import runtime
+from ...core import Variable
 from ...errors import GradientError, message
+from ...runtime import depend_on
 from .._averages import Averaged
 from .._hyperparameters import HyperparamVector
 from ..engine._precision import wide
@@ -73,7 +75,7 @@ class Lookahead(Averaged, OptimizerWrapper):
         return out
 
     def _before(self) -> Any:
-        self.revision.seen()
+        depend_on(self.revision)
         unknown = [p for p, _ in named(self._trained.values()) if p not in self.slow]
         if unknown:
             raise GradientError(
@@ -108,7 +110,7 @@ class Lookahead(Averaged, OptimizerWrapper):
                 leaves.append(jnp.where(due, back.astype(leaf.dtype), leaf))
             variables.append(variable)
             values.append(jax.tree.unflatten(jax.tree.structure(held), leaves))
-        _trace.commit(variables, values)
+        runtime.commit(variables, values)
 
     def averages(self) -> dict[str, Any]:
         """Return ``{path: slow weight}``."""

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 
-from ...core import _trace
+from ... import runtime
 from ...errors import GradientError, message
+from ...runtime import depend_on
 from .._averages import Swapped
 from .._closure import Loss
 from .._hyperparameters import HyperparamVector
@@ -73,15 +74,15 @@ class SAM(OptimizerWrapper):
                 (a real 0-d array) or a tuple that starts with it. It runs twice; what
                 it writes is kept from the second run.
         """
-        self.revision.seen()
+        depend_on(self.revision)
         trained = self._trained
         trained.require(type(self.optimizer).__name__)
-        kept = Swapped({v: _trace.read(v) for v in trained.variables.values()})
+        kept = Swapped({v: runtime.read(v) for v in trained.variables.values()})
         out, grads = Loss(closure, trained).gradients(keep=False)
         with kept:
             worst = self._worst(trained.values(), self._slopes(grads))
             places = [trained.variables[path] for path in worst]
-            _trace.commit(places, list(worst.values()))
+            runtime.commit(places, list(worst.values()))
             _, grads = Loss(closure, trained).gradients()
         self.optimizer.update(grads)
         return out

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ...core import VarCollector
-from ...core._device import Place, move
+from ...core import Place, VarCollector, move
 from ...errors import message
 from .._hyperparameters import HasHyperparams
 from .._optimizer import Optimizer

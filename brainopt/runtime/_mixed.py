@@ -16,25 +16,25 @@ from operator import call, is_, itemgetter
 from typing import Any
 
 from . import _slot
-from ._variable import Variable
+from ._cell import Cell
 
 
-def getters(variables: Sequence[Variable]) -> list[Callable[[], Any]]:
+def getters(variables: Sequence[Cell]) -> list[Callable[[], Any]]:
     """Return what reads the value of each Variable."""
     return [v._getter() for v in variables]
 
 
-def setters(variables: Sequence[Variable]) -> list[Callable[[Any], None]]:
+def setters(variables: Sequence[Cell]) -> list[Callable[[Any], None]]:
     """Return what stores the value of each Variable."""
     return [v._setter() for v in variables]
 
 
-def get(variable: Variable) -> Any:
+def get(variable: Cell) -> Any:
     """Return the value of one Variable."""
     return variable._committed()
 
 
-def snapshot(variables: Sequence[Variable]) -> list[Any]:
+def snapshot(variables: Sequence[Cell]) -> list[Any]:
     """Return the values of all Variables as they are at one instant."""
     reads = getters(variables)
     with _slot.lock:
@@ -43,9 +43,9 @@ def snapshot(variables: Sequence[Variable]) -> list[Any]:
 
 
 def commit_if_unchanged(
-    inputs: Sequence[Variable],
+    inputs: Sequence[Cell],
     values: Sequence[Any],
-    variables: Sequence[Variable],
+    variables: Sequence[Cell],
     new: Sequence[Any],
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
@@ -63,7 +63,7 @@ def commit_if_unchanged(
 def run_and_commit(
     compiled: Callable[..., tuple[tuple, Any]],
     arguments: tuple,
-    variables: Sequence[Variable],
+    variables: Sequence[Cell],
 ) -> Any:
     """Call ``compiled``, commit the values it returns, and return the rest.
 
@@ -87,7 +87,7 @@ def run_and_commit(
 _SOLE = _slot.sole_count(call, functools.partial(_slot.get, _slot.lonely()))
 
 
-def shared(variables: Sequence[Variable]) -> list[bool]:
+def shared(variables: Sequence[Cell]) -> list[bool]:
     """For each Variable, whether its value is held elsewhere too."""
     if _SOLE == 0:
         return [True] * len(variables)
@@ -95,6 +95,6 @@ def shared(variables: Sequence[Variable]) -> list[bool]:
     return [count > _SOLE for count in counts]
 
 
-def all_sole(variables: Sequence[Variable]) -> bool:
+def all_sole(variables: Sequence[Cell]) -> bool:
     """Whether no value is held by anything but its Variable."""
     return not any(shared(variables))

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way from a Node to its files, whose wing is imported at the first use only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class _Checkpoints:
+    """The functions that write and read checkpoint files."""
+
+    def __init__(self):
+        self.load: Callable[[], Any] | None = None
+
+    def save(self, filename: Any, state: Any, **setting: Any) -> None:
+        """Call `brainopt.checkpoint.save`."""
+        self._wing().save(filename, state, **setting)
+
+    def restore_and_compare(self, filename: Any, state: Any, **setting: Any) -> Any:
+        """Call `brainopt.checkpoint.restore_and_compare`."""
+        return self._wing().restore_and_compare(filename, state, **setting)
+
+    def _wing(self) -> Any:
+        assert self.load is not None, "brainopt/__init__.py names the wing"
+        return self.load()
+
+
+checkpoints = _Checkpoints()
+
+
+def use_checkpoints(load: Callable[[], Any]) -> None:
+    """Say where the functions come from.
+
+    Args:
+        load: imports and returns the module with these functions.
+    """
+    checkpoints.load = load

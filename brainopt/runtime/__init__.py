@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs while a function is traced or launched; below the data model.
+
+Nothing here is promised to users: these are the names that the other wings use.
+
+* storage: where values stand, and how many are read or written at one instant;
+* frames: where they stand while a function is traced;
+* access and guard: which of both a read or write reaches, and whether it is legal;
+* effects and revisions: what a trace depends on;
+* trackers: frameworks that trace by themselves.
+"""
+
+from . import _mixed as _mixed
+from . import _slot as _slot
+from ._access import commit as commit
+from ._access import create as create
+from ._access import create_outside as create_outside
+from ._access import read as read
+from ._access import snapshot as snapshot
+from ._access import write as write
+from ._cell import Cell as Cell
+from ._effects import Effects as Effects
+from ._effects import merge as merge
+from ._frame import Frame as Frame
+from ._frame import at_rest as at_rest
+from ._frame import cache_of as cache_of
+from ._frame import depend_on as depend_on
+from ._frame import read_outside as read_outside
+from ._frame import top as top
+from ._overlay import Expired as Expired
+from ._overlay import Overlay as Overlay
+from ._revisions import Revision as Revision
+from ._slot import lock as lock
+from ._trackers import TraceListener as TraceListener
+from ._trackers import Tracker as Tracker
+from ._trackers import activate as activate
+from ._trackers import add_tracker as add_tracker
+from ._trackers import depend as depend
+from ._trackers import foreign_kinds as foreign_kinds
+from ._trackers import inside_framework as inside_framework
+from ._trackers import pending_trackers as pending_trackers

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and writes of Variables: the one way to a value, wherever it stands.
+
+A value may stand in a frame of this thread, in a proxy on the stack of another
+framework, in an object of that framework, or in the Variable itself; these functions
+ask in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._compat import EAGER, current_trace
+from ..errors import TraceContextError
+from . import _slot, _trackers
+from ._cell import Cell
+from ._frame import at_rest, has_ended, local, read_outside
+from ._guard import check_creation, check_writable
+from ._overlay import Expired
+
+
+def create(variable: Cell, value: Any) -> None:
+    """Give a new Variable its first value, in the trace that is running now."""
+    now = current_trace()
+    variable._creation_trace = None if now == EAGER else now
+    variable._proxy = None
+    frame = local.top
+    if frame is not None:
+        frame.create(variable, value)
+    else:
+        variable._store(value)
+
+
+def create_outside(variable: Cell, value: Any) -> None:
+    """Give a new Variable a value that outlasts the trace that is running now.
+
+    Args:
+        variable: without a value so far.
+        value: concrete; no tracer.
+    """
+    variable._creation_trace = None
+    variable._proxy = None
+    variable._store(value)
+
+
+def read(variable: Cell) -> Any:
+    """Return the current value of ``variable``.
+
+    Raises:
+        TraceContextError: the Variable was created in a trace that has ended.
+    """
+    if _trackers.pending_trackers:
+        _trackers.activate()
+    if not variable._native:
+        value = variable._read()
+    elif _trackers.active and (proxy := _trackers.proxy_of(variable)) is not None:
+        value = proxy.value
+    else:
+        value = read_outside(local.top, variable)
+    if type(value) is Expired:
+        raise TraceContextError(has_ended(variable, [f"created at {value.where}"]))
+    if variable._creation_trace is not None:
+        check_creation(variable, value)
+    return value
+
+
+def write(variable: Cell, value: Any) -> None:
+    """Set the value of ``variable``; legal only in the trace that threads it.
+
+    Raises:
+        TraceContextError: the write comes from a JAX trace that neither the
+            Variable was created in nor a brainopt transform runs in.
+    """
+    check_writable((variable,), read)
+    _put(variable, value)
+
+
+def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+    """Write many Variables at once: all of them or, after an error, none."""
+    check_writable(variables, read)
+    if not at_rest():
+        for variable, value in zip(variables, values, strict=True):
+            _put(variable, value)
+    elif all(variable._native for variable in variables):
+        _slot.commit(variables, values)
+    else:
+        getters = [variable._getter() for variable in variables]
+        setters = [variable._setter() for variable in variables]
+        undo = [variable._store for variable in variables]
+        _slot.commit_each(getters, setters, undo, values)
+
+
+def snapshot(variables: Sequence[Cell]) -> list[Any]:
+    """Return the values of all Variables as they are at one instant."""
+    if at_rest() and all(variable._native for variable in variables):
+        values = _slot.snapshot(variables)
+        for variable, value in zip(variables, values, strict=True):
+            if type(value) is Expired or variable._creation_trace is not None:
+                read(variable)
+        return values
+    return [read(variable) for variable in variables]
+
+
+def _put(variable: Cell, value: Any) -> None:
+    frame = local.top
+    if not variable._native:
+        variable._write(value)
+    elif _trackers.active and (proxy := _trackers.proxy_of(variable)) is not None:
+        proxy.value = value
+    elif frame is not None:
+        frame.write(variable, value)
+    elif type(variable._committed()) is Expired:
+        read_outside(None, variable)
+    else:
+        variable._store(value)

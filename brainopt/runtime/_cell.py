@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells: what the runtime knows of a Variable.
+
+A Variable is a `Cell`, so that everything in this wing reads, writes and names
+Variables without knowing their class. The methods here are those of a cell that keeps
+its value in its own slot; the Variable of another framework overrides them.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _slot
+from ._slot import Slot, get, set_
+
+
+class Cell(Slot):
+    """Abstract: a place for one value that transforms thread.
+
+    The attributes begin with an underscore because a Variable shows its public names
+    to users; within `brainopt.runtime` they are the interface of a cell.
+
+    Attributes:
+        _creation_trace: the JAX trace in which the cell was created; None if that was
+            eager code.
+        _proxy: a weak reference to the state that stands for this cell in a framework
+            that traces by itself; None if there is none.
+    """
+
+    __slots__ = ("__weakref__", "_creation_trace", "_proxy")
+
+    _creation_trace: Any
+    _proxy: weakref.ref | None
+
+    _native = True
+    """Whether the value lives in this object, not in one of another framework."""
+
+    _direct = True
+    """Whether a compiled step may take the value without asking another framework."""
+
+    _draws = False
+    """Whether the value is a random key, of which each lane of vmap gets its own."""
+
+    @property
+    def label(self) -> str:
+        """How errors call this cell."""
+        raise NotImplementedError
+
+    def _committed(self) -> Any:
+        """Return the value outside of every trace."""
+        _slot.settle()
+        return self._value
+
+    def _store(self, value: Any) -> None:
+        """Replace the value outside of every trace."""
+        _slot.settle()
+        self._value = value
+
+    def _getter(self) -> Callable[[], Any]:
+        """Return what reads the committed value, in C where that is possible."""
+        return functools.partial(get, self)
+
+    def _setter(self) -> Callable[[Any], None]:
+        """Return what stores a value, in C where that is possible."""
+        return functools.partial(set_, self)
+
+    def _read(self) -> Any:
+        """Return the value as its framework sees it; not for native cells."""
+        raise NotImplementedError
+
+    def _write(self, value: Any) -> None:
+        """Write through its framework; not for native cells."""
+        raise NotImplementedError
+
+    @property
+    def _advice(self) -> str:
+        """What to do instead of a write in a foreign trace; empty for the usual."""
+        return ""
+
+    def check_threaded(self) -> None:
+        """Raise TraceContextError inside a transform that cannot see the reads."""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Effects: what a run of a function did to Variables, kept for its next run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ._cell import Cell
+
+
+class Effects:
+    """What one run of a function was seen to do.
+
+    A transform that is called inside another one looks here for what it did in the
+    last run of the surrounding function. So only the first run discovers anything.
+
+    Attributes:
+        written: the Variables it wrote, in order of their first write.
+        inner: the effects of the transforms called inside, in order of the calls.
+        known: further Variables that the transform has to thread though it only
+            reads them.
+    """
+
+    __slots__ = ("inner", "known", "written")
+
+    def __init__(
+        self,
+        written: Iterable[Cell] = (),
+        inner: Sequence[Effects] = (),
+        known: Iterable[Cell] = (),
+    ):
+        self.written = tuple(written)
+        self.inner = list(inner)
+        self.known = tuple(known)
+
+
+def merge(*many: Effects) -> Effects:
+    """Join what several runs touched; the inner effects stand in order."""
+    written = dict.fromkeys(v for effects in many for v in effects.written)
+    known = dict.fromkeys(v for effects in many for v in effects.known)
+    inner = [inner for effects in many for inner in effects.inner]
+    return Effects(written, inner, known)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames: where the values of Variables stand while a function is traced.
+
+**How it works.** Each transform runs the user's function inside a `Frame`. The frames
+of a thread form a stack. A read asks the innermost frame; a frame that was given the
+value by its transform (a binding, usually a tracer) answers, and otherwise asks the
+frame around it; below the last frame is the Variable itself. A write stops at the
+innermost frame. So
+
+* an exception drops the writes together with the frame: nothing has to be undone;
+* no other thread can see a tracer, because frames belong to one thread and the
+  Variables keep their values;
+* the transform learns what the function read and wrote, hands the new values out
+  through JAX as ordinary results, and commits them one frame further out.
+
+A *sealed* frame is the body of a compiled function. Its trace outlives its
+surroundings, so a value from outside would become a constant of the program. It lists
+such Variables as ``missing``; the program is then made again with them as inputs.
+
+A Variable that is created inside a frame exists for that frame alone. When the frame
+ends, an `Expired` takes the place of the value, and a later read is an error that names
+the line.
+
+**What must never happen.** A tracer in the storage of a Variable. A write that a frame
+does not see: it would be lost, or worse, kept by a trace that is thrown away (see
+`_guard`). A value read from an outer frame inside a sealed one without being listed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+
+from .._compat import current_trace
+from ..errors import TraceContextError, message
+from . import _slot, _trackers
+from ._cell import Cell
+from ._effects import Effects
+from ._overlay import Expired, Overlay
+from ._revisions import Revision
+
+cache_of = jax.make_user_context()
+"""``with cache_of(x):`` finds none of the traces that JAX kept elsewhere than under x.
+
+JAX keeps what it traced of a function (a `jax.jit`, or the body of a `jax.lax.scan`,
+inside a function that is compiled), and with it the values that Variables had then. So
+each run has a cache of its own. ``cache_of(None)`` selects the cache that all share;
+use it only for code that reads Variables through brainopt transforms.
+"""
+
+
+class _Local(threading.local):
+    top: Frame | None = None
+
+
+local = _Local()
+
+
+def top() -> Frame | None:
+    """Return the innermost frame of this thread."""
+    return local.top
+
+
+def at_rest() -> bool:
+    """Whether neither brainopt nor a framework with a tracker runs a transform."""
+    return local.top is None and not (_trackers.active and _trackers.inside_framework())
+
+
+class Frame(Overlay):
+    """One run of a function whose reads and writes of Variables are threaded.
+
+    Args:
+        bindings: the value of each Variable known to the transform.
+        effects: those of an earlier run of the same function.
+        sealed: see `Overlay`.
+
+    Attributes:
+        parent: the frame around this one, while it runs.
+        listeners: its places on the stacks of other frameworks.
+    """
+
+    __slots__ = ("_cached", "listeners", "parent")
+
+    def __init__(
+        self,
+        bindings: Iterable[tuple[Cell, Any]] = (),
+        effects: Effects | None = None,
+        sealed: bool = False,
+    ):
+        self.parent: Frame | None = None
+        self.listeners: list[_trackers.TraceListener] = []
+        self._cached = iter(effects.inner if effects is not None else ())
+        super().__init__(bindings, sealed=sealed)
+
+    def __enter__(self) -> Frame:
+        _trackers.activate()
+        for variable in self.values:
+            if not variable._native:
+                variable.check_threaded()
+        self.parent = local.top
+        self.trace = current_trace()
+        self.listeners = [tracker.listener(self) for tracker in _trackers.active]
+        local.top = self
+        for listener in self.listeners:
+            listener.open()
+        return self
+
+    def __exit__(self, *_) -> None:
+        while self.listeners:
+            self.listeners.pop().close()
+        local.top = self.parent
+        for variable, expired in self.created_here.items():
+            variable._store(expired)
+
+    def read(self, variable: Cell) -> Any:
+        """Return the value of ``variable`` inside this run."""
+        try:
+            return self.values[variable]
+        except KeyError:
+            pass
+        return self.bind(variable, read_outside(self.parent, variable))
+
+    def create(self, variable: Cell, value: Any) -> None:
+        """Give a Variable that is created inside this run its value; both end with it.
+
+        Args:
+            variable: without a value so far.
+            value: may be a tracer.
+        """
+        self.created_here[variable] = Expired(_creation_site())
+        variable._store(self.created_here[variable])
+        self.values[variable] = value
+
+    def cached_effects(self) -> Effects | None:
+        """Return what the transform called now did in the earlier run of this one."""
+        effects = next(self._cached, None)
+        if effects is None or all(map(_exists, (*effects.written, *effects.known))):
+            return effects
+        # What the earlier run created for itself ended with it.
+        return Effects(
+            filter(_exists, effects.written),
+            effects.inner,
+            filter(_exists, effects.known),
+        )
+
+    def effects(self) -> Effects:
+        """Return what this run did, with ``values`` up to date."""
+        for listener in self.listeners:
+            listener.sync()
+        return Effects(self.written, self.inner)
+
+
+def _exists(variable: Cell) -> bool:
+    frame = local.top
+    while frame is not None:
+        if variable in frame.created_here:
+            return True
+        frame = frame.parent
+    return type(variable._committed()) is not Expired
+
+
+def read_outside(frame: Frame | None, variable: Cell) -> Any:
+    """Return the value of ``variable`` as the code around a frame sees it."""
+    if frame is not None:
+        return frame.read(variable)
+    value = variable._committed()
+    if variable in _slot.in_flight:
+        value = _slot.after_flight(variable)
+    if type(value) is Expired:
+        raise TraceContextError(has_ended(variable, [f"created at {value.where}"]))
+    return value
+
+
+def has_ended(variable: Cell, where: Sequence[str]) -> str:
+    """Return the message for a Variable whose trace has ended."""
+    return message(
+        f"{variable.label} was created inside a transformed function and is used "
+        f"after that function ended:",
+        where,
+        "create Variables before the transform, or return the value.",
+    )
+
+
+def depend_on(revision: Revision) -> None:
+    """Note that the function being traced depends on what ``revision`` counts."""
+    frame = local.top
+    while frame is not None:
+        frame.revisions.append((revision, revision.count))
+        frame = frame.parent
+    _trackers.depend(revision)
+
+
+def _creation_site() -> str:
+    frame = sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(package):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frameworks that trace by themselves, and Variables inside what they trace.
+
+Such a framework keeps a stack of its running transforms and tells each of them which
+of its states are read and written. Two things follow. A brainopt frame must sit on
+that stack (a listener), or it would not see what the model reads; and a Variable that
+is touched while the framework traces must be one of its states (a proxy), or the
+compiled code would hold its value as a constant.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ._cell import Cell
+from ._overlay import Overlay
+from ._revisions import Revision
+
+
+class TraceListener(Protocol):
+    """A brainopt frame on the stack of a framework."""
+
+    def open(self) -> None:
+        """Take the place on the stack."""
+
+    def sync(self) -> None:
+        """Bring the values that states have now into the frame."""
+
+    def close(self) -> None:
+        """Leave the stack, and give each state the value it had around the frame."""
+
+
+class Tracker(Protocol):
+    """What brainopt needs of a framework that traces by itself."""
+
+    def inside(self) -> bool:
+        """Whether a transform of the framework is running in this thread."""
+        ...
+
+    def innermost(self) -> bool:
+        """Whether such a transform is nearer than every brainopt frame."""
+        ...
+
+    def listener(self, frame: Overlay) -> TraceListener:
+        """Return what puts a frame on the stack."""
+        ...
+
+    def proxy(self, variable: Cell) -> Any:
+        """Return a state with ``.value`` that stands for a Variable of ours."""
+        ...
+
+    def depend(self, revision: Revision) -> None:
+        """Make what is traced now out of date once ``revision`` changes."""
+        ...
+
+    def admits(self, value: Any) -> bool:
+        """Whether what now holds ``value`` belongs to the innermost transform."""
+        ...
+
+
+active: list[Tracker] = []
+"""The trackers of frameworks that are imported."""
+
+pending_trackers: dict[str, Callable[[], Any]] = {}
+"""What to call once a package is imported; it may call `add_tracker`."""
+
+_kinds: tuple[type, ...] = ()
+
+_modules = sys.modules
+
+
+def add_tracker(tracker: Tracker, kind: type) -> None:
+    """Add the tracker of a framework whose states are of this kind.
+
+    Args:
+        tracker: asked from now on.
+        kind: the class of the states; each has a ``value``.
+    """
+    global _kinds
+    _kinds += (kind,)
+    active.append(tracker)
+
+
+def foreign_kinds() -> tuple[type, ...]:
+    """Return the classes of the states of frameworks that are imported."""
+    return _kinds
+
+
+def activate() -> None:
+    """Activate the trackers whose package has been imported meanwhile."""
+    for package, start in tuple(pending_trackers.items()):
+        if package in _modules:
+            # Removed afterwards only: another thread has to wait for it meanwhile.
+            start()
+            pending_trackers.pop(package, None)
+
+
+def inside_framework() -> bool:
+    """Whether a transform of some framework is running in this thread."""
+    return any(tracker.inside() for tracker in active)
+
+
+def innermost() -> Tracker | None:
+    """Return the framework whose transform is nearer than every frame, if any."""
+    for tracker in active:
+        if tracker.innermost():
+            return tracker
+    return None
+
+
+def depend(revision: Revision) -> None:
+    """Tell the frameworks that are tracing that their functions depend on this."""
+    for tracker in active:
+        if tracker.inside():
+            tracker.depend(revision)
+
+
+def proxy_of(variable: Cell) -> Any:
+    """Return the proxy through which a Variable of ours is to be touched, or None.
+
+    A proxy exists as long as something of the framework holds it; then it must be
+    used, since the framework may have given it a value of its own.
+    """
+    proxy = variable._proxy and variable._proxy()
+    if proxy is None and variable._creation_trace is None:
+        for tracker in active:
+            if tracker.inside():
+                proxy = tracker.proxy(variable)
+                variable._proxy = weakref.ref(proxy)
+                break
+    return proxy
