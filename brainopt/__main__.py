@@ -20,9 +20,9 @@ import jax
 import numpy as np
 
 from . import checkpoint
+from ._select import Choice, refuse_unmatched
 from ._version import __version__
 from .checkpoint.format._checksum import LIBRARY as CRC_LIBRARY
-from .checkpoint.tree._selection import Selection
 from .errors import BrainoptError, CheckpointError
 
 # Package, its distribution, and what installs it.
@@ -143,8 +143,14 @@ def _tolerance(text: str) -> float:
 
 def _inspect(chosen: argparse.Namespace) -> int:
     told = checkpoint.inspect(chosen.file)
-    chosen_by = Selection(chosen.match, None, None)
-    entries = [entry for entry in told.entries if chosen_by.takes(entry.path)]
+    entries = told.entries
+    if chosen.match is not None:
+        fits = Choice(chosen.match)
+        leaves = [(entry.path, entry) for entry in entries]
+        refuse_unmatched(
+            f"{chosen.file} has nothing of:", [fits], leaves, "it is empty."
+        )
+        entries = [entry for entry in entries if fits(entry.path, entry)]
     stats = _stats(chosen.file, entries) if chosen.stats else {}
     if chosen.json:
         table = dataclasses.asdict(dataclasses.replace(told, entries=entries))

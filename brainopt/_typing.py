@@ -8,13 +8,14 @@ no type says "a pytree of floating arrays". Nothing here costs anything at run t
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.typing
 import numpy as np
+
+from ._select import Where as Where
 
 T = TypeVar("T")
 """What goes in comes out."""
@@ -57,15 +58,6 @@ Gradients: TypeAlias = (
 
 StateDict: TypeAlias = Mapping[str, Any]
 """``{path: value}`` of every Variable below a root."""
-
-Where: TypeAlias = (
-    str
-    | re.Pattern[str]
-    | Callable[..., bool]
-    | Iterable[str | re.Pattern[str]]
-    | Mapping[str, Any]
-)
-"""A choice of variables: globs, ``"re:…"``, a preset, a callable, or a tree."""
 
 Device: TypeAlias = Any
 """A `jax.Device`, which is a variable to type checkers."""

@@ -19,4 +19,3 @@ from .tools._inspect import Inspection as Inspection
 from .tree._paths import flat_paths as flat_paths
 from .tree._protocol import Staged as Staged
 from .tree._protocol import Stateful as Stateful
-from .tree._selection import renamed as renamed

@@ -4,6 +4,7 @@
 import os
 from typing import Any, Literal
 
+from .._select import Rename, Where
 from ..errors import CheckpointError, message
 from .format._layout import NO_SEAL, Seal
 from .interop._npz import load_npz, save_npz
@@ -14,7 +15,7 @@ from .tools._inspect import Inspection, inspect_file, inspect_flat
 from .tree._build import as_jax
 from .tree._protocol import Staged
 from .tree._restore import Restore
-from .tree._selection import Globs, Rename, Selection
+from .tree._selection import Selection
 from .tree._snapshot import Snapshot
 from .tree._source import FileSource, FlatSource
 
@@ -118,9 +119,9 @@ def restore(
     *,
     strict: bool = True,
     cast: bool = False,
-    only: Globs = None,
-    skip: Globs = None,
-    rename: Rename = None,
+    only: Where | None = None,
+    skip: Where | None = None,
+    rename: Rename | None = None,
     key: bytes | None = None,
 ) -> Any:
     """Restore nodes from a file: all of them, or none.
@@ -138,12 +139,14 @@ def restore(
             differs always is one.
         cast: let a stored dtype become that of its variable, as float64 does where
             ``jax_enable_x64`` is off, instead of refusing.
-        only: globs of the paths to restore, such as ``"net.layers.*"``; the rest of
-            the nodes keeps its values. A name stands for all that is below it.
-        skip: globs of the paths to leave as they are.
-        rename: from the names in the file to those of the nodes: a dict, where a
-            name stands for all that is below it, or pairs of a regular expression
-            and its replacement, or a function.
+        only: the paths to restore, such as ``"net.layers.*"``; the rest of the nodes
+            keeps its values. As everywhere: a path (and all below it), a glob,
+            ``"re:…"``, ``"matrices"``, a callable ``(path, value)``, a tree of bools,
+            or a list of these.
+        skip: the paths to leave as they are, in the same grammar.
+        rename: from the names in the file to those of the nodes: a dict or pairs,
+            where a name stands for all that is below it and ``"re:…"`` replaces what
+            it matches, or a function.
         key: the key that the file was saved with, as for `load`.
 
     Returns:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from .._select import Choice, warn_of_unmatched
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import cache_of, depend_on
@@ -29,7 +30,6 @@ from .engine._tree import as_arrays, named, real, uphill, zeros
 from .schedules._schedule import Schedule
 from .settings._groups import Group
 from .settings._options import refuse_unknown
-from .settings._selection import Choice, warn_of_unmatched
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
 _OF_THE_CORE = frozenset({"missed_steps", "grad_sum", "master", "residual"})
@@ -120,9 +120,9 @@ class Core(Stepped, Reads, HasHyperparams, abc.ABC):
         return group
 
     def _warn_of_unmatched_rules(self, params: Any, stacklevel: int) -> None:
-        rules = [(f"groups: {g.label}", g.chosen) for g in self.groups if g.chosen]
+        rules = [("groups", group.chosen) for group in self.groups if group.chosen]
         if self.mask is not None:
-            rules.append((f"mask: {self.mask.choice}", self.mask))
+            rules.append(("mask", self.mask))
         warn_of_unmatched(type(self).__name__, rules, named(params), stacklevel + 1)
 
     def _count_by_step(self, group: Group) -> None:

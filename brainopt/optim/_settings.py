@@ -9,6 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from .._select import Choice, refuse_unmatched
+from .._typing import Where
 from ..core import Variable, wrap
 from ..errors import HyperparameterError, PathError, message
 from ._core import Core, HyperCache
@@ -17,7 +19,6 @@ from .engine._tree import named
 from .schedules._schedule import Constant, Schedule, as_schedule, is_number
 from .settings._groups import Group, GroupView, refuse_inside_transforms
 from .settings._options import suggest
-from .settings._selection import Choice
 
 _FIXED = ("precision", "seed", "nonfinite", "max_nonfinite", "monitor")
 _PARTS = {
@@ -190,7 +191,7 @@ class Settings(Core):
 
     # --- freezing
 
-    def freeze(self, *choices: Any, drop_slots: bool = False) -> list[str]:
+    def freeze(self, *choices: Where, drop_slots: bool = False) -> list[str]:
         """Stop training some variables: no step, no decay, no change of their slots.
 
         Args:
@@ -210,7 +211,7 @@ class Settings(Core):
             self.frozen = tuple(sorted({*self.frozen, path}))
         return list(self.frozen)
 
-    def unfreeze(self, *choices: Any) -> list[str]:
+    def unfreeze(self, *choices: Where) -> list[str]:
         """Train frozen variables again; no choice means all.
 
         Returns:
@@ -226,29 +227,19 @@ class Settings(Core):
         self.frozen = tuple(path for path in self.frozen if path not in thawed)
         return list(self.frozen)
 
-    def _chosen(self, choices: tuple[Any, ...]) -> list[str]:
+    def _chosen(self, choices: tuple[Where, ...]) -> list[str]:
         leaves = self._leaves()
         if not choices:
             return [path for path, _ in leaves]
-        found: dict[str, None] = {}
-        unmatched = []
-        for choice in choices:
-            fits = Choice(choice)
-            hits = [path for path, leaf in leaves if fits(path, leaf)]
-            found |= dict.fromkeys(hits)
-            unmatched += [] if hits else [str(choice)]
-        if unmatched:
-            raise PathError(
-                message(
-                    "These fit no variable of this optimizer:",
-                    unmatched,
-                    f"its variables are {', '.join(path for path, _ in leaves)}."
-                    if leaves
-                    else "it has none; in the functional core, give None as the "
-                    "gradient of what stays.",
-                )
-            )
-        return list(found)
+        fits = [Choice(choice) for choice in choices]
+        refuse_unmatched(
+            "These fit no variable of this optimizer:",
+            fits,
+            leaves,
+            "it has none; in the functional core, give None as the gradient of what "
+            "stays.",
+        )
+        return [p for p, leaf in leaves if any(fit(p, leaf) for fit in fits)]
 
     def _leaves(self) -> list[tuple[str, Any]]:
         return named(self._trained.values())

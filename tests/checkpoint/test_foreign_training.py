@@ -22,7 +22,7 @@ NAMES = {
     "orbax": {"params": "net"},
     "torch": {"model": "net"},
     # BrainPy numbers the layers of a process; each net here has two of them.
-    "brainpy": [(r"Layer\d*[02468]\b", "l1"), (r"Layer\d*[13579]\b", "l2")],
+    "brainpy": [(r"re:Layer\d*[02468]\b", "l1"), (r"re:Layer\d*[13579]\b", "l2")],
     "braintools": None,
 }
 NEEDED = {

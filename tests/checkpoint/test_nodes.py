@@ -134,7 +134,7 @@ def test_only_skip_rename_strict_and_cast_reach_real_nodes(path):
     checkpoint.restore(path, {"net": node}, only="net.layers.1.*")
     assert (node.layers[0].W.value == 1).all() and node.layers[1].W.value[0, 0] < 1
     stem.stem = net().layers[0]
-    rename = [(r"layers\.0", "stem")]
+    rename = [(r"re:layers\.0", "stem")]
     checkpoint.restore(path, {"net": stem}, skip=["opt", "*.1.*"], rename=rename)
     assert stem.stem.W.value[0, 0] < 1
     half = net(3, "f2")

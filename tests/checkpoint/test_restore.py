@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.errors import CheckpointMismatchError
+from brainopt.errors import CheckpointMismatchError, PathError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same
 
@@ -234,8 +234,9 @@ def test_globs_may_name_what_stands_on_one_side_alone(tmp_path, option):
     "rename",
     [
         {"net.layers.0": "net.stem"},
-        [(r"layers\.0", "stem")],
-        (r"layers\.\d", "stem"),
+        [(r"re:layers\.0", "stem")],
+        (r"re:layers\.\d", "stem"),
+        {r"re:layers\.0\.(\w)": r"stem.\1"},
         [(re.compile("LAYERS.0", re.IGNORECASE), "stem")],
         lambda path: path.replace("layers.0", "stem"),
     ],
@@ -246,9 +247,14 @@ def test_rename_gives_paths_their_new_names(path, rename):
     assert same(node.state_dict()["stem.W"], W)
 
 
-@pytest.mark.parametrize("rename", [["ab"], ["a", "b", "c"], [("a", 1)]])
+@pytest.mark.parametrize(
+    "rename",
+    [["ab"], ["a", "b", "c"], [("a", 1)], {"*.W": "V"}, {1: "a"}, {"re:(": "a"}],
+)
 def test_what_is_no_pair_is_no_rename(path, rename):
-    with pytest.raises(TypeError, match="pairs of a pattern"):
+    with pytest.raises(
+        PathError, match=r"rename takes|has no one new name|is no pattern"
+    ):
         checkpoint.restore(path, {"net": net()}, rename=rename)
 
 
@@ -260,7 +266,7 @@ def test_rename_moves_a_whole_node(path):
 
 def test_two_paths_renamed_to_one_are_refused(path):
     with pytest.raises(CheckpointMismatchError, match=r"both net\.layers\.0\.W and"):
-        rename = [(r"layers\.0\.b", "layers.0.W")]
+        rename = [(r"re:layers\.0\.b", "layers.0.W")]
         checkpoint.restore(path, {"net": net(), "opt": opt()}, rename=rename)
 
 
@@ -272,7 +278,7 @@ def test_two_nodes_under_one_path_are_refused(tmp_path):
 
 
 def test_a_rename_that_gives_no_name_is_told(path):
-    with pytest.raises(TypeError, match="rename gave None for"):
+    with pytest.raises(PathError, match="rename gave None for"):
         checkpoint.restore(path, {"net": net()}, rename=lambda name: None)
 
 

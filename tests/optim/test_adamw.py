@@ -225,7 +225,6 @@ BAD = [
     dict(accumulate=0),
     dict(lr="fast"),
     dict(lr=[0.1, 0.2]),
-    dict(mask=3),
 ]
 
 

@@ -164,7 +164,7 @@ def test_a_mask_may_be_replaced():
 
     found = {k: float(v[0]) for k, v in opt.vars_to_train.items()}
     assert found == pytest.approx({"a": 0.9**2, "b": 0.9**3})
-    with pytest.raises(Bad, match="chooses no variables"):
+    with pytest.raises(bo.errors.PathError, match="chooses no variables"):
         opt.mask = 3
 
 

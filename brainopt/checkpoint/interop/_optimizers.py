@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..._select import Rename, renamed
 from ...errors import CheckpointError, PathError, message
 from ..tree._paths import flat_paths
-from ..tree._selection import Rename, renamed
 
 _TORCH = re.compile(
     r"(?:.*?state\.)?(.+)\.(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|step)"
@@ -32,7 +32,7 @@ _Found = dict[Any, Any]
 
 
 def optimizer_state(
-    tree: Mapping[Any, Any], *, rename: Rename = None, step: int | None = None
+    tree: Mapping[Any, Any], *, rename: Rename | None = None, step: int | None = None
 ) -> dict[str, Any]:
     """Find the state of an optimizer in the checkpoint of another library.
 

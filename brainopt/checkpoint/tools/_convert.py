@@ -5,13 +5,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ..._select import Rename, Renaming, renamed
 from .._doors import save
 from ..interop._foreign import is_own, load_foreign
 from ..interop._optimizers import from_brainpy, optimizer_state
 from ..io._native import load_file
 from ..tree._build import SavedNode
 from ..tree._paths import flat_paths
-from ..tree._selection import Rename, refuse_idle, renamed
 
 Path = str | os.PathLike[str]
 
@@ -20,7 +20,7 @@ def convert(
     source: Path,
     target: Path,
     *,
-    rename: Rename = None,
+    rename: Rename | None = None,
     optimizer: str | None = None,
     step: int | None = None,
 ) -> Any:
@@ -51,7 +51,7 @@ def convert(
         tree: Any = {optimizer: state}
     elif rename is not None:
         flat = flat_paths(from_brainpy(load_foreign(source)))
-        refuse_idle(flat, rename)
+        Renaming(rename).refuse_unmatched(list(flat))
         tree = renamed(flat, rename)
     else:
         tree = from_brainpy(_with_nodes(source))

@@ -34,6 +34,11 @@ class Entry:
     offset: int = 0
     value: Any = None
 
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
 
 @dataclass(frozen=True)
 class Inspection:

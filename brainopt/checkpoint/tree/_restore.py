@@ -48,6 +48,11 @@ class Restore:
         self.staged: dict[str, Staged] = {}
         self.targets = self._named(_stateful(nodes, ()), "the nodes")
         self.saved: dict[str, SavedNode] = {}
+        self.own = {
+            _under(name, path): value
+            for name, node in self.targets.items()
+            for path, value in node.state_dict().items()
+        }
 
     def run(self) -> Any:
         """Compare, commit, and return the plain values of the file.
@@ -59,8 +64,8 @@ class Restore:
         tree = self._adopt(tree, self.nodes)
         self.saved = self._named(_saved(tree, ()), "the file")
         chosen = self._choose()
-        if self.strict and self.selection.filters:
-            self.wrong += self.selection.unmatched(self._paths(tree))
+        if self.strict:
+            self._refuse_unmatched(tree)
         self._stage(chosen)
         if self.wrong:
             raise self._mismatch()
@@ -118,7 +123,7 @@ class Restore:
             for path, slot in node.state.items():
                 old = _under(name, path)
                 new = self.selection.renamed(old)
-                if not self.selection.takes(new):
+                if not self._takes(new, slot):
                     continue
                 if new in origin:
                     self.wrong.append(f"{new}: both {origin[new]} and {old} become it")
@@ -131,14 +136,24 @@ class Restore:
                     self.wrong.append(f"{new}: in the file, and in no node")
         return chosen
 
-    def _paths(self, tree: Any) -> Iterator[str]:
-        """Yield every path that a glob may mean: in the file, in the nodes, plain."""
-        for name, node in self.targets.items():
-            yield from (name, *(_under(name, path) for path in node.state_dict()))
-        for name, saved in self.saved.items():
-            for path in (name, *(_under(name, path) for path in saved.state)):
-                yield self.selection.renamed(path)
-        yield from _plain_paths(_plain(tree), "")
+    def _takes(self, path: str, stored: Any = None) -> bool:
+        return self.selection.takes(path, self.own.get(path, stored))
+
+    def _refuse_unmatched(self, tree: Any) -> None:
+        """Note each choice that means no path of the file, of the nodes, or plain."""
+        stored = {
+            _under(name, path): slot
+            for name, saved in self.saved.items()
+            for path, slot in [("", None), *saved.state.items()]
+        }
+        plain = _plain_paths(_plain(tree), "")
+        wrong = self.selection.renamed.unmatched([*stored, *plain])
+        self.wrong += [f"rename={old!r} matches nothing" for old in wrong]
+        if self.selection.filters:
+            renamed = {self.selection.renamed(old): v for old, v in stored.items()}
+            nodes = dict.fromkeys(self.targets)
+            leaves = {**dict.fromkeys(plain), **nodes, **renamed, **self.own}
+            self.wrong += self.selection.unmatched(leaves.items())
 
     def _owner(self, path: str) -> str | None:
         parts = path.split(".")
@@ -175,14 +190,14 @@ class Restore:
     def _expected(self, name: str, node: Stateful) -> bool:
         if not self.selection.filters:
             return True
-        return any(self.selection.takes(_under(name, p)) for p in node.state_dict())
+        return any(self._takes(path) for path in self.own if self._owner(path) == name)
 
     def _judge(self, name: str, stage: Any) -> None:
         self.wrong += [_under(name, line) for line in stage.mismatched]
         if not self.strict:
             return
         for path in (_under(name, path) for path in stage.missing):
-            if self.selection.takes(path):
+            if self._takes(path):
                 self.wrong.append(f"{path}: missing from the file")
         for path in (_under(name, path) for path in stage.unexpected):
             self.wrong.append(f"{path}: in the file, and not in the node")
@@ -212,7 +227,7 @@ class Restore:
     def _compare_units(self, stored: dict[str, Any], own: dict[str, Any]) -> None:
         stored = {self.selection.renamed(path): unit for path, unit in stored.items()}
         for path, unit in own.items():
-            if self.selection.takes(path) and stored.get(path, unit) != unit:
+            if self._takes(path) and stored.get(path, unit) != unit:
                 self.wrong.append(f"{path}: stored in {stored[path]}, not in {unit}")
 
     def _mismatch(self) -> CheckpointMismatchError:
@@ -264,12 +279,18 @@ def _plain(tree: Any) -> Any:
     return tree
 
 
-def _plain_paths(tree: Any, path: str) -> Iterator[str]:
-    if tree is not _ABSENT:
-        yield path
-    if isinstance(tree, dict):
-        for key, child in tree.items():
-            yield from _plain_paths(child, _under(path, str(key)))
+def _plain_paths(tree: Any, path: str) -> list[str]:
+    if tree is _ABSENT:
+        return []
+    below = tree.items() if isinstance(tree, dict) else ()
+    return [
+        path,
+        *(
+            p
+            for key, child in below
+            for p in _plain_paths(child, _under(path, str(key)))
+        ),
+    ]
 
 
 def _merged(nodes: Any, plain: Any) -> Any:

@@ -4,14 +4,22 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from ..io._read import Reader
 from ._build import SavedNode, build, read_values
 
 
 class Slot(NamedTuple):
-    """The place of a leaf that is not read yet."""
+    """The place of a leaf that is not read yet, and its shape."""
 
     index: int
+    shape: tuple[int, ...] = ()
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
 
 
 class Source(Protocol):
@@ -31,12 +39,15 @@ class FileSource:
     def __init__(self, reader: Reader) -> None:
         self.name = reader.path
         self._reader = reader
-        self.tree = build(reader, lambda index, _: Slot(index), lambda node: node)
+        self.tree = build(
+            reader, lambda index, record: Slot(index, record.shape), lambda node: node
+        )
 
     def read(self, slots: Iterable[Slot]) -> dict[Slot, Any]:
         """Read and verify the leaves of some slots."""
+        slots = list(slots)
         values = read_values(self._reader, [slot.index for slot in slots])
-        return {Slot(index): value for index, value in values.items()}
+        return {slot: values[slot.index] for slot in slots}
 
 
 class FlatSource:
@@ -45,7 +56,10 @@ class FlatSource:
     def __init__(self, name: str, arrays: Mapping[str, Any]) -> None:
         self.name = name
         self._values = list(arrays.values())
-        state = {path: Slot(index) for index, path in enumerate(arrays)}
+        state = {
+            path: Slot(index, np.shape(array))
+            for index, (path, array) in enumerate(arrays.items())
+        }
         self.tree = SavedNode({}, state)
 
     def read(self, slots: Iterable[Slot]) -> dict[Slot, Any]:

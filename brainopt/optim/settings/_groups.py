@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ... import runtime
+from ..._select import Choice
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
 from .._hyperparameters import (
@@ -24,7 +25,6 @@ from .._hyperparameters import (
 )
 from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._options import check_options, suggest
-from ._selection import Choice
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
 
