@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every touch of a jax API that stands outside jax's documented public names."""
+"""Every touch of what stands outside the documented public names of jax and Python."""
 
+import _signal
 import _thread
 import contextlib
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,12 @@ thread_count = _thread._count
 
 ``threading.active_count`` counts them too, at five times the cost.
 """
+
+
+# Those of the module ``signal`` make enums of their results, in half a microsecond.
+get_signal = _signal.getsignal
+set_signal = _signal.signal
+valid_signals = _signal.valid_signals
 
 
 def current_trace():
@@ -86,6 +94,32 @@ def is_key_array(value) -> bool:
 def key_impl(keys) -> str:
     """Return the name of the PRNG implementation of an array of typed keys."""
     return str(jax.random.key_impl(keys))
+
+
+def key_data(keys):
+    """Return the data of typed keys; where it is concrete, the array they hold."""
+    data = getattr(keys, "_base_array", None)
+    return jax.random.key_data(keys) if data is None else data
+
+
+def as_keys(data, dtype):
+    """Return key data as typed keys of ``dtype``.
+
+    Concrete keys are made without a computation, also in the midst of a trace.
+    """
+    impl = dtype._impl
+    if isinstance(data, jax.Array) and not isinstance(data, jax.core.Tracer):
+        return _key_class()(impl, data)
+    if isinstance(data, jax.ShapeDtypeStruct):
+        shape = data.shape[: len(data.shape) - len(impl.key_shape)]
+        return jax.ShapeDtypeStruct(shape, dtype)
+    return jax.random.wrap_key_data(data, impl=impl)
+
+
+@functools.cache
+def _key_class():
+    with jax.ensure_compile_time_eval():
+        return type(jax.random.key(0))
 
 
 def is_of_current_trace(value) -> bool:

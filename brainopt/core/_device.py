@@ -90,6 +90,7 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         if problems:
             raise DeviceError(message(f"These do not fit {target}:", problems))
         runtime.commit(variables, values)
+        runtime.note_move()
 
 
 def _put(value: jax.Array, target: Any) -> jax.Array:

@@ -56,6 +56,11 @@ class ForeignVariable(Variable):
         return True
 
     @property
+    def stores_in_c(self) -> bool:
+        """Whether storing its value is one call into C."""
+        return False
+
+    @property
     def label(self) -> str:
         """How errors call this Variable."""
         kind = f"{self.host.package} {type(self.owner).__name__}"

@@ -52,6 +52,11 @@ class StateVariable(ForeignVariable):
         """Whether Python code, which may fail, runs when its value is stored."""
         return self.host.hooked(self.owner)
 
+    @property
+    def stores_in_c(self) -> bool:
+        """Whether storing its value is one call into C."""
+        return self.raw.in_c
+
     def _committed(self) -> Any:
         value = self.raw.get()
         ended = type(value).__name__ in ("Expired", "_InvalidatedTraceValue")

@@ -35,6 +35,7 @@ class Raw:
     def __init__(self, state: Any):
         self.state = state
         held = getattr(type(state), "_value", None)
+        self.in_c = not isinstance(held, property)
         self.get: Callable[[], Any]
         self.set: Callable[[Any], None]
         if isinstance(held, types.MemberDescriptorType | property):

@@ -5,6 +5,7 @@ Nothing here is promised to users: these are the names that the other wings use.
 
 * storage: where values stand, and how many are read or written at one instant;
 * frames: where they stand while a function is traced;
+* signals: handlers that wait until the values of a step are stored;
 * access and guard: which of both a read or write reaches, and whether it is legal;
 * effects and revisions: what a trace depends on;
 * trackers: frameworks that trace by themselves.
@@ -30,7 +31,10 @@ from ._frame import top as top
 from ._overlay import Expired as Expired
 from ._overlay import Overlay as Overlay
 from ._revisions import Revision as Revision
+from ._signals import Deferred as Deferred
 from ._slot import lock as lock
+from ._slot import note_move as note_move
+from ._slot import sole_count as sole_count
 from ._trackers import TraceListener as TraceListener
 from ._trackers import Tracker as Tracker
 from ._trackers import activate as activate

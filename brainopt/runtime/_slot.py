@@ -59,14 +59,17 @@ class Loan:
         box: ``[values, out]`` of the last step; the values may be fewer than the slots.
         settled: the values that were put back last, as long as the box has them too.
             Both are None in a loan that does not stand.
+        decode: makes what the slots hold of the values of a step; None where they are
+            the same. It runs Python, and so only once the values are kept.
     """
 
-    __slots__ = ("_keep", "box", "settled", "slots")
+    __slots__ = ("_keep", "box", "decode", "settled", "slots")
 
     def __init__(self, slots: Iterable[Slot]):
         self.slots = tuple(slots)
         self.box: list[Any] = [None, None]
         self.settled: tuple | None = None
+        self.decode: Callable[[tuple], tuple] | None = None
         self._keep = self.box.__setitem__
 
     def open(self) -> None:
@@ -102,7 +105,8 @@ class Loan:
         """Put the values back into their slots."""
         values = self.box[0]
         if values is not self.settled:
-            deque(map(set_, self.slots, values), 0)
+            held = values if self.decode is None else self.decode(values)
+            deque(map(set_, self.slots, held), 0)
             self.settled = values
 
     def close(self) -> None:
@@ -117,6 +121,15 @@ _WHOLE = (slice(0, 2),)
 
 loan: Loan | None = None
 """The loan that stands, if any."""
+
+moves = 0
+"""How often Variables were moved to another place; programs are compiled for places."""
+
+
+def note_move() -> None:
+    """Count a move of Variables to another place."""
+    global moves
+    moves += 1
 
 
 def settle() -> None:

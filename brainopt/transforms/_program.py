@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
@@ -13,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import runtime
-from .._compat import thread_count
-from ..runtime import Cell, Effects, _mixed, _slot
+from .._compat import is_key_array, thread_count
+from ..runtime import Cell, Deferred, Effects, _mixed, _slot
+from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
 from ._lift import Sealed, is_state, merge, pack, unpack
 
 
@@ -35,6 +37,12 @@ class Program:
 
     Variables whose value is one array of fixed shape are donated when written; the
     others (``batch_axis``, pytrees) and those only read are not.
+
+    A donating computation takes the old values with it, so a signal handler that
+    raises must not run before the new ones are stored. The usual call is one call into
+    C, from the inputs to the storage. Trees that JAX would rebuild by Python leave the
+    computation encoded. Everything else that runs Python there (the first call of a
+    shape, effects, setters of another framework) runs in a block of `Deferred`.
 
     Args:
         function: what to compile.
@@ -57,10 +65,14 @@ class Program:
         self.effects = effects
         self.options = options
         self.revisions: dict[runtime.Revision, int] = {}
-        self.trees: list[Any] = []
+        self.encoding = Encoding()
         self.broken = False
-        self._decodes = "out_shardings" in options
+        self._aligned = "out_shardings" in options
+        self._decodes = self._aligned
         self._compiled: set[Any] = set()
+        self._moves = -1
+        self._looking = False
+        self._deferred: Deferred | None = None
         self.donated = tuple(filter(_is_donatable, effects.written))
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
         self._halfway = len(self.donated) < len(self.written)
@@ -76,10 +88,15 @@ class Program:
         self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
         self.storage: Any = _slot if alone else _mixed
         self.loan = _slot.Loan(self.written) if alone else None
+        self._keys: tuple[int, ...] = ()
         if self.loan is not None:
             weakref.finalize(self, self.loan.close).atexit = False
+            values = map(runtime.read, self.donated)
+            self._keys = tuple(i for i, v in enumerate(values) if is_key_array(v))
+        # Whether Python runs in each call between the computation and the storing.
+        self._guarded = not all(v.stores_in_c for v in self.foreign)
         aligned = _aligned(options, len(self.written))
-        self.donating = jax.jit(self._pure, donate_argnums=0, **aligned)
+        self.donating = jax.jit(self._traced, donate_argnums=0, **aligned)
         self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
 
     def extended(self, news: UnknownVariables) -> Program:
@@ -123,7 +140,7 @@ class Program:
             raise DeepState
         self.broken = True
         known = self.donated + self.kept
-        values = (*donated, *kept)
+        values = (*map(self.encoding.decode, donated), *kept)
         bindings = zip(known, values, strict=True)
         frame = Sealed(bindings, self.effects, discovery_only=self.discovery_only)
         with runtime.cache_of(object()), frame:
@@ -140,61 +157,96 @@ class Program:
             self.effects.inner = effects.inner
             self.revisions.update(frame.revisions)
             self.broken = False
-            return tuple(frame.values[v] for v in self.written), out
+            return self._stored(frame.values), out
+
+    def _traced(self, *args):
+        """Trace what donates its first argument."""
+        out = self._pure(*args)
+        if not self._looking and self._deferred is None:
+            # `launch` did not foresee this trace. JAX now compiles and runs the code in
+            # Python, and so the rest of the call is no place for a signal handler.
+            self._deferred = Deferred().__enter__()
+            self._moves = -1
+        return out
+
+    def _stored(self, values: dict[Cell, Any]) -> tuple[Any, ...]:
+        """Return the values to store, encoded where Python would rebuild them."""
+        new = [values[v] for v in self.written]
+        if all(map(is_plain, new)):
+            return tuple(new)
+        if self.loan is None:
+            self._guarded = True
+            return tuple(new)
+        self.loan.decode = self.encoding.decode_all
+        return tuple(x if is_plain(x) else self.encoding.encode(x) for x in new)
 
     def _encoded(self, out: Any) -> Any:
-        # Python code that rebuilds a result would run between a donating computation
-        # and its commit, where Ctrl-C must not strike: only C rebuilds plain tuples.
-        if "out_shardings" in self.options or _is_plain(out):
+        if is_plain(out):
             return out
-        leaves, tree = jax.tree.flatten(out)
+        if self._aligned:
+            self._guarded = True
+            return out
         self._decodes = True
-        if tree not in self.trees:
-            self.trees.append(tree)
-        return {_Place(self.trees.index(tree)): leaves}
+        return self.encoding.encode(out)
 
     def decoded(self, out: Any) -> Any:
         """Return the result of the function as it was meant."""
-        if type(out) is dict and len(out) == 1:
-            (place,) = out
-            if type(place) is _Place:
-                return unpack(jax.tree.unflatten(self.trees[place], out[place]))
-        return unpack(out) if "out_shardings" in self.options else out
+        if is_encoded(out):
+            return unpack(self.encoding.decode(out))
+        return unpack(out) if self._aligned else out
 
     def launch(self, args, kwargs) -> Any:
         """Run at top level, donating what nobody else holds."""
-        loan = self.loan
         if self.foreign and any(map(_fallible, self.foreign)):
             return self.keep(args, kwargs, wait=False)
-        if thread_count() or not self._compiled:
+        if thread_count() or self._moves != _slot.moves:
             out = self._launch_locked(args, kwargs)
-        elif loan is None:
-            out = self._launch_mixed(args, kwargs)
         else:
-            if loan.box[0] is loan.settled:
-                loan.open()
-                loan.lend(self._gifts())
-            kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
-            out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
-            if self._halfway:
-                _slot.settle()
+            try:
+                out = self._launch_alone(args, kwargs)
+            finally:
+                if self._deferred is not None:
+                    self._end_deferral()
         return self.decoded(out) if self._decodes else out
+
+    def _launch_alone(self, args, kwargs) -> Any:
+        """Run where no other thread looks, and code for this call exists."""
+        loan = self.loan
+        if loan is None:
+            return self._launch_mixed(args, kwargs)
+        if loan.box[0] is loan.settled or self._halfway:
+            loan.open()
+            loan.lend(self._gifts())
+        kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
+        out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
+        if self._halfway:
+            _slot.settle()
+        return out
+
+    def _end_deferral(self) -> None:
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            deferred.__exit__()
 
     def _launch_locked(self, args, kwargs) -> Any:
         """Run so that other threads see the state before the step or after it."""
-        self._compile(args, kwargs)
+        new = self._compile(args, kwargs)
         with _slot.lock:
             before = _slot.in_flight
             _slot.in_flight = self.taken
             try:
-                if self.loan is None:
-                    return self._launch_mixed(args, kwargs)
-                self.loan.open()
-                out = self.loan.run(self.donating, self._arguments(args, kwargs))
-                _slot.release()
-                return out
+                with Deferred() if new or self._guarded else _NOTHING:
+                    return self._run_locked(args, kwargs)
             finally:
                 _slot.in_flight = before
+
+    def _run_locked(self, args, kwargs) -> Any:
+        if self.loan is None:
+            return self._launch_mixed(args, kwargs)
+        self.loan.open()
+        out = self.loan.run(self.donating, self._arguments(args, kwargs))
+        _slot.release()
+        return out
 
     def _launch_mixed(self, args, kwargs) -> Any:
         _slot.release()
@@ -204,18 +256,28 @@ class Program:
     def _arguments(self, args, kwargs) -> tuple:
         return self._gifts(), self._kept(), args, kwargs
 
-    def _compile(self, args, kwargs) -> None:
+    def _compile(self, args, kwargs) -> bool:
+        """Have code for a call; return whether JAX has not run it yet."""
         # Outside the lock, so that no other thread waits for the compiler. Where there
         # is no other thread, `jax.jit` may look by itself whether there is code.
         _slot.settle()
+        moves = _slot.moves
+        if self._moves != moves:
+            self._compiled.clear()
         leaves, tree = jax.tree.flatten((self._kept(), args, kwargs))
         try:
             key = (tree, *map(_aval, leaves))
         except AttributeError:  # Python numbers
             key = (tree, *map(jax.typeof, leaves))
-        if key not in self._compiled:
-            self.donating.lower(*self._inputs(), args, kwargs).compile()
-            self._compiled.add(key)
+        if key in self._compiled:
+            return False
+        traced = self.traced(args, kwargs)
+        traced.lower().compile()
+        # With effects JAX runs each call in Python.
+        self._guarded |= bool(traced.jaxpr.effects)
+        self._compiled.add(key)
+        self._moves = -1 if self._guarded else moves
+        return True
 
     def _kept(self) -> tuple:
         return tuple(map(self.storage.get, self.kept))
@@ -223,10 +285,24 @@ class Program:
     def _gifts(self) -> tuple:
         get, shared = self.storage.get, self.storage.shared
         if self.storage.all_sole(self.donated):
-            return tuple(map(get, self.donated))
+            gifts = tuple(map(get, self.donated))
+        else:
+            gifts = tuple(
+                jnp.copy(get(v)) if held else get(v)
+                for v, held in zip(self.donated, shared(self.donated), strict=True)
+            )
+        if self._keys:
+            held = [i for i in self._keys if is_data_shared(gifts[i])]
+            gifts = tuple(jnp.copy(x) if i in held else x for i, x in enumerate(gifts))
+        return self._given(gifts)
+
+    def _given(self, values: tuple) -> tuple:
+        """Return the values to donate as the computation takes them: keys encoded."""
+        if not self._keys:
+            return values
         return tuple(
-            jnp.copy(get(v)) if held else get(v)
-            for v, held in zip(self.donated, shared(self.donated), strict=True)
+            self.encoding.encode(value) if i in self._keys else value
+            for i, value in enumerate(values)
         )
 
     def keep(self, args, kwargs, wait: bool) -> Any:
@@ -235,9 +311,11 @@ class Program:
         while True:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
-            new, out = self.plain(tuple(values[:n]), tuple(values[n:]), args, kwargs)
+            given = self._given(tuple(values[:n])), tuple(values[n:])
+            new, out = self.plain(*given, args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
+            new = self.encoding.decode_all(new)
             # Another thread may have taken a step meanwhile; then this one starts over.
             if self.storage.commit_if_unchanged(inputs, values, self.written, new):
                 return self.decoded(out)
@@ -252,12 +330,16 @@ class Program:
             frame = frame.parent
         for revision in self.revisions:
             runtime.depend(revision)
-        runtime.commit(self.written, values)
+        runtime.commit(self.written, self.encoding.decode_all(values))
         return self.decoded(out)
 
     def traced(self, args, kwargs) -> Any:
         """Return the traced code; inputs are (donated, kept, args, kwargs)."""
-        return self.donating.trace(*self._inputs(), args, kwargs)
+        self._looking = True
+        try:
+            return self.donating.trace(*self._inputs(), args, kwargs)
+        finally:
+            self._looking = False
 
     def shapes(self, args, kwargs) -> Any:
         """Return the shapes and dtypes of the result."""
@@ -265,9 +347,8 @@ class Program:
         return self.decoded(out)
 
     def _inputs(self) -> tuple[tuple, tuple]:
-        return tuple(map(runtime.read, self.donated)), tuple(
-            map(runtime.read, self.kept)
-        )
+        donated = tuple(map(runtime.read, self.donated))
+        return self._given(donated), tuple(map(runtime.read, self.kept))
 
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""
@@ -286,12 +367,9 @@ def forget(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
+_NOTHING = contextlib.nullcontext()
 _aval = attrgetter("aval")
 _fallible = attrgetter("fallible")
-
-
-class _Place(int):
-    """The key of an encoded result: which tree it is rebuilt by."""
 
 
 def _is_donatable(variable: Any) -> bool:
@@ -306,14 +384,6 @@ def _aligned(options: dict[str, Any], written: int) -> dict[str, Any]:
     if "out_shardings" in options:
         options["out_shardings"] = ((None,) * written, options["out_shardings"])
     return options
-
-
-def _is_plain(tree: Any) -> bool:
-    if type(tree) in (tuple, list):
-        return all(map(_is_plain, tree))
-    if type(tree) is dict:
-        return all(map(_is_plain, tree.values()))
-    return tree is None or jax.tree_util.all_leaves([tree])
 
 
 def _is_gone(value: Any) -> bool:

@@ -287,7 +287,7 @@ def test_a_lost_state_is_named(monkeypatch):
     program = step._programs[None]
 
     def failing_after_donation(donated, *_):
-        for value in donated:
+        for value in jax.tree.leaves(donated):
             value.delete()
         raise RuntimeError("the device fell off")
 
