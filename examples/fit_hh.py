@@ -249,8 +249,7 @@ def draw(traces, estimates, args):
     """Draw the traces before and after, and the estimates with their errors."""
     plt = program.pyplot()
     figure = plt.figure(figsize=(10, 4.5), layout="constrained")
-    rows = [[f"{k}", f"{k}", "estimates"] for k in range(len(AMPLITUDES))]
-    axes = figure.subplot_mosaic(rows, gridspec_kw={"width_ratios": (1, 1, 1.1)})
+    axes = figure.subplot_mosaic("0E;1E;2E", gridspec_kw={"width_ratios": (2, 1.1)})
     time = (np.arange(len(ON)) + 1) * DT
     for k, amplitude in enumerate(AMPLITUDES):
         panel = axes[f"{k}"]
@@ -268,7 +267,7 @@ def draw(traces, estimates, args):
     axes["0"].set(title="Membrane voltage")
     axes["2"].set(xlabel="time (ms)")
 
-    panel, count = axes["estimates"], estimates.shape[1]
+    panel, count = axes["E"], estimates.shape[1]
     for k, (name, color) in enumerate(
         zip(NAMES, ("tab:red", "tab:green"), strict=True)
     ):

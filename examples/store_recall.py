@@ -193,8 +193,8 @@ def main(argv=None):
         until=lambda history: history["recall error"][-20:].mean() < 0.01,
     )
     errors = history["recall error"]
-    recent = np.convolve(errors, np.ones(20) / 20, "valid")
-    solved = np.flatnonzero(recent < 0.05)
+    means = [errors[k - 20 : k].mean() for k in range(20, len(errors) + 1)]
+    solved = np.flatnonzero(np.array(means) < 0.05)
     results = {
         "updates": len(errors),
         "solved after": int(solved[0]) + 20 if len(solved) else None,
@@ -237,9 +237,10 @@ def draw(run, history, filename):
 
     figure = plt.figure(figsize=(11, 6), layout="constrained")
     names = ("input", "spikes", "threshold", "readout")
-    rows = [[name, "training"] for name in names]
     ratios = {"width_ratios": (2.2, 1), "height_ratios": (1.3, 1, 1, 1)}
-    axes = figure.subplot_mosaic(rows, gridspec_kw=ratios)
+    panels = figure.subplot_mosaic("0T;1T;2T;3T", gridspec_kw=ratios)
+    axes = {name: panels[str(k)] for k, name in enumerate(names)}
+    training = panels["T"]
     for name, raster in (("input", inputs), ("spikes", spikes)):
         when, which = np.nonzero(raster)
         axes[name].scatter(seconds[when], which, s=1.5, color="k", linewidths=0)
@@ -260,14 +261,15 @@ def draw(run, history, filename):
         axes[name].tick_params(labelbottom=name == "readout")
 
     errors = history["recall error"]
-    axes["training"].plot(np.arange(1, len(errors) + 1), errors, color="0.75", lw=0.8)
-    mean = np.convolve(errors, np.ones(20) / 20, "valid")
-    steps = np.arange(len(mean)) + 20
-    axes["training"].plot(steps, mean, color="tab:blue", label="mean of 20 updates")
-    axes["training"].axhline(0.05, color="0.2", ls="--", label="solved: 0.05")
-    axes["training"].set(xlabel="update", ylabel="recall error", title="Training")
-    axes["training"].set_ylim(0, 0.6)
-    axes["training"].legend(fontsize=8, frameon=False)
+    training.plot(np.arange(1, len(errors) + 1), errors, color="0.75", lw=0.8)
+    window = min(20, len(errors))
+    mean = np.convolve(errors, np.ones(window) / window, "valid")
+    steps = np.arange(len(mean)) + window
+    training.plot(steps, mean, color="tab:blue", label="mean of 20 updates")
+    training.axhline(0.05, color="0.2", ls="--", label="solved: 0.05")
+    training.set(xlabel="update", ylabel="recall error", title="Training")
+    training.set_ylim(0, 0.6)
+    training.legend(fontsize=8, frameon=False)
     program.save_figure(figure, filename)
 
 
