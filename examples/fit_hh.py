@@ -231,6 +231,7 @@ def main(argv=None):
         results[f"{name} by Adam / true"] = by_adam[k] / TRUTH[k]
         results[f"{name} / true"] = found[k] / TRUTH[k]
         results[f"standard error of {name} (mS/cm²)"] = errors[k]
+    results["largest relative error"] = float(np.abs(found / TRUTH - 1).max())
     program.report(args, fit, results)
 
     estimates = np.array([found, errors])[:, None]
@@ -239,6 +240,7 @@ def main(argv=None):
         inside = np.abs(estimates[0] - TRUTH) <= 2 * estimates[1]
         for name, count in zip(NAMES, inside.sum(0).tolist(), strict=True):
             results[f"{name} within 2 standard errors"] = count
+        results["repetitions within 2 standard errors"] = int(inside.sum(0).min())
         program.report(args, fit, results)
     if args.figure:
         draw({name: np.asarray(v) for name, v in traces.items()}, estimates, args)

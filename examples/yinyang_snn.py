@@ -8,7 +8,7 @@ A whole epoch is one compiled call, and a checkpoint is saved after each.
 
     python examples/yinyang_snn.py                  # train, draw yinyang.png
     python examples/yinyang_snn.py --resume         # go on where the last run ended
-    python examples/yinyang_snn.py --learn-tau      # time constants are trained too
+    python examples/yinyang_snn.py --learn-tau --steps 300    # time constants as well
 
 Source: Kriener, Göltz & Petrovici 2022, The Yin-Yang dataset (the task); the README of
 its repository gives 0.987 ± 0.003 for an artificial network of 120 hidden units and
@@ -136,7 +136,8 @@ class Trainer(bo.Node):
         self.rng = bo.RandomState(seed)
         self.net = Network(hidden, self.rng, learn_tau)
         updates = epochs * (5000 // BATCH)
-        rate = bo.optim.CosineAnnealingLR(1e-2, updates, 1e-5, clock="step")
+        highest = 5e-3 if learn_tau else 1e-2
+        rate = bo.optim.CosineAnnealingLR(highest, updates, 1e-5, clock="step")
         rules = [{"match": "*log_tau*", "lr_mult": 2.0, "weight_decay": 0.0}]
         self.opt = bo.optim.AdamW(
             rate,

@@ -21,6 +21,7 @@ from .algorithms._muon import orthogonalize as orthogonalize
 from .algorithms._nadam import NAdam as NAdam
 from .algorithms._nesterov import MomentumNesterov as MomentumNesterov
 from .algorithms._radam import RAdam as RAdam
+from .algorithms._rls import RLS as RLS
 from .algorithms._rmsprop import RMSProp as RMSProp
 from .algorithms._rprop import Rprop as Rprop
 from .algorithms._schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
