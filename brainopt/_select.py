@@ -220,7 +220,7 @@ def _by_name(name: str) -> _Part:
     if name in PRESETS:
         return _Part(name, lambda path, value: PRESETS[name](value), False)
     if name.startswith("re:"):
-        pattern = compiled(name)
+        pattern = pattern_of(name)
         return _Part(name, lambda path, value: bool(pattern.fullmatch(path)))
     return _Part(
         name,
@@ -233,7 +233,7 @@ def _by_name(name: str) -> _Part:
     )
 
 
-def compiled(name: str) -> re.Pattern[str]:
+def pattern_of(name: str) -> re.Pattern[str]:
     """Compile a ``"re:…"``; a malformed one is a `PathError`."""
     try:
         return re.compile(name.removeprefix("re:"))
@@ -288,7 +288,7 @@ class Renaming:
             if isinstance(old, re.Pattern):
                 self._patterns.append((old.pattern, old, new))
             elif old.startswith("re:"):
-                self._patterns.append((old, compiled(old), new))
+                self._patterns.append((old, pattern_of(old), new))
             else:
                 self._names[old] = new
 

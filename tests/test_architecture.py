@@ -28,6 +28,7 @@ MAY_IMPORT = {
 }
 # The rooms inside a wing, from the bottom up: each imports those before it.
 ROOMS = {
+    "checkpoint": ["format", "io", "tree", "interop", "tools", ""],
     "optim": [
         "_hyperparameters",
         "engine",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ._doors import write
+from .interop._formats import write
 from .tree._snapshot import Snapshot
 
 _failed: dict[object, tuple[str, BaseException]] = {}

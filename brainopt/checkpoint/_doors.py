@@ -5,26 +5,24 @@ import os
 from typing import Any, Literal
 
 from .._select import Rename, Where
-from ..errors import CheckpointError, message
-from .format._layout import NO_SEAL, Seal
-from .interop._npz import load_npz, save_npz
-from .interop._safetensors import load_safetensors, save_safetensors
-from .io._native import load_file, save_snapshot, verify_file
+from .format._layout import Seal
+from .interop._formats import (
+    Format,
+    Path,
+    flat_format,
+    own_only,
+    suffix_of,
+    write,
+)
 from .io._read import Reader
 from .tools._inspect import Inspection, inspect_file, inspect_flat
-from .tree._build import as_jax
+from .tree._file import load_file, verify_file
 from .tree._protocol import Staged
 from .tree._restore import Restore
 from .tree._selection import Selection
 from .tree._snapshot import Snapshot
-from .tree._source import FileSource, FlatSource
-
-_FLAT = {
-    ".npz": (save_npz, load_npz),
-    ".safetensors": (save_safetensors, load_safetensors),
-}
-
-Path = str | os.PathLike[str]
+from .tree._source import flat_source, own_source
+from .tree._values import as_jax
 
 
 def save(
@@ -70,7 +68,7 @@ def save(
         raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
     seal = Seal(digest is not None or key is not None, _checked(key))
     if seal.digest:
-        _own_only(path, "keeps neither a digest nor a tag")
+        own_only(path, "keeps neither a digest nor a tag")
     write(path, Snapshot(tree), verify, seal=seal)
 
 
@@ -104,12 +102,10 @@ def load(
     """
     if arrays not in ("numpy", "jax"):
         raise ValueError(f"arrays must be 'numpy' or 'jax', not {arrays!r}")
-    _, load_flat = _FLAT.get(_suffix(path), (None, None))
-    if load_flat is None:
+    format = _format_of(path, key)
+    if format is None:
         return load_file(path, arrays, cast, key=_checked(key))
-    if key is not None:
-        _own_only(path, "has no tag to prove")
-    flat = load_flat(path)
+    flat = format.load(path)
     return as_jax(flat, os.fspath(path), str, cast) if arrays == "jax" else flat
 
 
@@ -192,15 +188,13 @@ def _restored(
     cast: bool,
     key: bytes | None,
 ) -> tuple[Any, dict[str, Staged]]:
-    _, load_flat = _FLAT.get(_suffix(path), (None, None))
-    if load_flat is not None:
-        if key is not None:
-            _own_only(path, "has no tag to prove")
-        source = FlatSource(os.fspath(path), load_flat(path))
+    format = _format_of(path, key)
+    if format is not None:
+        source = flat_source(os.fspath(path), format.load(path))
         restore = Restore(source, nodes, selection, strict, cast)
         return restore.run(), restore.staged
     with Reader(path, _checked(key)) as reader:
-        restore = Restore(FileSource(reader), nodes, selection, strict, cast)
+        restore = Restore(own_source(reader), nodes, selection, strict, cast)
         return restore.run(), restore.staged
 
 
@@ -217,13 +211,11 @@ def verify(path: Path, *, key: bytes | None = None) -> None:
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """
-    _, load_flat = _FLAT.get(_suffix(path), (None, None))
-    if load_flat is None:
+    format = _format_of(path, key)
+    if format is None:
         verify_file(path, _checked(key))
     else:
-        if key is not None:
-            _own_only(path, "has no tag to prove")
-        load_flat(path)
+        format.load(path)
 
 
 def inspect(path: Path) -> Inspection:
@@ -243,50 +235,19 @@ def inspect(path: Path) -> Inspection:
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """
-    suffix = _suffix(path)
-    if suffix not in _FLAT:
+    format = flat_format(path)
+    if format is None:
         return inspect_file(path)
-    return inspect_flat(path, suffix, _FLAT[suffix][1](path))
+    return inspect_flat(path, suffix_of(path), format.load(path))
 
 
-def write(
-    path: Path,
-    snapshot: Snapshot,
-    verify: bool = False,
-    helper: bool = True,
-    seal: Seal = NO_SEAL,
-) -> None:
-    """Write a snapshot in the format that the suffix of the name chooses.
-
-    Args:
-        path: the file.
-        snapshot: what to write.
-        verify: read the new file back before it takes the name.
-        helper: whether a second thread may take checksums.
-        seal: what is kept beyond the checksums.
-    """
-    save_flat, _ = _FLAT.get(_suffix(path), (None, None))
-    if save_flat is None:
-        save_snapshot(path, snapshot, verify, helper=helper, seal=seal)
-    else:
-        save_flat(path, snapshot, verify)
+def _format_of(path: Path, key: bytes | None) -> Format | None:
+    if key is not None:
+        own_only(path, "has no tag to prove")
+    return flat_format(path)
 
 
 def _checked(key: bytes | None) -> bytes | None:
     if key is not None and not (type(key) is bytes and 1 <= len(key) <= 64):
         raise ValueError("key must be None or 1 to 64 bytes")
     return key
-
-
-def _own_only(path: Path, lack: str) -> None:
-    if _suffix(path) in _FLAT:
-        raise CheckpointError(
-            message(
-                f"A {_suffix(path)} file {lack}.",
-                help="brainopt's own format does: choose another suffix.",
-            )
-        )
-
-
-def _suffix(path: Path) -> str:
-    return os.path.splitext(os.fspath(path))[1].lower()

@@ -13,12 +13,12 @@ import re
 from typing import Any
 
 from ..errors import CheckpointError
-from .io._os import fs
+from .io import _os
 from .io._read import Reader
 from .io._write import replace_file, write_all
 
 _NAME = re.compile(r"step-(0|[1-9][0-9]{0,18})\.bopt")
-_MOST_BYTES = 1 << 24
+_MAX_BYTES = 1 << 24
 
 
 class Index:
@@ -39,7 +39,7 @@ class Index:
     def steps(self) -> list[int]:
         """The steps in the folder, in the order of their numbers."""
         try:
-            names = fs.listdir(self.folder)
+            names = _os.fs.listdir(self.folder)
         except FileNotFoundError:
             return []
         found = (_NAME.fullmatch(name) for name in names)
@@ -77,25 +77,25 @@ class Index:
 
     def _stamp(self, step: int) -> list[int]:
         try:
-            found = fs.stat(self.path(step))
+            found = _os.fs.stat(self.path(step))
         except OSError:
             return []
         return [found.st_size, found.st_mtime_ns]
 
     def _load(self) -> dict[str, Any]:
         try:
-            fd = fs.open_read(self._path)
+            fd = _os.fs.open_read(self._path)
         except OSError:
             return {}
         try:
-            data = bytearray(min(fs.fstat(fd).st_size, _MOST_BYTES))
+            data = bytearray(min(_os.fs.fstat(fd).st_size, _MAX_BYTES))
             view = memoryview(data)
-            done = fs.read_at(fd, [view], 0) if data else 0
+            done = _os.fs.read_at(fd, [view], 0) if data else 0
             table = json.loads(data[:done])["steps"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
         finally:
-            fs.close(fd)
+            _os.fs.close(fd)
         return table if isinstance(table, dict) else {}
 
 

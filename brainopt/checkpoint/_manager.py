@@ -12,12 +12,12 @@ from ..errors import CheckpointCorruptError, CheckpointError, CheckpointIOError,
 from ._async import AsyncSaver
 from ._doors import load, restore
 from ._index import Index, best_of
-from .io._native import save_snapshot
-from .io._os import fs
+from .io import _os
 from .io._write import sweep
+from .tree._file import save_snapshot
 from .tree._snapshot import Snapshot
 
-_MOST_METRICS_BYTES = 8192
+_MAX_METRICS_BYTES = 8192
 
 
 class Manager:
@@ -70,7 +70,7 @@ class Manager:
         self._saver = AsyncSaver()
         self._index = Index(self.directory)
         try:
-            fs.make_folder(self.directory)
+            _os.fs.make_folder(self.directory)
         except OSError as error:
             what = "cannot hold checkpoints"
             raise CheckpointIOError.of(self.directory, error, what) from error
@@ -256,7 +256,7 @@ class Manager:
         # Not those of a second look: another process may save here too.
         for step in {*steps, *later} - kept:
             with contextlib.suppress(FileNotFoundError):
-                fs.unlink(self._index.path(step))
+                _os.fs.unlink(self._index.path(step))
 
 
 def _checked(metrics: dict[str, float]) -> dict[str, float]:
@@ -266,7 +266,7 @@ def _checked(metrics: dict[str, float]) -> dict[str, float]:
             checked[str(name)] = float(value)
         except (TypeError, ValueError, OverflowError):
             wrong.append(f"{name}: {type(value).__name__} is no number")
-    if len(msgpack.packb(checked) or b"") > _MOST_METRICS_BYTES:
+    if len(msgpack.packb(checked) or b"") > _MAX_METRICS_BYTES:
         wrong.append("more than 8 KiB in all")
     if wrong:
         raise CheckpointError(message("These metrics cannot be stored:", wrong))

@@ -16,7 +16,7 @@ import pytest
 import brainopt as bo
 from brainopt import checkpoint
 from brainopt.checkpoint import _async
-from brainopt.checkpoint.io._native import save_snapshot
+from brainopt.checkpoint.tree._file import save_snapshot
 from brainopt.checkpoint.tree._snapshot import Snapshot
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.fake import FakeNode
@@ -259,7 +259,7 @@ def test_a_random_state_is_kept_from_donation(tmp_path):
     snapshot = Snapshot(node)  # as on a GPU, where no view protects an array
     for _ in range(3):
         step()
-    snapshot.settle()
+    snapshot.block_until_ready()
     save_snapshot(tmp_path / "f", snapshot)
     assert (
         jax.random.key_data(checkpoint.load(tmp_path / "f")["rng"]) == expected

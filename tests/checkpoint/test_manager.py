@@ -9,18 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainopt.checkpoint import Manager, _index, _manager
+from brainopt.checkpoint import Manager
 from brainopt.errors import CheckpointCorruptError, CheckpointError, CheckpointIOError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.faults import FailingFileSystem, RecordingFileSystem
-from tests.checkpoint.test_write import run
-from tests.checkpoint.test_write import use as use_below
-
-
-def use(patch, files):
-    use_below(patch, files)
-    for room in (_index, _manager):
-        patch.setattr(room, "fs", files)
+from tests.checkpoint.test_write import run, use
 
 
 def saved(folder, steps, **settings):

@@ -69,7 +69,7 @@ def test_what_an_npz_cannot_hold_is_refused_by_path(tmp_path, value):
 def test_too_many_arrays_are_refused_by_both_sides(tmp_path, monkeypatch):
     arrays = {str(number): np.zeros(1) for number in range(4)}
     checkpoint.save(tmp_path / "f.npz", arrays)
-    monkeypatch.setattr("brainopt.checkpoint.interop._npz._MOST_MEMBERS", 3)
+    monkeypatch.setattr("brainopt.checkpoint.interop._npz._MAX_MEMBERS", 3)
     with pytest.raises(CheckpointError, match="more than 3 arrays"):
         checkpoint.save(tmp_path / "g.npz", arrays)
     with pytest.raises(CheckpointError, match="too many members"):

@@ -285,7 +285,7 @@ def test_bombs_behind_valid_checksums_are_refused(scratch):
 
 def crowds():
     """The largest legal crowds of records that cost memory to hold."""
-    most = _layout.MOST_RECORDS
+    most = _layout.MAX_PLAIN
     head = [forge.frame([None, "dict", most - 1])]
     empty = [forge.frame([i, "dict", 0]) for i in range(most - 1)]
     yield head + empty
@@ -296,7 +296,7 @@ def crowds():
     yield [forge.frame([None, "list", 3000])] + [
         forge.frame([None, "str", "x" * 4000 + "\U0001f600"])
     ] * 3000
-    keys = _layout.MOST_PRNG_KEYS
+    keys = _layout.MAX_PRNG_KEYS
     yield [forge.frame([None, "dict", keys])] + [
         forge.frame([i, "key", "rbg", [0, 4], 0]) + array for i in range(keys)
     ]

@@ -226,15 +226,18 @@ def test_a_failed_computation_is_refused_by_path(tmp_path, monkeypatch):
 
 
 def test_too_many_values_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_layout, "MOST_RECORDS", 100)
-    with pytest.raises(CheckpointError, match="more than 100 values"):
+    monkeypatch.setattr(_layout, "MAX_PLAIN", 100)
+    with pytest.raises(CheckpointError, match="101 plain values and containers"):
         checkpoint.save(tmp_path / "f", [None] * 100)
     checkpoint.save(tmp_path / "f", [None] * 99)
     assert checkpoint.load(tmp_path / "f") == [None] * 99
+    more = [None] * 109 + [np.zeros(1, "f4")] * 10
+    checkpoint.save(tmp_path / "f", more)
+    assert same(checkpoint.load(tmp_path / "f"), more)
 
 
 def test_too_many_prng_keys_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_layout, "MOST_PRNG_KEYS", 3)
+    monkeypatch.setattr(_layout, "MAX_PRNG_KEYS", 3)
     keys = list(jax.random.split(jax.random.key(1), 4))
     with pytest.raises(CheckpointError, match="4 PRNG keys"):
         checkpoint.save(tmp_path / "f", keys)

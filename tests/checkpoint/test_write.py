@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.checkpoint.format import _stream
-from brainopt.checkpoint.interop import _flat, _npz
-from brainopt.checkpoint.io import _os, _read, _write
+from brainopt.checkpoint.io import _os, _stream
 from brainopt.errors import CheckpointError, CheckpointIOError
 from tests.checkpoint.faults import (
     FailingFileSystem,
@@ -31,8 +29,7 @@ NEW = {**{f"w{i}": np.ones(500, "f4") for i in range(10)}, "epoch": 2}
 
 def use(monkeypatch, files):
     """Put another file system in the place of the real one."""
-    for room in (_os, _read, _write, _flat, _npz):
-        monkeypatch.setattr(room, "fs", files)
+    monkeypatch.setattr(_os, "fs", files)
 
 
 @pytest.fixture

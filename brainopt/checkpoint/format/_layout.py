@@ -25,15 +25,19 @@ ALIGN = 64
 BLOCK = 1 << 20
 SEGMENT = 1 << 30
 
-MOST_RECORDS = 1 << 16
-MOST_RECORD_BYTES = 1 << 14
-MOST_MANIFEST_TEXT = 1 << 24
-MOST_KEY_BYTES = 4096
-MOST_INLINE = 4096
-MOST_TEXT = 1 << 23
-MOST_PRNG_KEYS = 10_000
-MOST_DEPTH = 64
-MOST_NDIM = 32
+MAX_PLAIN = 1 << 16
+"""Records without payload that a file may have beyond those with payload.
+
+An array takes 64 bytes of the file at least, so its record costs a reader no more than
+the file has; what is only named in the manifest could cost much more.
+"""
+MAX_RECORD_BYTES = 1 << 14
+MAX_KEY_BYTES = 4096
+MAX_INLINE = 4096
+MAX_TEXT = 1 << 23
+MAX_PRNG_KEYS = 10_000
+MAX_DEPTH = 64
+MAX_NDIM = 32
 
 MAGIC = b"\xd9\x0cbrainopt\r\n\x1a\n"
 _HEADER = struct.Struct(">14sBBHBHBBI")
@@ -132,6 +136,11 @@ def tag(
     total = hashlib.blake2b(header, digest_size=TAG_BYTES, key=key)
     total.update(manifest)
     return total.digest()
+
+
+def max_manifest_text(payloads: int) -> int:
+    """Return how many bytes the records may have in all: 16 MiB, and 256 an array."""
+    return (1 << 24) + 256 * payloads
 
 
 def segments(position: int, nbytes: int) -> Iterator[Segment]:

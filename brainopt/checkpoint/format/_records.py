@@ -97,11 +97,12 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
     metadata = frames.object()
     if not isinstance(metadata, dict) or not all(type(k) is str for k in metadata):
         raise Malformed("the manifest does not begin with a map of names")
-    records, position = [], _layout.HEADER_BYTES
+    records, position, plain = [], _layout.HEADER_BYTES, 0
     while frames.position < len(manifest):
-        if len(records) == _layout.MOST_RECORDS:
-            raise Malformed(f"more than {_layout.MOST_RECORDS} records")
         record = _record(frames.object(), limit)
+        plain += not record.nbytes
+        if plain > _layout.MAX_PLAIN + limit // _layout.ALIGN:
+            raise Malformed("it has too many records without payload")
         if record.has_payload:
             first = next(_layout.segments(position, record.nbytes), None)
             if record.offset != (first.offset if first else 0):
@@ -116,11 +117,11 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
         records.append(record)
     if position != limit:
         raise Malformed("the payload does not end where the manifest begins")
-    if frames.text > _layout.MOST_MANIFEST_TEXT:
+    if frames.text > _layout.max_manifest_text(len(records) - plain):
         raise Malformed("the records of the manifest are too long")
-    if sum(r.kind == "key" for r in records) > _layout.MOST_PRNG_KEYS:
-        raise Malformed(f"more than {_layout.MOST_PRNG_KEYS} PRNG keys")
-    if sum(r.nbytes for r in records if r.kind == "long str") > _layout.MOST_TEXT:
+    if sum(r.kind == "key" for r in records) > _layout.MAX_PRNG_KEYS:
+        raise Malformed(f"more than {_layout.MAX_PRNG_KEYS} PRNG keys")
+    if sum(r.nbytes for r in records if r.kind == "long str") > _layout.MAX_TEXT:
         raise Malformed("the texts are too long")
     return metadata, records
 
@@ -137,7 +138,7 @@ class _Frames:
         """Parse the next framed object, which is short."""
         body = self._take(0xCE)
         self.text += len(body)
-        if len(body) > _layout.MOST_RECORD_BYTES:
+        if len(body) > _layout.MAX_RECORD_BYTES:
             raise Malformed("a record is too long")
         try:
             return msgpack.unpackb(
@@ -176,7 +177,7 @@ def _record(fields: Any, limit: int) -> Record:
     if type(key) not in _KEY_TYPES or key != key:
         raise Malformed("the key of a record is of no allowed type")
     for text in (key, *rest[:1]):
-        if _length(text) > _layout.MOST_INLINE:
+        if _length(text) > _layout.MAX_INLINE:
             raise Malformed("a key or a text is too long for its record")
     digest = b""
     if kind in ARRAYS + LONG and len(rest) == (4 if kind in ARRAYS else 3):
@@ -184,7 +185,7 @@ def _record(fields: Any, limit: int) -> Record:
         if type(digest) is not bytes or len(digest) != _layout.DIGEST_BYTES:
             raise Malformed(f"{key!r} has an impossible digest")
     types = [type(item) for item in rest]
-    if kind in CONTAINERS and types == [int] and 0 <= rest[0] <= _layout.MOST_RECORDS:
+    if kind in CONTAINERS and types == [int] and 0 <= rest[0] < 1 << 32:
         return Record(key, kind, count=rest[0])
     if kind in ARRAYS and types == [str, list, int]:
         return _array(key, kind, *rest, limit=limit, digest=digest)
@@ -218,9 +219,7 @@ def _array(
     allowed = KEY_IMPLS if kind == "key" else ITEMSIZE
     if name not in allowed:
         raise Malformed(f"{key!r} has the unknown dtype {name[:40]!r}")
-    if len(shape) > _layout.MOST_NDIM or any(
-        type(n) is not int or n < 0 for n in shape
-    ):
+    if len(shape) > _layout.MAX_NDIM or any(type(n) is not int or n < 0 for n in shape):
         raise Malformed(f"{key!r} has an impossible shape")
     if kind == "key" and shape[-1:] != [KEY_IMPLS[name]]:
         raise Malformed(f"{key!r} has an impossible shape for a PRNG key")
@@ -258,8 +257,8 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
         else:
             own = path if parent == "root" else (*path, index)
         _check_node(parent, record, index)
-        if len(own) >= _layout.MOST_DEPTH:
-            raise Malformed(f"the tree is deeper than {_layout.MOST_DEPTH}")
+        if len(own) >= _layout.MAX_DEPTH:
+            raise Malformed(f"the tree is deeper than {_layout.MAX_DEPTH}")
         if record.kind in CONTAINERS:
             if record.kind == "node" and record.count != 2:
                 raise Malformed("a node holds something else than meta and state")

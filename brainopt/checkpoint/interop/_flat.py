@@ -1,22 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flat dicts of arrays, which is all that the formats of others can hold."""
 
-import contextlib
-import os
-import stat
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 
-from ...errors import (
-    CheckpointCorruptError,
-    CheckpointError,
-    CheckpointIOError,
-    message,
-)
+from ...errors import CheckpointError, message
 from ..format._records import CONTAINERS
-from ..io._os import fs
 from ..tree._leaves import ArrayLeaf, Unstorable, refusal
 from ..tree._paths import is_meta, public
 from ..tree._snapshot import Snapshot
@@ -31,7 +19,8 @@ def flattened(snapshot: Snapshot, suffix: str) -> dict[str, ArrayLeaf]:
     """
     flat: dict[str, ArrayLeaf] = {}
     nodes, wrong = snapshot.nodes, []
-    for path, (record, leaf) in zip(snapshot.paths, snapshot.items, strict=True):
+    entries = zip(snapshot.paths, snapshot.records, snapshot.leaves, strict=True)
+    for path, record, leaf in entries:
         name = public(path, nodes)
         if record.kind in CONTAINERS or is_meta(path, nodes):
             continue
@@ -69,54 +58,3 @@ def host_array(name: str, leaf: ArrayLeaf) -> np.ndarray:
         raise refusal([f"{name}: {reason}"]) from reason
     array = np.frombuffer(data, np.uint8)
     return array.copy() if shared else array
-
-
-@contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
-    """Open a regular file of any format; give its descriptor and its length.
-
-    Raises:
-        CheckpointError: it is a folder or a device.
-        CheckpointIOError: the system refused, here or within the block.
-    """
-    name = os.fspath(path)
-    try:
-        fd = fs.open_read(name)
-        try:
-            found = fs.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise CheckpointError(
-                    message(
-                        f"{name} is no regular file.", help="give the name of a file."
-                    )
-                )
-            yield fd, found.st_size
-        finally:
-            fs.close(fd)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointIOError.of(name, error, "could not be read") from error
-
-
-def read_whole(path: str | os.PathLike[str]) -> bytearray:
-    """Read a regular file of any format; raises as `opened` does."""
-    with opened(path) as (fd, size):
-        data, done = bytearray(size), 0
-        while done < len(data):
-            count = fs.read_at(fd, [memoryview(data)[done:]], done)
-            if count <= 0:
-                raise damaged(path, "it ended while it was read")
-            done += count
-        return data
-
-
-def damaged(path: Any, reason: str) -> CheckpointCorruptError:
-    """Say what is wrong with a file of another format."""
-    return CheckpointCorruptError(
-        message(
-            f"{os.fspath(path)} is damaged, or not what its suffix says:",
-            [reason],
-            "take another copy of it.",
-        )
-    )

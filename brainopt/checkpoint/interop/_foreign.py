@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
-from .._doors import load
 from ..format import _layout
-from ..format._msgpack import load_msgpack
-from ..io._os import fs
+from ..io import _os
+from ._formats import flat_format, read
+from ._msgpack import load_msgpack
 
-_OWN_READERS = (".npz", ".safetensors")
 _PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 
@@ -36,8 +35,8 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
     name = os.fspath(path)
     if os.path.isdir(name):
         return _orbax(name)
-    if name.lower().endswith(_OWN_READERS) or is_own(name):
-        return load(name)
+    if flat_format(name) is not None or is_own(name):
+        return read(name)
     _refuse_pickle(name)
     return load_msgpack(name)
 
@@ -51,17 +50,17 @@ def is_own(path: str) -> bool:
 def _head(path: str) -> bytes | None:
     """The first bytes of a file; None if they cannot be read."""
     try:
-        fd = fs.open_read(path)
+        fd = _os.fs.open_read(path)
     except OSError:
         return None
     try:
         head = bytearray(len(_layout.MAGIC))
-        count = fs.read_at(fd, [memoryview(head)], 0)
+        count = _os.fs.read_at(fd, [memoryview(head)], 0)
         return bytes(head[:count])
     except OSError:
         return None
     finally:
-        fs.close(fd)
+        _os.fs.close(fd)
 
 
 def _refuse_pickle(path: str) -> None:

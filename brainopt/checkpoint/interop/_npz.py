@@ -19,10 +19,11 @@ import numpy as np
 
 from ...errors import CheckpointCorruptError
 from ..format._dtypes import ITEMSIZE, little_dtype
-from ..io._os import fs
+from ..io import _os
+from ..io._regular import damaged, opened
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import damaged, flattened, host_array, opened, refuse
+from ._flat import flattened, host_array, refuse
 
 _CODES = {
     "|b1": "bool",
@@ -42,10 +43,10 @@ _HEADER = re.compile(
     r"\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
 )
-_MOST_MEMBERS = 50_000
-_MOST_NAME = 65_000
+_MAX_MEMBERS = 50_000
+_MAX_NAME = 65_000
 _SLACK = 32 << 20
-_MOST_END = (1 << 16) + 22
+_MAX_END = (1 << 16) + 22
 
 
 class _Sink(io.RawIOBase):
@@ -85,7 +86,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")[: max(self._size - self._position, 0)]
         try:
-            count = fs.read_at(self._fd, [view], self._position) if len(view) else 0
+            count = _os.fs.read_at(self._fd, [view], self._position) if len(view) else 0
         except OSError as error:
             self.refused = error
             raise
@@ -104,14 +105,14 @@ def save_npz(
         if leaf.dtype.removesuffix(":big") not in _NAMES
     ]
     for name in flat:
-        if "\0" in name or len(name.encode()) > _MOST_NAME:
+        if "\0" in name or len(name.encode()) > _MAX_NAME:
             wrong.append(
                 f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
             )
-    if len(flat) > _MOST_MEMBERS:
-        wrong.append(f"more than {_MOST_MEMBERS:,} arrays")
+    if len(flat) > _MAX_MEMBERS:
+        wrong.append(f"more than {_MAX_MEMBERS:,} arrays")
     refuse(wrong, ".npz")
-    snapshot.settle()
+    snapshot.block_until_ready()
 
     def fill(fd: int) -> None:
         with zipfile.ZipFile(_Sink(fd), "w", zipfile.ZIP_STORED) as archive:
@@ -148,7 +149,7 @@ def _load(
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = [member.filename for member in members]
-            if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
+            if len(members) > _MAX_MEMBERS or len(set(names)) < len(names):
                 raise ValueError("it has too many members, or two of one name")
             if _entries(file, size) not in (len(members), 0xFFFF):
                 raise ValueError("its directory has lost or gained members")
@@ -173,7 +174,7 @@ def _load(
 
 def _entries(file: io.BufferedReader, size: int) -> int:
     # A damaged length within the directory can swallow the members that follow.
-    file.seek(max(size - _MOST_END, 0))
+    file.seek(max(size - _MAX_END, 0))
     data = file.read()
     end = data.rfind(b"PK\5\6")
     return int.from_bytes(data[end + 10 : end + 12], "little")

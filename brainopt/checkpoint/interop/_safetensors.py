@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..format._dtypes import ITEMSIZE, little_dtype
+from ..io._regular import damaged, read_whole
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import damaged, flattened, host_array, read_whole, refuse
+from ._flat import flattened, host_array, refuse
 
 _CODES = {
     "BOOL": "bool",
@@ -40,7 +41,7 @@ _CODES = {
     "F8_E8M0": "float8_e8m0fnu",
 }
 _NAMES = {name: code for code, name in _CODES.items()}
-_MOST_HEADER = 1 << 20
+_MAX_HEADER = 1 << 20
 
 
 def save_safetensors(
@@ -66,10 +67,10 @@ def save_safetensors(
         position = end
     header = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    if len(header) > _MOST_HEADER:
+    if len(header) > _MAX_HEADER:
         wrong.append("names of more than 1 MiB in all")
     refuse(wrong, ".safetensors")
-    snapshot.settle()
+    snapshot.block_until_ready()
 
     def fill(fd: int) -> None:
         write_all(fd, len(header).to_bytes(8, "little") + header)
@@ -88,7 +89,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     data = read_whole(path)
     try:
         size = int.from_bytes(data[:8], "little")
-        if len(data) < 8 or size > min(len(data) - 8, _MOST_HEADER):
+        if len(data) < 8 or size > min(len(data) - 8, _MAX_HEADER):
             raise ValueError("its header is longer than the file, or than 1 MiB")
         table = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
         table.pop("__metadata__", None)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 
 from ...errors import CheckpointError, CheckpointIOError, message
-from ._os import fs
+from . import _os
 
 _TEMPORARY = re.compile(r"\.bopt-[0-9a-f]{12}\.tmp")
 
@@ -51,21 +51,21 @@ def replace_file(
         try:
             temporary.open()
             if mode is not None:
-                fs.set_mode(temporary.fd, mode)
+                _os.fs.set_mode(temporary.fd, mode)
             fill(temporary.fd)
-            fs.fsync(temporary.fd)
+            _os.fs.fsync(temporary.fd)
             if check is not None:
                 check(temporary.path)
-            if not fs.renames_open_files:
+            if not _os.fs.renames_open_files:
                 temporary.close()
-            fs.replace(temporary.path, target)
+            _os.fs.replace(temporary.path, target)
             renamed = True
         except BaseException:
             temporary.discard()
             raise
         finally:
             temporary.close()
-        fs.sync_folder(folder)
+        _os.fs.sync_folder(folder)
     except CheckpointError:
         raise
     except OSError as error:
@@ -76,13 +76,13 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte, however many calls the system makes of it."""
     view = memoryview(data)
     while len(view):
-        view = view[fs.write(fd, view) :]
+        view = view[_os.fs.write(fd, view) :]
 
 
 def sweep(folder: str) -> None:
     """Remove the temporaries in a folder whose writers are dead."""
     try:
-        names = fs.listdir(folder)
+        names = _os.fs.listdir(folder)
     except OSError:
         return
     for name in names:
@@ -94,17 +94,17 @@ def sweep(folder: str) -> None:
 
 
 def _sweep_one(path: str) -> None:
-    fd = fs.open_swept(path)
+    fd = _os.fs.open_swept(path)
     try:
-        if fs.can_lock(fd):
-            fs.unlink(path)
+        if _os.fs.can_lock(fd):
+            _os.fs.unlink(path)
     finally:
-        fs.close(fd)
+        _os.fs.close(fd)
 
 
 def _replaceable(target: str, path: str | os.PathLike[str]) -> int | None:
     try:
-        found = fs.stat(target)
+        found = _os.fs.stat(target)
     except FileNotFoundError:
         return None
     if stat.S_ISREG(found.st_mode):
@@ -132,12 +132,12 @@ class _Temporary:
             name = f".bopt-{secrets.token_hex(6)}.tmp"
             self.path = os.path.join(self._folder, name)
             try:
-                self.fd = fs.open_new(self.path)
+                self.fd = _os.fs.open_new(self.path)
             except FileExistsError:
                 continue
             self._open = True
             # Between creation and lock a sweep may have taken it for dead.
-            if fs.lock(self.fd) and fs.fstat(self.fd).st_nlink:
+            if _os.fs.lock(self.fd) and _os.fs.fstat(self.fd).st_nlink:
                 return
             self.close()
 
@@ -145,14 +145,14 @@ class _Temporary:
         """Close the file, once."""
         if self._open:
             self._open = False
-            fs.close(self.fd)
+            _os.fs.close(self.fd)
 
     def discard(self) -> None:
         """Remove the file, if it still has its own name."""
-        if not fs.renames_open_files:
+        if not _os.fs.renames_open_files:
             self.close()
         with contextlib.suppress(OSError):
-            fs.unlink(self.path)
+            _os.fs.unlink(self.path)
 
 
 def _refusal(

@@ -2,18 +2,16 @@
 """A checkpoint of any kind written again as another."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from ..._select import Rename, Renaming, renamed
-from .._doors import save
 from ..interop._foreign import is_own, load_foreign
+from ..interop._formats import Path, flat_format, write
 from ..interop._optimizers import from_brainpy, optimizer_state
-from ..io._native import load_file
 from ..tree._build import SavedNode
-from ..tree._paths import flat_paths
-
-Path = str | os.PathLike[str]
+from ..tree._file import load_file
+from ..tree._paths import flat_paths, mapped
+from ..tree._snapshot import Snapshot
 
 
 def convert(
@@ -55,14 +53,13 @@ def convert(
         tree = renamed(flat, rename)
     else:
         tree = from_brainpy(_with_nodes(source))
-    save(target, tree, verify=True)
-    return _plain(tree)
+    write(target, Snapshot(tree), verify=True)
+    return mapped(tree, lambda leaf: leaf.node.state if type(leaf) is _Saved else leaf)
 
 
 def _with_nodes(path: Path) -> Any:
     name = os.fspath(path)
-    suffixed = name.lower().endswith((".npz", ".safetensors"))
-    if suffixed or os.path.isdir(name) or not is_own(name):
+    if flat_format(name) is not None or os.path.isdir(name) or not is_own(name):
         return load_foreign(path)
     return load_file(path, node=_Saved)
 
@@ -84,13 +81,3 @@ class _Saved:
     def stage_state_dict(self, state: Any, **options: Any) -> Any:
         """Refuse: a file is not restored into another."""
         raise TypeError("a node of a file takes no state")
-
-
-def _plain(tree: Any) -> Any:
-    if isinstance(tree, _Saved):
-        return tree.node.state
-    if isinstance(tree, Mapping):
-        return {key: _plain(child) for key, child in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(map(_plain, tree))
-    return tree

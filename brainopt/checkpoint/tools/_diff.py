@@ -2,7 +2,7 @@
 """Where two checkpoints differ."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..interop._foreign import is_own, load_foreign
+from ..tree._equality import equal
+from ..tree._paths import dotted, leaves
 from ._inspect import inspect_file
 
 Path = str | os.PathLike[str]
@@ -42,24 +44,12 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
 def _leaves(tree: Any) -> dict[str, Any]:
     """Flatten to dotted paths of which no two are one; empty containers are leaves."""
     flat: dict[str, Any] = {}
-    for path, leaf in _walk(tree, ""):
-        number = 2
+    for keys, leaf in leaves(tree):
+        path, number = dotted(keys), 2
         while path in flat:  # a dotted key beside a nested path of the same spelling
             path, number = f"{path.partition('#')[0]}#{number}", number + 1
         flat[path] = leaf
     return flat
-
-
-def _walk(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
-        children = tree.items()
-    elif isinstance(tree, list | tuple) and tree:
-        children = enumerate(tree)
-    else:
-        yield path, tree
-        return
-    for key, child in children:
-        yield from _walk(child, f"{path}.{key}" if path else str(key))
 
 
 def _compare(
@@ -78,7 +68,7 @@ def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:
     one, two = _host(one), _host(two)
     arrays = isinstance(one, np.ndarray), isinstance(two, np.ndarray)
     if not all(arrays):
-        same = type(one) is type(two) and (one == two or (one != one and two != two))
+        same = type(one) is type(two) and equal(one, two)
         # repr tells -0.0 from 0.0; equal numbers of other types were told before.
         same = same and (not isinstance(one, float | complex) or repr(one) == repr(two))
         return "" if same else f"{_said(one)} and {_said(two)}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..format._records import ARRAYS, CONTAINERS
-from ..io._os import fs
+from ..io import _os
 from ..io._read import Reader
-from ..tree._build import SavedNode, build, value_of
+from ..tree._build import SavedNode, build, plain_value
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
                 inside.append(name)
             elif record.kind not in CONTAINERS and not meta:
                 shape = record.shape[:-1] if record.kind == "key" else record.shape
-                plain = None if record.has_payload else value_of(record, None)
+                plain = None if record.has_payload else plain_value(record)
                 entries.append(
                     Entry(
                         name,
@@ -121,7 +121,7 @@ def inspect_flat(
         Entry(name, "array", str(array.dtype), array.shape, array.nbytes)
         for name, array in arrays.items()
     ]
-    size = fs.stat(os.fspath(path)).st_size
+    size = _os.fs.stat(os.fspath(path)).st_size
     return Inspection(os.fspath(path), 0, suffix, size, {}, entries)
 
 
@@ -142,7 +142,7 @@ def _metas(reader: Reader) -> list[dict[str, Any]]:
 
     build(
         reader,
-        lambda _, record: None if record.has_payload else value_of(record, None),
+        lambda _, record: None if record.has_payload else plain_value(record),
         keep,
     )
     return found

@@ -38,7 +38,7 @@ class ArrayLeaf:
     """
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value: Any = value
         self._held = value  # its key data alone would not keep a key from donation
         self.kind = "scalar" if isinstance(value, np.generic) else "array"
         self.dtype = ""
@@ -78,7 +78,7 @@ class ArrayLeaf:
 
         NumPy memory is copied. Of arrays on CPU devices a view is taken, which no
         donation can take away. Arrays on other devices are held by reference: they
-        cannot change, and `settle` refuses those that were donated meanwhile.
+        cannot change, and those that were donated meanwhile are refused later.
 
         Raises:
             Unstorable: the array was deleted, or its computation failed.
@@ -87,13 +87,13 @@ class ArrayLeaf:
             self.value = self.value.copy()
             return
         try:
-            if all(device.platform == "cpu" for device in self.value.devices()):
-                self.settle()
+            if all(device.platform == "cpu" for device in self._held.devices()):
+                self.block_until_ready()
                 self._parts = _parts(self.value)
         except RuntimeError as error:  # another thread has donated it meanwhile
             raise Unstorable(first_line(error)) from None
 
-    def settle(self) -> None:
+    def block_until_ready(self) -> None:
         """Wait for the computation; a failed one is refused, never stored.
 
         Raises:
@@ -132,18 +132,10 @@ class ArrayLeaf:
             array, shared = np.ascontiguousarray(array), False
         return memoryview(array.reshape(-1).view(np.uint8)), shared
 
-    def record(self, key: Any, offset: int, checksums: bytes) -> Record:
-        """Describe the array as it was written."""
+    def record(self, key: Any) -> Record:
+        """Describe the array; where it stands is known when it is written."""
         return Record(
-            key,
-            self.kind,
-            0,
-            None,
-            self.dtype,
-            self.shape,
-            self.nbytes,
-            offset,
-            checksums,
+            key, self.kind, dtype=self.dtype, shape=self.shape, nbytes=self.nbytes
         )
 
 
@@ -158,18 +150,16 @@ class BytesLeaf:
     def own(self) -> None:
         """Do nothing: the bytes cannot change."""
 
-    def settle(self) -> None:
+    def block_until_ready(self) -> None:
         """Do nothing: the bytes are here."""
 
     def host(self) -> tuple[memoryview, bool]:
         """Return the bytes, which nobody can write into."""
         return memoryview(self.data), False
 
-    def record(self, key: Any, offset: int, checksums: bytes) -> Record:
-        """Describe the bytes as they were written."""
-        return Record(
-            key, self.kind, nbytes=self.nbytes, offset=offset, checksums=checksums
-        )
+    def record(self, key: Any) -> Record:
+        """Describe the bytes; where they stand is known when they are written."""
+        return Record(key, self.kind, nbytes=self.nbytes)
 
 
 def _known(dtype: np.dtype) -> str:

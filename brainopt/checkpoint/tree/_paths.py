@@ -1,10 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths as users write them, from the keys that lead to a record."""
+"""Trees of dicts, lists and tuples: the one way they are walked, and their paths.
 
-from collections.abc import Collection, Mapping
+Every tree of this wing, whether it is to be saved, is being restored, or was loaded, is
+walked by `leaves` and rebuilt by `mapped`. A path is a tuple of keys while a tree is
+walked, and a dotted text for users.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ...errors import PathError, message
+
+ABSENT = object()
+"""Stands where there is no value, since None is one."""
+
+
+def children(tree: Any) -> list[tuple[Any, Any]] | None:
+    """Return the keys and children of a container; None for a leaf."""
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if isinstance(tree, list | tuple):
+        return list(enumerate(tree))
+    return None
+
+
+def leaves(
+    tree: Any, is_leaf: Callable[[Any], bool] = lambda part: False, path: tuple = ()
+) -> Iterator[tuple[tuple, Any]]:
+    """Yield each leaf with its path; an empty container is a leaf too.
+
+    Args:
+        tree: nested mappings, lists and tuples.
+        is_leaf: says of a container that it is not to be entered.
+        path: where the tree stands.
+    """
+    inside = None if is_leaf(tree) else children(tree)
+    if not inside:
+        yield path, tree
+        return
+    for key, child in inside:
+        yield from leaves(child, is_leaf, (*path, key))
+
+
+def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """Rebuild a tree with other leaves; what becomes `ABSENT` is left out of dicts."""
+    if isinstance(tree, Mapping):
+        table = {key: mapped(child, change) for key, child in tree.items()}
+        return {key: child for key, child in table.items() if child is not ABSENT}
+    if isinstance(tree, list | tuple):
+        return type(tree)([mapped(child, change) for child in tree])
+    return change(tree)
+
+
+def dotted(path: tuple) -> str:
+    """Write a path of keys as users do."""
+    return ".".join(map(str, path))
+
+
+def under(root: str, path: str) -> str:
+    """Join two dotted paths, of which either may be empty."""
+    return f"{root}.{path}" if root and path else root or path
+
+
+def flat_paths(tree: Any) -> dict[str, Any]:
+    """Flatten nested dicts and sequences to ``{dotted path: leaf}``.
+
+    Raises:
+        PathError: two leaves have one dotted path.
+    """
+    flat: dict[str, Any] = {}
+    twice = []
+    for path, leaf in leaves(tree):
+        if children(leaf) is not None:
+            continue  # an empty container holds nothing
+        name = dotted(path)
+        if name in flat:
+            twice.append(name)
+        flat[name] = leaf
+    if twice:
+        raise PathError(message("Two values have one dotted path:", twice))
+    return flat
 
 
 def is_meta(path: tuple, nodes: Collection[tuple]) -> bool:
@@ -13,36 +88,15 @@ def is_meta(path: tuple, nodes: Collection[tuple]) -> bool:
 
 
 def public(path: tuple, nodes: Collection[tuple]) -> str:
-    """Write a path as users do: ``net.layers.0.W``.
+    """Write a path in a file as users do: ``net.layers.0.W``.
 
     The file keeps the state of a node under one more key, which users do not see.
     """
     if not nodes:
-        return ".".join(map(str, path))
+        return dotted(path)
     kept = [
         str(part)
         for n, part in enumerate(path)
         if part != "state" or path[:n] not in nodes
     ]
     return ".".join(kept)
-
-
-def flat_paths(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Flatten nested dicts and sequences to ``{dotted path: leaf}``.
-
-    Raises:
-        PathError: two leaves have one dotted path.
-    """
-    if isinstance(tree, Mapping):
-        children = tree.items()
-    elif isinstance(tree, list | tuple):
-        children = enumerate(tree)
-    else:
-        return {".".join(path): tree}
-    flat: dict[str, Any] = {}
-    for key, child in children:
-        below = flat_paths(child, (*path, str(key)))
-        if twice := sorted(flat.keys() & below.keys()):
-            raise PathError(message("Two values have one dotted path:", twice))
-        flat |= below
-    return flat

@@ -1,19 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A restore as one transaction: compare everything, report everything, commit once."""
+"""A restore as one transaction: compare everything, report everything, commit once.
+
+How it works. `Source` is the file as a tree whose leaves are `Slot`s, places of arrays
+that are not read yet, and whose nodes are `SavedNode`s, metadata and a flat state of
+slots. The nodes to restore are the targets; they stand in a tree of their own, and both
+trees name what they hold by dotted paths.
+
+1. Plain values of the file are read, and plain dicts that stand where a target stands
+   are taken for its state (`_adopt`).
+2. Each path of the file gets its new name, is kept or left by the selection, and goes
+   to the target with the longest name that is a prefix of it (`_choose`).
+3. The slots that were chosen are read and verified, each once (`_stage`).
+4. Each target compares its part with its variables and converts it, without writing
+   (`Stateful.stage_state_dict`). Metadata and units are compared, too.
+5. What does not fit is collected in `wrong` all along. If there is anything, one error
+   lists it; otherwise the first stage commits all of them in one call.
+
+What must never happen: a write before step 5, a path that is neither restored, nor left
+by the selection, nor reported, and a state that is taken by position.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from ..._select import is_below
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
-from ._paths import flat_paths
+from ._equality import equal
+from ._paths import ABSENT, dotted, flat_paths, leaves, under
 from ._protocol import NOTES, UNITS, Staged, Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
-
-_ABSENT = object()
 
 
 class Restore:
@@ -46,13 +64,8 @@ class Restore:
         self.cast = cast
         self.wrong: list[str] = []
         self.staged: dict[str, Staged] = {}
-        self.targets = self._named(_stateful(nodes, ()), "the nodes")
+        self.targets = self._named(_stateful(nodes), "the nodes")
         self.saved: dict[str, SavedNode] = {}
-        self.own = {
-            _under(name, path): value
-            for name, node in self.targets.items()
-            for path, value in node.state_dict().items()
-        }
 
     def run(self) -> Any:
         """Compare, commit, and return the plain values of the file.
@@ -60,9 +73,9 @@ class Restore:
         Raises:
             CheckpointMismatchError: the file does not fit; nothing was changed.
         """
-        tree = filled(self.source.tree, self._plain_values())
+        tree = filled(self.source.tree, self.source.read(slots_in([self.source.tree])))
         tree = self._adopt(tree, self.nodes)
-        self.saved = self._named(_saved(tree, ()), "the file")
+        self.saved = self._named(_saved(tree), "the file")
         chosen = self._choose()
         if self.strict:
             self._refuse_unmatched(tree)
@@ -74,8 +87,13 @@ class Restore:
             first.commit_with(*others)
         return _merged(self.nodes, _plain(tree))
 
-    def _plain_values(self) -> dict[Slot, Any]:
-        return self.source.read(slots_in(self.source.tree))
+    @cached_property
+    def own(self) -> dict[str, dict[str, Any]]:
+        """The values of each target, by its name and their paths from the root."""
+        return {
+            name: {under(name, path): v for path, v in node.state_dict().items()}
+            for name, node in self.targets.items()
+        }
 
     def _adopt(self, tree: Any, nodes: Any) -> Any:
         """Take plain dicts of arrays for the states of the nodes that stand there.
@@ -85,7 +103,7 @@ class Restore:
         if not isinstance(tree, dict):
             return tree
         if isinstance(nodes, Stateful):
-            whole = not any(True for _ in _saved(tree, ()))
+            whole = not any(True for _ in _saved(tree))
             return SavedNode({}, self._flat(tree)) if whole else tree
         if not isinstance(nodes, Mapping):
             return tree
@@ -109,7 +127,7 @@ class Restore:
     def _named(self, found: Iterable[tuple[tuple, Any]], where: str) -> dict[str, Any]:
         named: dict[str, Any] = {}
         for path, node in found:
-            name = ".".join(map(str, path))
+            name = dotted(path)
             if name in named:
                 self.wrong.append(f"{name}: two nodes in {where} have this path")
             named[name] = node
@@ -121,7 +139,7 @@ class Restore:
         origin: dict[str, str] = {}
         for name, node in self.saved.items():
             for path, slot in node.state.items():
-                old = _under(name, path)
+                old = under(name, path)
                 new = self.selection.renamed(old)
                 if not self._takes(new, slot):
                     continue
@@ -137,31 +155,34 @@ class Restore:
         return chosen
 
     def _takes(self, path: str, stored: Any = None) -> bool:
-        return self.selection.takes(path, self.own.get(path, stored))
+        if not self.selection.filters:
+            return True
+        own = self.own.get(self._owner(path) or "", {})
+        return self.selection.takes(path, own.get(path, stored))
 
     def _refuse_unmatched(self, tree: Any) -> None:
         """Note each choice that means no path of the file, of the nodes, or plain."""
         stored = {
-            _under(name, path): slot
+            under(name, path): slot
             for name, saved in self.saved.items()
             for path, slot in [("", None), *saved.state.items()]
         }
-        plain = _plain_paths(_plain(tree), "")
-        wrong = self.selection.renamed.unmatched([*stored, *plain])
-        self.wrong += [f"rename={old!r} matches nothing" for old in wrong]
+        plain = _plain_paths(_plain(tree))
+        unmatched = self.selection.renamed.unmatched([*stored, *plain])
+        self.wrong += [f"rename={old!r} matches nothing" for old in unmatched]
         if self.selection.filters:
-            renamed = {self.selection.renamed(old): v for old, v in stored.items()}
-            nodes = dict.fromkeys(self.targets)
-            leaves = {**dict.fromkeys(plain), **nodes, **renamed, **self.own}
-            self.wrong += self.selection.unmatched(leaves.items())
+            candidates = dict.fromkeys([*plain, *self.targets])
+            candidates |= {self.selection.renamed(old): v for old, v in stored.items()}
+            for own in self.own.values():
+                candidates |= own
+            self.wrong += self.selection.unmatched(candidates.items())
 
     def _owner(self, path: str) -> str | None:
-        parts = path.split(".")
-        for end in range(len(parts), -1, -1):
-            name = ".".join(parts[:end])
-            if name in self.targets:
-                return name
-        return None
+        return max(
+            (name for name in self.targets if is_below(path, name)),
+            key=len,
+            default=None,
+        )
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
         slots = [
@@ -172,7 +193,7 @@ class Restore:
         ]
         values = self.source.read(slots)
         for name, node in self.targets.items():
-            if not chosen[name] and not self._expected(name, node):
+            if not chosen[name] and not self._expected(name):
                 continue
             self._compare_meta(name, node)
             state = {
@@ -184,22 +205,22 @@ class Restore:
             self._judge(name, stage)
             if hasattr(stage, "conflicts_with"):
                 clashes = stage.conflicts_with(*self.staged.values())
-                self.wrong += [_under(name, line) for line in clashes]
+                self.wrong += [under(name, line) for line in clashes]
             self.staged[name] = stage
 
-    def _expected(self, name: str, node: Stateful) -> bool:
+    def _expected(self, name: str) -> bool:
         if not self.selection.filters:
             return True
-        return any(self._takes(path) for path in self.own if self._owner(path) == name)
+        return any(map(self._takes, self.own[name]))
 
     def _judge(self, name: str, stage: Any) -> None:
-        self.wrong += [_under(name, line) for line in stage.mismatched]
+        self.wrong += [under(name, line) for line in stage.mismatched]
         if not self.strict:
             return
-        for path in (_under(name, path) for path in stage.missing):
+        for path in (under(name, path) for path in stage.missing):
             if self._takes(path):
                 self.wrong.append(f"{path}: missing from the file")
-        for path in (_under(name, path) for path in stage.unexpected):
+        for path in (under(name, path) for path in stage.unexpected):
             self.wrong.append(f"{path}: in the file, and not in the node")
 
     def _compare_meta(self, name: str, node: Stateful) -> None:
@@ -245,102 +266,72 @@ class Restore:
         return error
 
 
-def _stateful(nodes: Any, path: tuple) -> Iterator[tuple[tuple, Stateful]]:
-    if isinstance(nodes, Stateful) and not isinstance(nodes, type):
-        yield path, nodes
-    elif isinstance(nodes, Mapping):
-        for key, child in nodes.items():
-            yield from _stateful(child, (*path, key))
-    elif isinstance(nodes, list | tuple):
-        for index, child in enumerate(nodes):
-            yield from _stateful(child, (*path, index))
+def _is_stateful(part: Any) -> bool:
+    return isinstance(part, Stateful) and not isinstance(part, type)
 
 
-def _saved(tree: Any, path: tuple) -> Iterator[tuple[tuple, SavedNode]]:
-    if isinstance(tree, SavedNode):
-        yield path, tree
-    elif isinstance(tree, dict):
-        for key, child in tree.items():
-            yield from _saved(child, (*path, key))
-    elif isinstance(tree, list | tuple):
-        for index, child in enumerate(tree):
-            yield from _saved(child, (*path, index))
+def _stateful(nodes: Any) -> Iterator[tuple[tuple, Stateful]]:
+    found = leaves(nodes, _is_stateful)
+    return ((path, part) for path, part in found if _is_stateful(part))
+
+
+def _saved(tree: Any) -> Iterator[tuple[tuple, SavedNode]]:
+    found = leaves(tree)
+    return ((path, part) for path, part in found if isinstance(part, SavedNode))
 
 
 def _plain(tree: Any) -> Any:
+    """Return what is plain in a tree; a list with a node in it is left out whole."""
     if isinstance(tree, SavedNode):
-        return _ABSENT
+        return ABSENT
     if isinstance(tree, dict):
         kept = {key: _plain(child) for key, child in tree.items()}
-        kept = {key: child for key, child in kept.items() if child is not _ABSENT}
-        return kept if kept or not tree else _ABSENT
-    if isinstance(tree, list | tuple) and any(True for _ in _saved(tree, ())):
-        return _ABSENT
+        kept = {key: child for key, child in kept.items() if child is not ABSENT}
+        return kept if kept or not tree else ABSENT
+    if isinstance(tree, list | tuple) and any(True for _ in _saved(tree)):
+        return ABSENT
     return tree
 
 
-def _plain_paths(tree: Any, path: str) -> list[str]:
-    if tree is _ABSENT:
+def _plain_paths(tree: Any) -> list[str]:
+    """List every path in a plain tree, those of its containers too."""
+    if tree is ABSENT:
         return []
-    below = tree.items() if isinstance(tree, dict) else ()
-    return [
-        path,
-        *(
-            p
-            for key, child in below
-            for p in _plain_paths(child, _under(path, str(key)))
-        ),
-    ]
+    found = {path[:end] for path, _ in leaves(tree) for end in range(len(path) + 1)}
+    return [dotted(path) for path in sorted(found, key=len)]
 
 
 def _merged(nodes: Any, plain: Any) -> Any:
     """Plain values of the file, and the defaults where the file has none."""
     if not isinstance(nodes, Mapping):
-        return {} if plain is _ABSENT else plain
-    if plain is not _ABSENT and not isinstance(plain, dict):
+        return {} if plain is ABSENT else plain
+    if plain is not ABSENT and not isinstance(plain, dict):
         return plain
-    found = {} if plain is _ABSENT else dict(plain)
+    found = {} if plain is ABSENT else dict(plain)
     for key, default in nodes.items():
         if isinstance(default, Mapping):
-            merged = _merged(default, found.pop(key, _ABSENT))
+            merged = _merged(default, found.pop(key, ABSENT))
             if not default or not isinstance(merged, dict) or merged:
                 found[key] = merged
-        elif not any(True for _ in _stateful(default, ())):
+        elif not any(True for _ in _stateful(default)):
             found.setdefault(key, default)
     return found
 
 
 def _differences(path: str, stored: Any, own: Any) -> Iterator[str]:
-    if _equal(stored, own):
+    if equal(stored, own):
         return
     if isinstance(stored, dict) and isinstance(own, Mapping):
         for key in (*stored, *(key for key in own if key not in stored)):
-            values = stored.get(key, _ABSENT), own.get(key, _ABSENT)
-            yield from _differences(_under(path, str(key)), *values)
+            values = stored.get(key, ABSENT), own.get(key, ABSENT)
+            yield from _differences(under(path, str(key)), *values)
     else:
-        yield f"{path}: stored {_said(stored)}, this one has {_said(own)}"
-
-
-def _under(name: str, path: str) -> str:
-    return f"{name}.{path}" if name else path
+        yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
 
 
 def _joined(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
-    return {_under(name, str(path)): value for path, value in table.items()}
+    return {under(name, str(path)): value for path, value in table.items()}
 
 
-def _said(value: Any) -> str:
-    return "nothing" if value is _ABSENT else repr(value)
-
-
-def _equal(one: Any, two: Any) -> bool:
-    if isinstance(one, np.ndarray | np.generic) or hasattr(two, "__array__"):
-        one, two = np.asarray(one), np.asarray(two)
-        return one.dtype == two.dtype and np.array_equal(one, two)
-    if isinstance(one, dict) and isinstance(two, Mapping):
-        return one.keys() == two.keys() and all(_equal(one[k], two[k]) for k in one)
-    if isinstance(one, list | tuple) and type(one) is type(two):
-        return len(one) == len(two) and all(map(_equal, one, two))
-    if {type(one), type(two)} == {int, float}:
-        return one == two
-    return type(one) is type(two) and (one == two or (one != one and two != two))
+def _shown(value: Any) -> str:
+    return "nothing" if value is ABSENT else repr(value)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tree taken apart at one instant, and everything in it that cannot be stored."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -9,15 +9,13 @@ import jax.core
 import numpy as np
 
 from ..._version import __version__
-from ...errors import CheckpointError, message
 from ..format import _layout
 from ..format._records import Record
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
-from ._paths import public
+from ._paths import children, public
 from ._protocol import NOTES, Stateful
+from ._states import read_states
 
-_ATTEMPTS = 1000
-_MOST_IN_ALL = _layout.MOST_MANIFEST_TEXT - 4096
 _PLAIN = {dict: "dict", list: "list", tuple: "tuple"}
 _KEYS = (str, int, float, bool, bytes, type(None))
 
@@ -26,6 +24,9 @@ Leaf = ArrayLeaf | BytesLeaf
 
 class Snapshot:
     """The records of a tree in preorder, and the leaves that wait to be written.
+
+    The tree is walked once. Stateful objects are noted on the way, their states are
+    read at one instant, and their records take the places that were noted.
 
     Args:
         tree: nested dicts, lists and tuples of plain values, arrays and stateful
@@ -38,39 +39,36 @@ class Snapshot:
     """
 
     def __init__(self, tree: Any, own: bool = False) -> None:
-        self.items: list[tuple[Record, Leaf | None]] = []
+        self.records: list[Record] = []
+        self.leaves: list[Leaf | None] = []
         self.paths: list[tuple] = []
         self.nodes: set[tuple] = set()
         self._wrong: list[str] = []
         self._above: set[int] = set()
-        self._states = _read_states(tree)
+        self._found: list[tuple[int, tuple, Any, Stateful]] = []
         self._add((), None, tree)
+        self._add_states()
         self._check_size()
         self._refuse()
-        del self._states, self._above
+        del self._found, self._above
         if own:
             self._each("own")
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays together."""
-        return sum(leaf.nbytes for _, leaf in self.items if leaf is not None)
-
-    def settle(self) -> None:
+    def block_until_ready(self) -> None:
         """Wait for all arrays, before a file is touched.
 
         Raises:
             CheckpointError: an array was deleted, or failed while it was computed.
         """
-        self._each("settle")
+        self._each("block_until_ready")
 
-    def _each(self, act: Literal["own", "settle"]) -> None:
-        for path, (_, leaf) in zip(self.paths, self.items, strict=True):
+    def _each(self, act: Literal["own", "block_until_ready"]) -> None:
+        for path, leaf in zip(self.paths, self.leaves, strict=True):
             try:
                 if leaf is not None:
                     getattr(leaf, act)()
             except Unstorable as reason:
-                self._wrong.append(f"{self._said(path)}: {reason}")
+                self._wrong.append(f"{self._shown(path)}: {reason}")
         self._refuse()
 
     def metadata(self) -> dict[str, Any]:
@@ -78,21 +76,27 @@ class Snapshot:
         return {"library": f"brainopt {__version__}", "jax": jax.__version__}
 
     def _check_size(self) -> None:
-        texts = sum(
-            leaf.nbytes
-            for record, leaf in self.items
-            if leaf is not None and record.kind == "long str"
-        )
-        if texts > _layout.MOST_TEXT:
-            self._wrong.append("long texts of more than 8 MiB in all: store bytes")
-        keys = sum(record.kind == "key" for record, _ in self.items)
-        if keys > _layout.MOST_PRNG_KEYS:
+        payloads = sum(record.nbytes > 0 for record in self.records)
+        if len(self.records) - payloads > _layout.MAX_PLAIN + payloads:
             self._wrong.append(
-                f"{keys:,} PRNG keys; {_layout.MOST_PRNG_KEYS:,} can be stored: put "
+                f"{len(self.records) - payloads:,} plain values and containers; "
+                f"{_layout.MAX_PLAIN:,} more than arrays can be stored: put numbers "
+                "into arrays"
+            )
+        texts = sum(r.nbytes for r in self.records if r.kind == "long str")
+        if texts > _layout.MAX_TEXT:
+            self._wrong.append("long texts of more than 8 MiB in all: store bytes")
+        keys = sum(record.kind == "key" for record in self.records)
+        if keys > _layout.MAX_PRNG_KEYS:
+            self._wrong.append(
+                f"{keys:,} PRNG keys; {_layout.MAX_PRNG_KEYS:,} can be stored: put "
                 "them into arrays of keys"
             )
-        if sum(_most_bytes(record) for record, _ in self.items) > _MOST_IN_ALL:
-            self._wrong.append("names and short texts of more than 16 MiB in all")
+        limit = _layout.max_manifest_text(payloads) - 4096
+        if sum(map(_max_bytes, self.records)) > limit:
+            self._wrong.append(
+                f"names and short texts of more than {limit + 4096 >> 20} MiB in all"
+            )
 
     def _refuse(self) -> None:
         if self._wrong:
@@ -104,32 +108,31 @@ class Snapshot:
         Raises:
             CheckpointError: it could not be copied from its device.
         """
-        leaf = self.items[index][1]
+        leaf = self.leaves[index]
         assert leaf is not None
         try:
             return leaf.host()
         except Unstorable as reason:
-            raise refusal([f"{self._said(self.paths[index])}: {reason}"]) from reason
+            raise refusal([f"{self._shown(self.paths[index])}: {reason}"]) from reason
 
     def _add(self, path: tuple, key: Any, value: Any) -> None:
         try:
-            if len(path) >= _layout.MOST_DEPTH:
-                raise Unstorable(f"it lies deeper than {_layout.MOST_DEPTH}")
+            if len(path) >= _layout.MAX_DEPTH:
+                raise Unstorable(f"it lies deeper than {_layout.MAX_DEPTH}")
             kind = _PLAIN.get(type(value))
             if kind is not None:
                 self._add_container(path, key, kind, value)
             elif isinstance(value, Stateful) and not isinstance(value, type):
-                self._add_node(path, key, value)
+                self.nodes.add(path)
+                self._found.append((len(self.records), path, key, value))
             else:
                 self._append(path, *_leaf(key, value))
         except Unstorable as reason:
-            self._wrong.append(f"{self._said(path)}: {reason}")
+            self._wrong.append(f"{self._shown(path)}: {reason}")
 
     def _append(self, path: tuple, record: Record, leaf: Leaf | None = None) -> None:
-        if len(self.items) == _layout.MOST_RECORDS:
-            self._wrong.append(f"more than {_layout.MOST_RECORDS} values in all")
-            self._refuse()
-        self.items.append((record, leaf))
+        self.records.append(record)
+        self.leaves.append(leaf)
         self.paths.append(path)
 
     def _add_container(self, path: tuple, key: Any, kind: str, value: Any) -> None:
@@ -140,16 +143,35 @@ class Snapshot:
             raise Unstorable("it lies within itself")
         self._append(path, Record(key, kind, count=len(value)))
         self._above.add(id(value))
-        children = value.items() if kind == "dict" else enumerate(value)
-        for name, child in children:
+        for name, child in children(value) or ():
             self._add((*path, name), name if kind == "dict" else None, child)
         self._above.discard(id(value))
 
-    def _add_node(self, path: tuple, key: Any, value: Stateful) -> None:
-        state = self._states[id(value)]
-        self.nodes.add(path)
+    def _add_states(self) -> None:
+        """Read all states at once, and put their records where the objects stand."""
+        found, self._found = self._found, []
+        states = read_states([node for *_, node in found])
+        whole, done = (self.records, self.leaves, self.paths), 0
+        self.records, self.leaves, self.paths = [], [], []
+        for (place, path, key, node), state in zip(found, states, strict=True):
+            self._take(whole, done, place)
+            done = place
+            try:
+                self._add_node(path, key, node, state)
+            except Unstorable as reason:
+                self._wrong.append(f"{self._shown(path)}: {reason}")
+        self._take(whole, done, len(whole[0]))
+
+    def _take(self, whole: tuple[list, list, list], start: int, end: int) -> None:
+        mine = self.records, self.leaves, self.paths
+        for part, own in zip(whole, mine, strict=True):
+            own.extend(part[start:end])
+
+    def _add_node(
+        self, path: tuple, key: Any, node: Stateful, state: Mapping[str, Any]
+    ) -> None:
         self._append(path, Record(key, "node", count=2))
-        self._add((*path, "meta"), "meta", _metadata(value, state))
+        self._add((*path, "meta"), "meta", _metadata(node, state))
         for name in state:
             if type(name) is not str:
                 raise Unstorable(
@@ -162,7 +184,7 @@ class Snapshot:
                 array = _Nested()
             self._add((*path, "state", name), name, array)
 
-    def _said(self, path: tuple) -> str:
+    def _shown(self, path: tuple) -> str:
         return public(path, self.nodes) or "the value itself"
 
 
@@ -207,33 +229,33 @@ def _leaf(key: Any, value: Any) -> tuple[Record, Leaf | None]:
 
 def _array(key: Any, value: Any) -> tuple[Record, Leaf]:
     leaf = ArrayLeaf(value)
-    return leaf.record(key, 0, b""), leaf
+    return leaf.record(key), leaf
 
 
 def _integer(key: Any, value: int) -> tuple[Record, Leaf | None]:
     if -(1 << 63) <= value < 1 << 64:
         return Record(key, "int", value=value), None
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    if len(data) <= _layout.MOST_INLINE:
+    if len(data) <= _layout.MAX_INLINE:
         return Record(key, "int", value=data), None
     return _long(key, "long int", data)
 
 
 def _text(key: Any, value: str | bytes) -> tuple[Record, Leaf | None]:
     data = _utf8(value) if isinstance(value, str) else value
-    if len(data) <= _layout.MOST_INLINE:
+    if len(data) <= _layout.MAX_INLINE:
         return Record(key, type(value).__name__, value=value), None
-    if isinstance(value, str) and len(data) > _layout.MOST_TEXT:
+    if isinstance(value, str) and len(data) > _layout.MAX_TEXT:
         raise Unstorable("a str of more than 8 MiB: store its encoded bytes")
     return _long(key, f"long {type(value).__name__}", data)
 
 
 def _long(key: Any, kind: str, data: bytes) -> tuple[Record, Leaf]:
     leaf = BytesLeaf(kind, data)
-    return leaf.record(key, 0, b""), leaf
+    return leaf.record(key), leaf
 
 
-def _most_bytes(record: Record) -> int:
+def _max_bytes(record: Record) -> int:
     size = 64 + 9 * len(record.shape)
     for part in (record.key, record.value):
         if isinstance(part, str):
@@ -256,53 +278,5 @@ def _check_key(key: Any) -> None:
     if type(key) is int and not -(1 << 63) <= key < 1 << 64:
         raise Unstorable(f"the key {key} has more than 64 bits")
     data = _utf8(key) if isinstance(key, str) else key
-    if isinstance(data, bytes) and len(data) > _layout.MOST_KEY_BYTES:
+    if isinstance(data, bytes) and len(data) > _layout.MAX_KEY_BYTES:
         raise Unstorable(f"a key of {len(data)} bytes; 4096 can be stored")
-
-
-def _read_states(tree: Any) -> dict[int, Mapping[str, Any]]:
-    nodes: dict[int, Any] = {id(node): node for node in _nodes(tree)}
-    if nodes and all(hasattr(node, "state_dict_with") for node in nodes.values()):
-        first, *others = nodes.values()
-        return dict(zip(nodes, first.state_dict_with(*others), strict=True))
-    # Two readings that hold the very same arrays prove that no step was committed
-    # between the end of the first and the start of the second: one instant for all.
-    first = {key: node.state_dict() for key, node in nodes.items()}
-    for _ in range(_ATTEMPTS):
-        second = {key: node.state_dict() for key, node in nodes.items()}
-        if all(_same(first[key], second[key]) for key in nodes):
-            return second
-        first = second
-    raise CheckpointError(
-        message(
-            "The state changes faster than it can be read.",
-            help="save from the thread that trains, and let `state_dict` return the "
-            "arrays that the object holds, not copies.",
-        )
-    )
-
-
-def _nodes(tree: Any) -> Iterator[Stateful]:
-    waiting, seen = [tree], set()
-    while waiting:
-        part = waiting.pop()
-        if type(part) in _PLAIN and id(part) not in seen:
-            seen.add(id(part))
-            waiting.extend(part.values() if type(part) is dict else part)
-        elif isinstance(part, Stateful) and not isinstance(part, type):
-            yield part
-
-
-def _same(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    return len(one) == len(two) and all(
-        name in two and (two[name] is value or _equal(value, two[name]))
-        for name, value in one.items()
-    )
-
-
-def _equal(one: Any, two: Any) -> bool:
-    if isinstance(one, jax.Array) or isinstance(two, jax.Array):
-        return False
-    if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
-        return one.tobytes() == two.tobytes() and one.dtype == two.dtype
-    return type(one) is type(two) and bool(one == two)

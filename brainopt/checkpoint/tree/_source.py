@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file holds, known before any of its arrays is read."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..io._read import Reader
-from ._build import SavedNode, build, read_values
+from ._build import SavedNode, build
+from ._paths import leaves, mapped
+from ._values import read_values
 
 
-class Slot(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Slot:
     """The place of a leaf that is not read yet, and its shape."""
 
     index: int
@@ -22,72 +26,53 @@ class Slot(NamedTuple):
         return len(self.shape)
 
 
-class Source(Protocol):
-    """A file as a tree of slots and saved nodes."""
+class Source(NamedTuple):
+    """A file as a tree of slots and saved nodes, and the way to read slots."""
 
     name: str
     tree: Any
-
-    def read(self, slots: Iterable[Slot]) -> dict[Slot, Any]:
-        """Read and verify the leaves of some slots."""
-        ...
+    read: Callable[[list[Slot]], dict[Slot, Any]]
 
 
-class FileSource:
-    """A file of brainopt's own format."""
+def own_source(reader: Reader) -> Source:
+    """Give the tree of a file of brainopt's own format."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.name = reader.path
-        self._reader = reader
-        self.tree = build(
-            reader, lambda index, record: Slot(index, record.shape), lambda node: node
-        )
-
-    def read(self, slots: Iterable[Slot]) -> dict[Slot, Any]:
-        """Read and verify the leaves of some slots."""
-        slots = list(slots)
-        values = read_values(self._reader, [slot.index for slot in slots])
+    def read(slots: list[Slot]) -> dict[Slot, Any]:
+        values = read_values(reader, [slot.index for slot in slots])
         return {slot: values[slot.index] for slot in slots}
 
-
-class FlatSource:
-    """A flat dict of arrays that another format gave, as one node without metadata."""
-
-    def __init__(self, name: str, arrays: Mapping[str, Any]) -> None:
-        self.name = name
-        self._values = list(arrays.values())
-        state = {
-            path: Slot(index, np.shape(array))
-            for index, (path, array) in enumerate(arrays.items())
-        }
-        self.tree = SavedNode({}, state)
-
-    def read(self, slots: Iterable[Slot]) -> dict[Slot, Any]:
-        """Give the leaves of some slots."""
-        return {slot: self._values[slot.index] for slot in slots}
+    tree = build(reader, lambda i, record: Slot(i, record.shape), lambda node: node)
+    return Source(reader.path, tree, read)
 
 
-def slots_in(tree: Any) -> list[Slot]:
-    """List the slots of a tree outside the states of its nodes."""
-    if isinstance(tree, Slot):
-        return [tree]
-    if isinstance(tree, SavedNode):
-        return slots_in(tree.meta)
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    if isinstance(tree, list | tuple):
-        return [slot for child in tree for slot in slots_in(child)]
-    return []
+def flat_source(name: str, arrays: Mapping[str, Any]) -> Source:
+    """Take a flat dict of arrays of another format for one node without metadata."""
+    values = list(arrays.values())
+    slots = [Slot(index, np.shape(array)) for index, array in enumerate(values)]
+    tree = SavedNode({}, dict(zip(arrays, slots, strict=True)))
+    return Source(
+        name, tree, lambda slots: {slot: values[slot.index] for slot in slots}
+    )
+
+
+def slots_in(parts: Iterable[Any]) -> list[Slot]:
+    """List the slots among the leaves of some trees; states of nodes stay closed."""
+    found: list[Slot] = []
+    for part in parts:
+        for _, leaf in leaves(part):
+            if isinstance(leaf, SavedNode):
+                found += slots_in([leaf.meta])
+            elif isinstance(leaf, Slot):
+                found.append(leaf)
+    return found
 
 
 def filled(tree: Any, values: Mapping[Slot, Any]) -> Any:
     """Put values in the place of slots, outside the states of nodes."""
-    if isinstance(tree, Slot):
-        return values[tree]
-    if isinstance(tree, SavedNode):
-        return SavedNode(filled(tree.meta, values), tree.state)
-    if isinstance(tree, dict):
-        return {key: filled(child, values) for key, child in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(filled(child, values) for child in tree)
-    return tree
+
+    def fill(leaf: Any) -> Any:
+        if isinstance(leaf, SavedNode):
+            return SavedNode(filled(leaf.meta, values), leaf.state)
+        return values[leaf] if isinstance(leaf, Slot) else leaf
+
+    return mapped(tree, fill)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..interop._flat import damaged, read_whole
-from ._dtypes import ITEMSIZE, little_dtype
-from ._records import Malformed
+from ..format._dtypes import ITEMSIZE, little_dtype
+from ..format._records import Malformed
+from ..io._regular import damaged, read_whole
 
-_MOST_OBJECTS = 100_000
-_MOST_DEPTH = 64
-_MOST_TEXT = 1 << 16
+_MAX_OBJECTS = 100_000
+_MAX_DEPTH = 64
+_MAX_TEXT = 1 << 16
 _CHUNKED = "__msgpack_chunked_array__"
 _FLOATS = {0xCA: ">f", 0xCB: ">d"}
 _UINTS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
@@ -61,12 +61,12 @@ class _Parser:
     def __init__(self, data: memoryview, budget: list[int] | None = None) -> None:
         self.data = data
         self.position = 0
-        self.budget = [_MOST_OBJECTS] if budget is None else budget
+        self.budget = [_MAX_OBJECTS] if budget is None else budget
 
     def value(self, depth: int) -> Any:
         """Parse the next object."""
         self.budget[0] -= 1
-        if depth > _MOST_DEPTH or self.budget[0] < 0:
+        if depth > _MAX_DEPTH or self.budget[0] < 0:
             raise Malformed("it has too many or too deeply nested values")
         mark = self._take(1)[0]
         if mark < 0x80 or mark >= 0xE0:
@@ -112,7 +112,7 @@ class _Parser:
         return int.from_bytes(self._take(size), "big")
 
     def _text(self, size: int) -> str:
-        if size > _MOST_TEXT:
+        if size > _MAX_TEXT:
             raise Malformed("it has a text of more than 64 KiB")
         return str(self._take(size), "utf-8")
 

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot as a stream of bytes, with its checksums taken beside the writing."""
+"""Records as a stream of bytes, with the checksums taken beside the writing."""
 
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..io._write import write_all
-from ..tree._snapshot import Snapshot
-from . import _layout
-from ._records import Record, framed, pack
+from ..format import _layout
+from ..format._records import Record, framed, pack
+from ._write import write_all
 
 _CHUNK = 4 * _layout.BLOCK
 _THREADED = 4 * _CHUNK
+
+Fetch = Callable[[int], tuple[memoryview, bool]]
 
 
 class Stream:
@@ -36,7 +37,7 @@ class Stream:
         self._pool = pool
         self._gathered = bytearray()
 
-    def put(self, data: bytes | memoryview) -> None:
+    def put(self, data: bytes | bytearray | memoryview) -> None:
         """Append a short piece."""
         self._gathered += data
         self.position += len(data)
@@ -105,10 +106,11 @@ class Stream:
         return lambda: checksums
 
 
-def write_snapshot(
+def write_records(
     fd: int,
-    snapshot: Snapshot,
-    extra: dict[str, Any] | None = None,
+    records: Sequence[Record],
+    fetch: Fetch,
+    metadata: Mapping[str, Any],
     helper: bool = True,
     seal: _layout.Seal = _layout.NO_SEAL,
 ) -> None:
@@ -116,35 +118,42 @@ def write_snapshot(
 
     Args:
         fd: an empty file.
-        snapshot: what to write.
-        extra: optional entries of the metadata map.
-        helper: whether a second thread may take the checksums of a large snapshot.
+        records: a tree in preorder; where its payload stands is found here.
+        fetch: gives the bytes of the n-th record, and whether somebody else may
+            write into them meanwhile.
+        metadata: what the file says of itself.
+        helper: whether a second thread may take the checksums of much payload.
         seal: what is kept beyond the checksums.
     """
-    if not helper or snapshot.nbytes < _THREADED:
-        _write(Stream(fd, None), snapshot, extra or {}, seal)
+    work = records, fetch, metadata, seal
+    if not helper or sum(record.nbytes for record in records) < _THREADED:
+        _write(Stream(fd, None), *work)
         return
     with ThreadPoolExecutor(1, "brainopt-checksum") as pool:
-        _write(Stream(fd, pool), snapshot, extra or {}, seal)
+        _write(Stream(fd, pool), *work)
 
 
 def _write(
-    stream: Stream, snapshot: Snapshot, extra: dict[str, Any], seal: _layout.Seal
+    stream: Stream,
+    records: Sequence[Record],
+    fetch: Fetch,
+    metadata: Mapping[str, Any],
+    seal: _layout.Seal,
 ) -> None:
     header = _layout.pack_header()
     stream.put(header)
-    written: list[Record] = []
-    for index, (record, leaf) in enumerate(snapshot.items):
-        if leaf is not None:
+    manifest = bytearray(framed(dict(metadata)))
+    for index, record in enumerate(records):
+        if record.has_payload:
             digest = hashlib.sha256() if seal.digest else None
-            offset, checksums = stream.put_array(*snapshot.fetch(index), digest)
-            record = leaf.record(record.key, offset, checksums)
-            if digest is not None:
-                record = record._replace(digest=digest.digest())
-        written.append(record)
-    metadata = framed({**snapshot.metadata(), **extra})
+            offset, checksums = stream.put_array(*fetch(index), digest)
+            record = record._replace(
+                offset=offset,
+                checksums=checksums,
+                digest=b"" if digest is None else digest.digest(),
+            )
+        manifest += pack(record)
     start = stream.position
-    manifest = metadata + b"".join(map(pack, written))
     stream.put(manifest)
     stream.put(
         _layout.pack_footer(
@@ -152,7 +161,7 @@ def _write(
                 stream.position + _layout.FOOTER_BYTES,
                 start,
                 len(manifest),
-                len(written),
+                len(records),
                 _layout.digest(header, manifest),
                 _layout.tag(seal.key, header, manifest),
             )

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..format._layout import NO_SEAL, Seal
-from ..format._stream import write_snapshot
-from ..tree._build import SavedNode, as_jax, build, read_values
-from ..tree._snapshot import Snapshot
-from ._read import Reader
-from ._write import replace_file
+from ..io._read import Reader
+from ..io._stream import write_records
+from ..io._write import replace_file
+from ._build import SavedNode, build
+from ._snapshot import Snapshot
+from ._values import as_jax, read_values
 
 
 def save_snapshot(
@@ -31,10 +32,13 @@ def save_snapshot(
         helper: whether a second thread may take checksums.
         seal: what is kept beyond the checksums.
     """
-    snapshot.settle()
+    snapshot.block_until_ready()
+    metadata = {**snapshot.metadata(), **(extra or {})}
     replace_file(
         path,
-        lambda fd: write_snapshot(fd, snapshot, extra, helper, seal),
+        lambda fd: write_records(
+            fd, snapshot.records, snapshot.fetch, metadata, helper, seal
+        ),
         (lambda path: verify_file(path, seal.key)) if verify else None,
     )
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The format of a file, which the suffix of its name chooses."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ...errors import CheckpointError, message
+from ..format._layout import NO_SEAL, Seal
+from ..tree._file import load_file, save_snapshot
+from ..tree._snapshot import Snapshot
+from ._npz import load_npz, save_npz
+from ._safetensors import load_safetensors, save_safetensors
+
+Path = str | os.PathLike[str]
+
+
+class Format(NamedTuple):
+    """A format of others, which holds flat dicts of arrays."""
+
+    save: Callable[[Path, Snapshot, bool], None]
+    load: Callable[[Path], dict[str, Any]]
+
+
+FLAT = {
+    ".npz": Format(save_npz, load_npz),
+    ".safetensors": Format(save_safetensors, load_safetensors),
+}
+
+
+def suffix_of(path: Path) -> str:
+    """Return the end of a name that tells the format, as ``.npz``."""
+    return os.path.splitext(os.fspath(path))[1].lower()
+
+
+def flat_format(path: Path) -> Format | None:
+    """Return the format of others that a name has; None for brainopt's own."""
+    return FLAT.get(suffix_of(path))
+
+
+def own_only(path: Path, lack: str) -> None:
+    """Refuse a name of a flat format, which lacks something."""
+    if flat_format(path) is not None:
+        raise CheckpointError(
+            message(
+                f"A {suffix_of(path)} file {lack}.",
+                help="brainopt's own format does: choose another suffix.",
+            )
+        )
+
+
+def write(
+    path: Path,
+    snapshot: Snapshot,
+    verify: bool = False,
+    helper: bool = True,
+    seal: Seal = NO_SEAL,
+) -> None:
+    """Write a snapshot in the format that the suffix chooses.
+
+    Args:
+        path: the file.
+        snapshot: what to write.
+        verify: read the new file back before it takes the name.
+        helper: whether a second thread may take checksums.
+        seal: what is kept beyond the checksums.
+    """
+    flat = flat_format(path)
+    if flat is None:
+        save_snapshot(path, snapshot, verify, helper=helper, seal=seal)
+    else:
+        flat.save(path, snapshot, verify)
+
+
+def read(path: Path) -> Any:
+    """Read a file as plain data, by its suffix."""
+    flat = flat_format(path)
+    return load_file(path) if flat is None else flat.load(path)

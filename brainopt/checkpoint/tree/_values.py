@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of records: read, verified, and decoded into arrays and plain data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...errors import CheckpointMismatchError, first_line, message
+from ..format._dtypes import in_own_order
+from ..format._records import CONTAINERS, Record
+from ..io._read import Reader
+from ._build import plain_value
+
+
+def value_of(record: Record, data: np.ndarray | None) -> Any:
+    """Make the value of a leaf from its record and its payload."""
+    if data is None:
+        return plain_value(record)
+    if record.kind == "key":
+        return jax.random.wrap_key_data(jnp.array(data), impl=record.dtype)
+    if record.kind == "long str":
+        return data.tobytes().decode()
+    if record.kind == "long bytes":
+        return data.tobytes()
+    if record.kind == "long int":
+        return int.from_bytes(data.tobytes(), "little", signed=True)
+    array = in_own_order(data, record.dtype)
+    return array[()] if record.kind == "scalar" else array
+
+
+def read_values(reader: Reader, wanted: Sequence[int] | None = None) -> dict[int, Any]:
+    """Read, verify and decode leaves, all of them or some.
+
+    Args:
+        reader: the file.
+        wanted: positions of leaves in ``reader.records``.
+    """
+    if wanted is None:
+        wanted = range(len(reader.records))
+    wanted = [i for i in wanted if reader.records[i].kind not in CONTAINERS]
+    data = reader.read([i for i in wanted if reader.records[i].has_payload])
+    values = {}
+    for index in wanted:
+        record = reader.records[index]
+        try:
+            values[index] = value_of(record, data.pop(index, None))
+        except UnicodeDecodeError:
+            raise reader.damaged(f"{reader.name_of(index)}: no text") from None
+    return values
+
+
+def as_jax(
+    values: dict[Any, Any], path: str, name: Callable[[Any], str], cast: bool
+) -> dict[Any, Any]:
+    """Copy NumPy arrays into JAX arrays of the same dtype.
+
+    Raises:
+        CheckpointMismatchError: an array needs 64 bits, which this process has
+            switched off, and ``cast`` is False; or JAX has not its dtype.
+    """
+    values = {where: _native(value) for where, value in values.items()}
+    narrowed = [
+        f"{name(where)}: stored {value.dtype}"
+        for where, value in values.items()
+        if isinstance(value, np.ndarray | np.generic)
+        and jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype
+    ]
+    if narrowed and not cast:
+        raise CheckpointMismatchError(
+            message(
+                f"{path} holds 64-bit numbers, and this process has them off:",
+                narrowed,
+                "set `jax_enable_x64`, or pass `cast=True` to make them 32-bit.",
+            )
+        )
+    arrays, refused = {}, []
+    for where, value in values.items():
+        try:
+            arrays[where] = _in_jax(value)
+        except (TypeError, RuntimeError) as error:  # XLA's are of the second kind
+            refused.append(f"{name(where)}: stored {value.dtype}: {first_line(error)}")
+    if refused:
+        raise CheckpointMismatchError(
+            message(
+                f"{path} holds what JAX does not take:",
+                refused,
+                'load it with `arrays="numpy"`.',
+            )
+        )
+    return arrays
+
+
+def _native(value: Any) -> Any:
+    # JAX has the byte order of the machine alone; the numbers stay the same.
+    if isinstance(value, np.ndarray) and not value.dtype.isnative:
+        return value.astype(value.dtype.newbyteorder("="))
+    return value
+
+
+def _in_jax(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return jnp.array(value, jax.dtypes.canonicalize_dtype(value.dtype))
+    return value
