@@ -2,7 +2,7 @@
 """The trainable-state layer for brain models in JAX."""
 
 import importlib as _importlib
-import typing as _typing
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import errors as errors
 from ._version import __version__ as __version__
@@ -42,7 +42,7 @@ from .transforms import vjp as vjp
 from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop
 
-if _typing.TYPE_CHECKING:
+if _TYPE_CHECKING:
     from . import checkpoint as checkpoint
     from . import distributed as distributed
     from . import optim as optim

@@ -15,6 +15,8 @@ from ._device import Place as Place
 from ._device import move as move
 from ._dtypes import is_weak as is_weak
 from ._dtypes import keeps_kind as keeps_kind
+from ._files import load_states as load_states
+from ._files import save_states as save_states
 from ._files import use_checkpoints as use_checkpoints
 from ._foreign import ForeignTrainVar as ForeignTrainVar
 from ._foreign import ForeignVariable as ForeignVariable
@@ -33,6 +35,7 @@ from ._owner import Owner as Owner
 from ._random import RandomState as RandomState
 from ._state import LoadResult as LoadResult
 from ._state import Staged as Staged
+from ._state import load_state_dict as load_state_dict
 from ._state import stage as stage
 from ._state import state_dicts as state_dicts
 from ._state import units as units

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._state import LoadResult, state_dicts
+
 
 class _Checkpoints:
     """The functions that write and read checkpoint files."""
@@ -36,3 +38,24 @@ def use_checkpoints(load: Callable[[], Any]) -> None:
         load: imports and returns the module with these functions.
     """
     checkpoints.load = load
+
+
+def save_states(root: Any, filename: Any, variables: Any = None, **setting: Any):
+    """Implements `Node.save_states`."""
+    state = root if variables is None else state_dicts([variables])[0]
+    checkpoints.save(filename, state, **setting)
+
+
+def load_states(
+    root: Any, filename: Any, verbose: bool, *, strict: bool, cast: bool
+) -> LoadResult:
+    """Implements `Node.load_states`."""
+    _, staged = checkpoints.restore_and_compare(
+        filename, root, strict=strict, cast=cast
+    )
+    result = LoadResult.of(staged[""])
+    if verbose:
+        count = len(root.state_dict()) - len(result.missing)
+        lines = [f"{filename}: loaded {count} arrays", *result.lines()]
+        print("\n".join(lines))  # noqa: T201
+    return result

@@ -11,7 +11,7 @@ import jax
 from ..errors import PathError, message
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
-from ._files import checkpoints
+from ._files import load_states, save_states
 from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
@@ -277,8 +277,7 @@ class Node(Owner):
                 all.
             setting: options of `brainopt.checkpoint.save`.
         """
-        state = self if variables is None else _state.state_dicts([variables])[0]
-        checkpoints.save(filename, state, **setting)
+        save_states(self, filename, variables, **setting)
 
     def load_states(
         self,
@@ -303,15 +302,7 @@ class Node(Owner):
             CheckpointMismatchError: listing everything that does not fit.
             CheckpointCorruptError: the file is damaged, or no checkpoint.
         """
-        _, staged = checkpoints.restore_and_compare(
-            filename, self, strict=strict, cast=cast
-        )
-        result = _state.LoadResult.of(staged[""])
-        if verbose:
-            count = len(self.state_dict()) - len(result.missing)
-            lines = [f"{filename}: loaded {count} arrays", *result.lines()]
-            print("\n".join(lines))  # noqa: T201
-        return result
+        return load_states(self, filename, verbose, strict=strict, cast=cast)
 
     def to(self, device: _device.Place) -> Self:
         """Move every Variable to a device or sharding, in place; returns self.

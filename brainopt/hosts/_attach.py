@@ -9,10 +9,12 @@ from typing import Any, Self
 
 import jax
 
+from .._typing import FilePath
 from ..core import (
     ForeignTrainVar,
     ForeignVariable,
     Found,
+    LoadResult,
     Place,
     Staged,
     TrainVar,
@@ -20,7 +22,10 @@ from ..core import (
     Variable,
     collect_vars,
     find,
+    load_state_dict,
+    load_states,
     move,
+    save_states,
     stage,
     state_dicts,
     units,
@@ -92,6 +97,32 @@ class Attached(VarCollector):
     def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
         """Return the state dicts of this and others, all values from one instant."""
         return state_dicts([self, *others])
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        warn: bool = True,
+        *,
+        strict: bool = True,
+        cast: bool = False,
+    ) -> LoadResult:
+        """Write a state dict into the model; as `brainopt.Node.load_state_dict`."""
+        return load_state_dict(self, state_dict, warn, "v2", strict, cast)
+
+    def save_states(self, filename: FilePath, **setting: Any) -> None:
+        """Save the model to a file; as `brainopt.Node.save_states`."""
+        save_states(self, filename, **setting)
+
+    def load_states(
+        self,
+        filename: FilePath,
+        verbose: bool = False,
+        *,
+        strict: bool = True,
+        cast: bool = False,
+    ) -> LoadResult:
+        """Load a file into the model; as `brainopt.Node.load_states`."""
+        return load_states(self, filename, verbose, strict=strict, cast=cast)
 
     def checkpoint_meta(self) -> dict[str, Any]:
         """Return the class of the model, and the units of its quantities."""
