@@ -30,7 +30,10 @@ MAY_IMPORT = {
 ROOMS = {
     "checkpoint": ["format", "io", "tree", "interop", "tools", ""],
     "optim": [
+        "_fields",
+        "_declared",
         "_hyperparameters",
+        "_hyper",
         "engine",
         "schedules",
         "settings",

@@ -72,8 +72,12 @@ class Node(Owner):
             if value is not held:
                 held.value = value
             return
+        self._check_attribute(key, value)
         self._label(value, key)
         object.__setattr__(self, key, value)
+
+    def _check_attribute(self, key: str, value: Any) -> None:
+        """Hook called before an attribute is set; does nothing by default."""
 
     def _label(self, value: Any, key: str, above: tuple[int, ...] = ()) -> None:
         if isinstance(value, Variable):

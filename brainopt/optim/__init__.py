@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizers whose state lives in Variables, and the schedules of their rates."""
 
+from ._fields import Number as Number
+from ._fields import argument as argument
+from ._fields import choice as choice
+from ._fields import decay_rate as decay_rate
+from ._fields import flag as flag
+from ._fields import number as number
+from ._fields import option as option
 from ._optimizer import Optimizer as Optimizer
 from .algorithms._adabelief import AdaBelief as AdaBelief
 from .algorithms._adadelta import Adadelta as Adadelta
@@ -62,7 +69,6 @@ from .schedules._warmup import LinearLR as LinearLR
 from .schedules._warmup import NoamLR as NoamLR
 from .schedules._warmup import Warmup as Warmup
 from .schedules._warmup import WarmupStableDecay as WarmupStableDecay
-from .settings._options import Common as Common
 from .wrappers._ema import EMA as EMA
 from .wrappers._lookahead import Lookahead as Lookahead
 from .wrappers._optax import Optax as Optax

@@ -8,9 +8,10 @@ in the fifth digit, and bias correction would inherit that.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,11 @@ from jax.core import Tracer
 from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 from ..runtime import Revision
+from ._declared import Declared, documented
+from ._fields import argument, rate
 
 _DECAY = "[0, 1)"
 _USUAL = "[0, inf)"
-ANY = "(-inf, inf)"
-"""The range of a number that may be negative."""
 
 
 class SettingVariable(Variable):
@@ -115,154 +116,45 @@ class HyperparamVector(SettingVariable):
         self.value = jax.device_put(value, old.sharding) if old.committed else value
 
 
-class Hyper:
-    """The settings as a rule reads them: ``hyper.lr``, ``hyper.beta1``, …
-
-    Numbers are 0-d arrays in the dtype of computation, options are as they are.
-    """
-
-    def __init__(
-        self,
-        numbers: HyperparamVector,
-        vector: Any,
-        replace: Mapping[str, Any],
-        options: Mapping[str, Any],
-        exempt: bool = False,
-    ):
-        self._numbers = numbers
-        self._vector = vector
-        self._replace = replace
-        self._options = options
-        self._exempt = exempt
-        self._kept: dict[Any, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name in self._replace:
-            return self._replace[name]
-        if name in self._options:
-            return self._options[name]
-        if name not in self._numbers.names:
-            raise AttributeError(f"{self._numbers.owner} has no {name!r}")
-        return self._entry(self._numbers.names.index(name))
-
-    def _entry(self, i: int) -> Any:
-        if i not in self._kept:
-            self._kept[i] = jax.lax.index_in_dim(self._vector, i, keepdims=False)
-        return self._kept[i]
-
-    def _derived(self, name: str, offset: int) -> Any:
-        if name in self._replace:
-            return _derived_traced(self._replace[name])[offset]
-        numbers = self._numbers
-        return self._entry(len(numbers.names) + 2 * numbers.decays.index(name) + offset)
-
-    def one_minus(self, name: str) -> Any:
-        """Return 1 - β."""
-        return self._derived(name, 0)
-
-    def debias(
-        self, name: str, step: Any, ahead: int = 0, by_power: bool = False
-    ) -> Any:
-        """Return 1 - β^(step + ahead), computed once for all that ask for it.
-
-        Args:
-            name: of the decay rate β.
-            step: the number of this step.
-            ahead: steps to look ahead.
-            by_power: compute β^step, as the peers do, in the place of
-                -expm1(step · log β), which is 20 to 80 times closer to the truth in
-                the first hundred steps.
-
-        Source: Kingma & Ba 2015, section 3, for the quantity.
-        """
-        key = name, id(step), ahead, by_power
-        if key not in self._kept:
-            # The peers take the power in the widest float there is.
-            if by_power and self._vector.dtype == jnp.result_type(float):
-                found = 1 - getattr(self, name) ** _later(step, ahead)
-            else:
-                log = self._derived(name, 1)
-                found = -jnp.expm1(_later(step, ahead).astype(log.dtype) * log)
-                # Else XLA computes it anew for each element of each parameter.
-                found = jax.lax.optimization_barrier(found)
-            # The step is kept too, so that its id stays its own.
-            self._kept[key] = found, step
-        return self._kept[key][0]
-
-    def arrays(self) -> tuple[Any, Any, list[Any]]:
-        """Return all arrays it holds, for `with_arrays`."""
-        kept = [k[0] if isinstance(k, tuple) else k for k in self._kept.values()]
-        return self._vector, self._replace, kept
-
-    def with_arrays(self, arrays: tuple[Any, Any, list[Any]], step: Any) -> Hyper:
-        """Return the same view with other arrays, for the step ``step``."""
-        vector, replace, kept = arrays
-        new = Hyper(self._numbers, vector, replace, self._options, self._exempt)
-        for key, value in zip(self._kept, kept, strict=True):
-            if isinstance(key, tuple):
-                new._kept[key[0], id(step), *key[2:]] = value, step
-            else:
-                new._kept[key] = value
-        return new
-
-    def without_decay(self) -> Hyper:
-        """Return the same view for a variable that does not decay.
-
-        Both compute each bias correction once together: alone, XLA would turn the
-        division by it into a multiplication, which rounds otherwise.
-        """
-        new = Hyper(self._numbers, self._vector, self._replace, self._options, True)
-        new._kept = self._kept
-        return new
-
-    def with_own_step(self) -> Hyper:
-        """Return the same view for a variable that counts steps of its own.
-
-        What is computed of its step must not pass for that of the others.
-        """
-        args = self._numbers, self._vector, self._replace, self._options
-        return Hyper(*args, self._exempt)
-
-    def decay(self, x: Any, param: Any, by: Any = None) -> Any:
-        """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
-
-        Args:
-            x: a gradient or a direction.
-            param: the parameter.
-            by: what else scales the decay.
-        """
-        if self._exempt:
-            return x
-        strength = self.weight_decay if by is None else self.weight_decay * by
-        return x + strength * param
+def takes_fields(init: Callable) -> Callable:
+    """Mark a constructor whose arguments are the declared fields."""
+    init.takes_fields = True  # type: ignore[attr-defined]
+    return init
 
 
+@dataclass_transform(field_specifiers=(argument, rate))
 class HasHyperparams(Node):
-    """A Node whose ``numbers`` are attributes: ``node.beta1 = 0.95``.
+    """A Node with hyperparameters: numbers that change without compiling.
 
-    Any other change of its attributes makes compiled functions that use it trace anew.
+    Its declared fields (see `_fields`) are the arguments of its constructor. Any other
+    change of its attributes makes compiled functions that use it trace anew.
     """
 
-    numbers: HyperparamVector
+    _declared: ClassVar[Declared] = Declared()
 
-    def __getattr__(self, name: str) -> Any:
-        numbers = self.__dict__.get("numbers")
-        if numbers is not None and name in numbers.names:
-            return numbers.number(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}"
-        )
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        numbers = self.__dict__.get("numbers")
-        if numbers is not None and name in numbers.names:
-            numbers.set_number(name, value)
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        cls._declared = Declared(cls, cls._declared)
+        if not cls._declared.arguments:
             return
-        if not isinstance(self.__dict__.get(name), Variable):
+        if not getattr(cls.__init__, "takes_fields", False):
+            _, *others = inspect.signature(cls.__init__).parameters.values()
+            cls.__signature__ = inspect.Signature(others)
+            return
+        cls.__signature__ = cls._declared.signature
+        if "__doc__" in vars(cls) and cls.__doc__:
+            cls.__doc__ = documented(inspect.cleandoc(cls.__doc__), cls._declared)
+
+    @property
+    def _settings(self) -> Any:
+        """What its fields read and change: its numbers."""
+        if "numbers" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} has no numbers yet.")
+        return vars(self)["numbers"]
+
+    def _check_attribute(self, key: str, value: Any) -> None:
+        if key not in self._declared.fields:
             self.revision.changed()
-        super().__setattr__(name, value)
 
     @property
     def revision(self) -> Revision:
@@ -276,11 +168,11 @@ class HasHyperparams(Node):
         return dict(self._pytree_attributes())
 
     def __repr__(self) -> str:
-        shown = [f"{name}={show(self.numbers.number(name))}" for name in self._shown()]
+        numbers: HyperparamVector | None = vars(self).get("numbers")
+        shown = (
+            [f"{n}={show(numbers.number(n))}" for n in numbers.names] if numbers else ""
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
-
-    def _shown(self) -> Iterable[str]:
-        return self.numbers.names if "numbers" in self.__dict__ else ()
 
 
 def check(
@@ -322,26 +214,6 @@ def scalar(value: Any, name: str) -> Any:
         ) from None
 
 
-def pair(betas: Any, beta1: Any = None, beta2: Any = None) -> tuple[Any, Any]:
-    """Return ``betas`` as two numbers, or the others where it is None.
-
-    Raises:
-        HyperparameterError: it is not two of something.
-    """
-    if betas is None:
-        return beta1, beta2
-    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-        raise HyperparameterError(
-            message(f"betas={betas!r}.", help="give two numbers, (beta1, beta2).")
-        )
-    return betas[0], betas[1]
-
-
-def _later(step: Any, ahead: int) -> Any:
-    """Return ``step + ahead``; the last int32 has no successor."""
-    return step if not ahead else jnp.where(step + ahead < step, step, step + ahead)
-
-
 def show(value: Any) -> str:
     """Return a number in few digits; a traced one as it prints."""
     return str(value) if isinstance(value, Tracer) else f"{float(value):g}"
@@ -356,9 +228,10 @@ def _lies_in(number: float, range_: str) -> bool:
 
 def _derived(beta: Any) -> list[Any]:
     if isinstance(beta, Tracer):
-        return _derived_traced(beta)
+        return derived_of(beta)
     return [1 - beta, math.log(beta) if beta > 0 else -math.inf]
 
 
-def _derived_traced(beta: Any) -> list[Any]:
+def derived_of(beta: Any) -> list[Any]:
+    """Return 1 - β and log β of a traced decay rate."""
     return [1 - beta, jnp.log(beta)]

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..core import Variable
-from ._core import skipped
-from ._hyperparameters import Hyper
+from ._hyper import Hyper
 from ._optimizer import Optimizer
-from .engine._precision import key_for, narrow, wide, widen
+from .engine._precision import narrow, wide, widen
+from .engine._step import Move, rounding_key, skipped
 from .engine._tree import named, zeros
 
 ALL = ""
@@ -64,29 +65,47 @@ class JointOptimizer(Optimizer):
         """Not used; see `rule_all`."""
         raise NotImplementedError
 
-    def _first_state(self, params: Any) -> dict[str, Any]:
-        state = super()._first_state(params)
-        state["slots"][ALL] = self.init_all(_widened(named(params)))
-        return state
+    def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {ALL: self.init_all(_widened(params))}
 
-    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
-        super()._take_in(train_vars, index)
-        held = self.slots.get(ALL, {})
-        self.slots[ALL] = {}
-        for name, value in self.init_all(_widened(self._leaves())).items():
+    def _parameters_changed(self) -> None:
+        held, self.slots[ALL] = self.slots.get(ALL, {}), {}
+        params = dict(named(self._trained.values()))
+        for name, value in self._shared_slots(params)[ALL].items():
             old = held.get(name)
             if old is None or old.value.shape != value.shape:
                 old = Variable(value, name=name)
             self.slots[ALL][name] = old
 
-    def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
+    def _move(self) -> Move:
+        return AllAtOnce(self.rule_all, self.owners, self.precision, self.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class AllAtOnce:
+    """Moves all parameters together.
+
+    Args:
+        rule: one step of all of them, see `JointOptimizer.rule_all`.
+        owners: returns the parameter that each shared slot belongs to.
+        precision: how small changes of narrow parameters survive.
+        seed: of stochastic rounding.
+    """
+
+    rule: Callable[..., tuple[dict, dict]]
+    owners: Callable[[dict[str, Any]], Mapping[str, str]]
+    precision: str
+    seed: int
+
+    def __call__(self, params, slots, grads, hypers, step) -> tuple[dict, dict]:
+        """Return all parameters and slots after one step."""
         if not params:
             return {}, slots
-        full = filled(grads, params)
         wide_params = {p: widen(param, slots[p]) for p, param in params.items()}
-        hypers = {p: views(p, param)[1] for p, param in params.items()}
+        settings = {p: hypers(p, param) for p, param in params.items()}
+        views = {p: hyper for p, (_, hyper) in settings.items()}
         old = slots[ALL]
-        moved, held = self.rule_all(full, wide_params, old, hypers, step)
+        moved, held = self.rule(filled(grads, params), wide_params, old, views, step)
         owners = self.owners(wide_params)
         kept = {
             name: old[name]
@@ -99,24 +118,17 @@ class JointOptimizer(Optimizer):
             if grads[path] is None:
                 new[path], new_slots[path] = param, skipped(slots[path])
                 continue
-            group, view = views(path, param)
-            value = group.constrain(moved[path], view)
-            new[path], extra = self._narrowed(
-                path, value, param, slots[path], views.count
-            )
+            group, hyper = settings[path]
+            value = group.constrain(moved[path], hyper)
+            key = rounding_key(self.precision, self.seed, hypers.count, path)
+            new[path], extra = narrow(value, param.dtype, slots[path], key)
             new_slots[path] = {**slots[path], **extra}
         return new, new_slots
 
-    def _narrowed(self, path, value, param, slots, count) -> tuple[Any, dict]:
-        key = None
-        if self.precision == "stochastic":
-            key = key_for(self.seed, count, path)
-        return narrow(value, param.dtype, slots, key)
 
-
-def _widened(params: list[tuple[str, Any]]) -> dict[str, Any]:
+def _widened(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as `rule_all` sees them, so that what is kept is wide too."""
-    return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params}
+    return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params.items()}
 
 
 def filled(grads: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:

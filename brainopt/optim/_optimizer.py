@@ -1,82 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The abstract optimizer: an object around the functional core, the one writer."""
+"""The abstract optimizer: an object that has settings, parameters and an engine.
+
+It alone writes Variables. What a step computes is in `engine`, what a user may set in
+`settings`, what is trained in `_parameters`; the methods here join them.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import abc
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from .. import runtime
-from .._compat import config, is_eager
-from ..core import Place, VarCollector, Variable, join, move
-from ..errors import HyperparameterError, message
+from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
+from ..core import VarCollector, Variable, move
+from . import _freezing, _nonfinite, _registration, _saving, _stepping, _torch
 from ._closure import Loss
-from ._core import HyperCache
-from ._hyperparameters import HasHyperparams, HyperparamVector
+from ._fields import Rate, argument, fixed, rate
+from ._hooks import add_hook, changed_by_hooks
+from ._hyper import Hyper
+from ._hyperparameters import HasHyperparams, takes_fields
 from ._parameters import TrainedVariables
-from ._report import Report, report
+from ._report import Report, explain, line, metrics, report
 from ._rollback import Snapshot, Trial, missed
-from ._settings import Settings
+from ._stepping import first_counters
 from ._transformation import as_optax
-from .engine._tree import named
-from .settings._groups import split
-from .settings._options import Common, plain
+from .engine._precision import Precision
+from .engine._stages import Nonfinite
+from .engine._step import Engine, Move, OneByOne
+from .engine._step_count import Step, zero_count
+from .settings._names import bind, refuse_slip
+from .settings._resolve import Settings
+from .settings._shared import (
+    DOCS,
+    Limit,
+    Mask,
+    Rules,
+    Switch,
+    as_kept,
+    check_shared,
+    limits,
+    make_groups,
+    stages,
+    warn_of_unmatched_rules,
+)
 
-_UNSAVED = ("_revision", "_cache", "_external", "_name")
+_UNSAVED = ("_revision", "_cache", "_dependencies", "_has_tripped", "_name")
 
 
-class Optimizer(Settings):
+class Optimizer(HasHyperparams, abc.ABC):
     """Abstract: owns the step, the slots and the schedule, and takes the steps.
 
-    A final optimizer names its decay rates, calls this constructor, and gives two pure
-    functions: `init_slots`, the arrays kept for one parameter, and `rule`, one step of
-    one parameter. Everything else is done here and in the parts below.
-
-    Args:
-        lr: the learning rate: a number, array, Variable, schedule, or callable of the
-            step.
-        train_vars: what to train: a Node (each `TrainVar`), a collector, a Variable,
-            a foreign model, a list or dict of these, or a list of parameter groups.
-        name: a display name.
-        numbers: the other numbers of the formula, or schedules in their place;
-            ``opt.beta1 = 0.8`` changes one, and compiled steps follow without
-            compiling again.
-        options: what is fixed at construction; groups may have their own.
-        common: see `Common`.
+    A final optimizer declares its numbers and options, and gives two pure functions:
+    `init_slots`, the arrays kept for one parameter, and `rule`, one step of one
+    parameter.
 
     Attributes:
         step: the updates done, an int32 Variable that stops at 2³¹-1.
         slots: ``{path: {name: Variable}}``.
         groups: the settings; the first holds for all that no rule matches.
+        counters: what the stages count, by name.
+        frozen: the paths that are not trained.
     """
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        name: str | None = None,
-        numbers: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-        **common: Unpack[Common],
-    ):
-        if name is not None:
-            self.name = name
+    lr: Rate = rate()
+    trained: Model = argument(alias="train_vars", default=None, doc=DOCS["train_vars"])
+    _: KW_ONLY
+    groups: Rules = Rules()
+    mask: Mask = Mask()
+    maximize: Switch = Switch(False, "climb instead of descend")
+    precision: Precision = fixed("plain", DOCS["precision"])
+    nonfinite: Nonfinite = fixed("propagate", DOCS["nonfinite"])
+    max_nonfinite: int | None = fixed(None, DOCS["max_nonfinite"])
+    clip_norm: Limit = Limit(None, DOCS["clip_norm"], "(0, inf)")
+    clip_value: Limit = Limit(None, DOCS["clip_value"], "(0, inf)")
+    accumulate: Limit = Limit(1, DOCS["accumulate"], "[1, inf)")
+    monitor: bool = fixed(False, "note norms, for ``opt.metrics()``")
+    seed: int = fixed(0, "of stochastic rounding")
+
+    _takes_rows: ClassVar[bool] = False
+    _borrowed = frozenset(
+        {"_trained", "_members", "_hooks", "_cache", "_dependencies", "frozen"}
+    )
+
+    @takes_fields
+    def __init__(self, *args: Any, **kwargs: Any):
+        kind = type(self)
+        given = bind(kind, kind._declared.signature, args, kwargs)
+        check_shared(given)
+        self._check_arguments(given)
+        if given.get("name") is not None:
+            self.name = given["name"]
+        vars(self).update(as_kept(given))
+        self.maximize, self.mask = given["maximize"], given["mask"]
+        vars(self)["step"] = Step(zero_count(), name=f"{kind.__name__}.step")
+        vars(self)["groups"] = make_groups(kind, given)
+        if (numbers := limits(kind, given)) is not None:
+            self.numbers = numbers
+        self.slots: dict[str, dict[str, Variable]] = {}
+        self.frozen: tuple[str, ...] = ()
+        self.counters = first_counters(stages(self))
         self._trained = TrainedVariables()
+        self._members: dict[str, int] = {}
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
-        super().__init__(lr, numbers or {}, options or {}, **common)
-        self.register_train_vars(train_vars)
-        if train_vars is not None:
-            self._warn_of_unmatched_rules(self._trained.values(), 4)
+        for group in self.groups:
+            group.count_by(self.step)
+        self.register_train_vars(given["train_vars"])
+        if given["train_vars"] is not None:
+            warn_of_unmatched_rules(self, self._trained.values())
 
-    # --- what is trained
+    def _check_arguments(self, given: Mapping[str, Any]) -> None:
+        """Hook that may refuse the arguments of the constructor together."""
 
-    def register_train_vars(self, train_vars: Any = None) -> None:
+    @abc.abstractmethod
+    def init_slots(self, param: jax.Array, hyper: Hyper) -> dict[str, jax.Array]:
+        """Return the arrays to keep for one parameter, by name.
+
+        Args:
+            param: the parameter, in its own dtype; see `zeros`.
+            hyper: as for `rule`.
+        """
+
+    @abc.abstractmethod
+    def rule(
+        self,
+        grad: jax.Array,
+        param: jax.Array,
+        slots: dict[str, jax.Array],
+        hyper: Hyper,
+        step: jax.Array,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return the parameter and its slots after one step; a pure function.
+
+        Args:
+            grad: the gradient, in the dtype of computation (float32 or wider); of a
+                complex parameter the direction uphill.
+            param: the parameter in the same dtype.
+            slots: what `init_slots` returned, after the last step.
+            hyper: ``hyper.lr`` and the other numbers as 0-d arrays, and the options.
+            step: the number of this step, from 1.
+        """
+
+    @property
+    def step(self) -> Step:
+        """The updates done; ``opt.step(closure)`` takes one more."""
+        step = vars(self)["step"]
+        step._optimizer = self
+        return step
+
+    @property
+    def current_lr(self) -> jax.Array:
+        """The learning rate of the next update, a 0-d array."""
+        return self._settings.rate(0)
+
+    @property
+    def vars_to_train(self) -> VarCollector:
+        """The variables it trains, by structural path."""
+        return self._trained.collector()
+
+    def register_train_vars(self, train_vars: Model = None) -> None:
         """Add variables to train; those already there keep their slots.
 
         Args:
@@ -86,80 +170,12 @@ class Optimizer(Settings):
             PathError: two different Variables stand under one path.
             VariableError: a Variable is not of a floating or complex dtype.
         """
-        if train_vars is None:
-            return
-        groups = split(train_vars)
-        with self._or_nothing():
-            if groups is None:
-                self._take_in(train_vars)
-            for i, (params, settings) in enumerate(groups or ()):
-                self._add_group(params, settings, i)
+        if train_vars is not None:
+            _registration.register(self, train_vars)
 
     register_vars = register_trainable_weights = register_train_vars
 
-    @contextlib.contextmanager
-    def _or_nothing(self) -> Iterator[None]:
-        """Take back what was registered in the block if it fails."""
-        trained = self._trained
-        kept = (
-            trained.variables,
-            trained.paths,
-            trained.has_ambiguous_names,
-            self.groups,
-        )
-        slots = {path: dict(held) for path, held in self.slots.items()}
-        member = dict(self._member)
-        try:
-            yield
-        except BaseException:
-            (
-                trained.variables,
-                trained.paths,
-                trained.has_ambiguous_names,
-                self.groups,
-            ) = kept
-            self.slots, self._member = slots, member
-            raise
-
-    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
-        late = bool(self.slots) and int(self.step.value) > 0
-        views = HyperCache(self, self.step.value)
-        for path in self._trained.add(train_vars):
-            value = self._trained.variables[path].value
-            for leaf_path, leaf in named({path: value}):
-                if index is not None:
-                    self._member[leaf_path] = index
-                self.groups[self.group_of(leaf_path, leaf)].fit(leaf_path, leaf)
-                slots = self._slots_of(leaf_path, leaf, views)
-                self.slots[leaf_path] = {
-                    name: Variable(value, name=f"{leaf_path}.{name}")
-                    for name, value in slots.items()
-                }
-                if late:
-                    self.slots[leaf_path]["missed_steps"] = Variable(
-                        jnp.array(self.step.value)
-                    )
-            self._settle_beside(value)
-        self.revision.changed()
-
-    @property
-    def vars_to_train(self) -> VarCollector:
-        """The variables it trains, by structural path."""
-        return self._trained.collector()
-
-    def _settle_beside(self, value: Any) -> None:
-        # Scalars that sit elsewhere than the parameters would come back from the first
-        # step on the parameters' device, and the second step would compile again.
-        leaf = jax.tree.leaves(value)[0]
-        if isinstance(leaf, Tracer) or not leaf.committed:
-            return
-        own = list(self._own().values())
-        if any(getattr(v.value, "committed", True) is False for v in own):
-            move(own, leaf.sharding)
-
-    # --- one writer
-
-    def check_grads(self, grads: Any) -> None:
+    def check_grads(self, grads: Gradients) -> None:
         """Compare gradients with the variables by name, shape and dtype.
 
         Raises:
@@ -167,11 +183,7 @@ class Optimizer(Settings):
         """
         self._match(grads)
 
-    def _match(self, grads: Any) -> dict[str, Any]:
-        owner = type(self).__name__
-        return self._trained.match(grads, owner, self.frozen, self.takes_rows)
-
-    def update(self, grads: Any, *, weight: Any = None) -> None:
+    def update(self, grads: Gradients, *, weight: Scalar | None = None) -> None:
         """Take one step: change the variables, the slots and the step in place.
 
         Args:
@@ -190,81 +202,61 @@ class Optimizer(Settings):
         step goes downhill along its conjugate. torch keeps the conjugate in ``.grad``
         and optax asks for it; pass ``g.conj()`` for such a ``g``.
         """
-        if weight is not None and self.accumulator is None:
-            raise HyperparameterError(
-                message("A weight needs micro-batches.", help="give `accumulate=`.")
-            )
-        if self.guard is not None:
-            self.guard.before()
-        for hook in self._hooks["before"]:
-            changed = hook(self, grads)
-            grads = grads if changed is None else changed
-        grads = self._match(grads)
-        self._note_skipped(grads)
-        own, advance = self._ready()
-        params = self._trained.values()
-        # Inside a trace what is not asked for is not read, and so is no input of it.
-        read = own if advance != self._advance else {}
-        new_params, written, slots = advance(params, self._state(read), grads, weight)
-        self._commit(own, new_params, written, slots)
-        if self.guard is not None:
-            self.guard.watch()
-        for hook in self._hooks["after"]:
-            hook(self)
+        _stepping.check_weight(self, weight)
+        _nonfinite.before(self)
+        grads = self._match(changed_by_hooks(self, grads))
+        _freezing.note_skipped(self, grads)
+        _stepping.update(self, grads, weight)
+        self._after_step()
 
-    def _step_by(self, closure: Callable[[], Any]) -> Any:
-        self._trained.require(type(self).__name__)
-        out, grads = Loss(closure, self._trained).gradients()
-        self.update(grads)
-        return out
+    def init(self, params: PyTree) -> dict[str, Any]:
+        """Return the first state for a pytree of parameters; a pure function.
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Do nothing: gradients are values here, so none is left over.
-
-        It is there so that a training loop written for torch keeps running.
+        Returns:
+            the counters at zero and the settings, by path, and ``"slots"``:
+            ``{path: {name: array}}``.
         """
+        return _stepping.init(self, params)
 
-    def _note_skipped(self, grads: dict[str, Any]) -> None:
-        for path, grad in named(grads, none=True):
-            if grad is None and "missed_steps" not in self.slots[path]:
-                with jax.ensure_compile_time_eval():
-                    zero = jnp.zeros((), jnp.int32)
-                self.slots[path]["missed_steps"] = Variable.outside(
-                    zero, f"{path}.missed_steps"
-                )
+    def apply(
+        self, params: PyTree, state: StateDict, grads: PyTree, weight: Any = None
+    ) -> tuple[PyTree, dict[str, Any]]:
+        """Return parameters and state after one step; a pure function.
 
-    def _ready(self) -> tuple[dict[str, Variable], Callable]:
-        """The Variables it owns besides the slots, and the function to call."""
-        cache = self.__dict__.get("_cache")
-        if cache is None or [n.revision.count for n in cache[0]] != cache[1]:
-            nodes = [n for n in self.nodes().values() if isinstance(n, HasHyperparams)]
-            counts = [node.revision.count for node in nodes]
-            cache = nodes, counts, self._own(), jax.jit(_fresh(self._advance))
-            vars(self)["_cache"] = cache
-        plain = runtime.top() is not None or not is_eager()
-        if plain or config.jax_disable_jit:
-            return cache[2], self._advance
-        # What a callable reads would else be a constant of the compiled function.
-        return {**cache[2], **self._external_reads}, cache[3]
+        Args:
+            params: any pytree of arrays.
+            state: from `init`, or from the step before.
+            grads: the same structure as ``params``; None skips a parameter. Complex
+                ones as `jax.grad` has them.
+            weight: of this micro-batch, when gradients are accumulated.
 
-    def _state(self, own: dict[str, Variable]) -> dict[str, Any]:
-        state = {path: variable.value for path, variable in own.items()}
-        slots = {
-            path: {name: variable.value for name, variable in slots.items()}
-            for path, slots in self.slots.items()
-        }
-        return {**state, "slots": slots}
+        Raises:
+            GradientError: gradients or state do not fit the parameters.
+        """
+        return _stepping.apply(self, params, state, grads, weight)
 
-    def _commit(self, own, params, written, slots) -> None:
-        targets = [self._trained.variables[path] for path in params]
-        targets += [own[path] for path in written]
-        values = [*params.values(), *written.values()]
-        for path, held in self.slots.items():
-            targets += held.values()
-            values += [slots[path][name] for name in held]
-        runtime.commit(targets, values)
+    def freeze(self, *choices: Where, drop_slots: bool = False) -> list[str]:
+        """Stop training some variables: no step, no decay, no change of their slots.
 
-    # --- hooks, going back, tables
+        Args:
+            choices: paths, globs, … as for ``mask``; none means all.
+            drop_slots: free their slots; thawed, they start anew.
+
+        Returns:
+            the paths that are frozen now.
+
+        Raises:
+            PathError: a choice fits no variable.
+        """
+        return _freezing.freeze(self, choices, drop_slots)
+
+    def unfreeze(self, *choices: Where) -> list[str]:
+        """Train frozen variables again; no choice means all.
+
+        Returns:
+            the paths that are still frozen.
+        """
+        return _freezing.unfreeze(self, choices)
 
     def before_update(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
         """Call ``hook(opt, grads)`` before each update; it may return new gradients.
@@ -272,24 +264,11 @@ class Optimizer(Settings):
         Returns:
             a function that takes the hook out again.
         """
-        return self._hook("before", hook)
+        return add_hook(self, "before", hook)
 
     def after_update(self, hook: Callable[[Any], None]) -> Callable[[], None]:
         """Call ``hook(opt)`` after each update; returns a function to take it out."""
-        return self._hook("after", hook)
-
-    def _hook(self, when: str, hook: Callable) -> Callable[[], None]:
-        if not callable(hook):
-            raise TypeError(f"A hook is a function, not {hook!r}.")
-        self._hooks[when].append(hook)
-        self.revision.changed()
-
-        def remove() -> None:
-            if hook in self._hooks[when]:
-                self._hooks[when].remove(hook)
-                self.revision.changed()
-
-        return remove
+        return add_hook(self, "after", hook)
 
     def snapshot(self) -> Snapshot:
         """Return its state and the trained variables as they are now."""
@@ -325,11 +304,31 @@ class Optimizer(Settings):
         """
         return as_optax(self)
 
+    def explain(self, path: str) -> str:
+        """Say which rule won for a variable, and what holds for it.
+
+        Raises:
+            PathError: no variable has this path.
+        """
+        return explain(self, path)
+
+    def metrics(self) -> dict[str, jax.Array]:
+        """Return what is known of the last update, 0-d arrays.
+
+        Always ``step`` and ``lr``; ``skipped`` and ``in_a_row`` with ``nonfinite=``;
+        ``micro_batches`` with ``accumulate=``; ``grad_norm``, ``param_norm``,
+        ``update_norm`` and ``update_ratio`` with ``monitor=True``.
+        """
+        return metrics(self)
+
     def summary(self) -> Report:
         """Return a table of its variables, groups, settings and bytes."""
         return report(self)
 
-    # --- as a node
+    param_groups = _torch.param_groups
+    defaults = _torch.defaults
+    add_param_group = _torch.add_param_group
+    zero_grad = _torch.zero_grad
 
     def to(self, device: Place, *, params: bool = True) -> Self:
         """Move what it owns, and with ``params`` the variables it trains.
@@ -345,47 +344,56 @@ class Optimizer(Settings):
         move([*self._movable(), *trained], device)
         return self
 
-    def foresee(self, state: dict[str, Any], path: str) -> None:
-        """Make a state from before or after a missed step fit; see `Node.foresee`."""
-        for name, slots in self.slots.items():
-            key = join(path, "slots", name, "missed_steps")
-            others = [join(path, "slots", name, slot) for slot in slots]
-            if key in state:
-                self._count_missed(name)
-                continue
-            whole = [join(path, "step"), *(other for other in others if other != key)]
-            if "missed_steps" in slots and all(other in state for other in whole):
-                state[key] = jnp.zeros((), jnp.int32)
+    @property
+    def _settings(self) -> Settings:
+        return Settings(vars(self)["groups"], self._members, self.step)
 
-    def checkpoint_meta(self) -> dict[str, Any]:
-        """Return class, settings that are fixed, and kinds of the schedules.
+    def _engine(self) -> Engine:
+        """Return what a step computes, as the settings are now."""
+        return Engine(self._move(), stages(self), frozenset(self.frozen), self.maximize)
 
-        Dtypes, functions and classes stand there by name.
-        """
-        return {
-            "class": type(self).__name__,
-            "options": {k: plain(v) for k, v in self.groups[0].options.items()},
-            "numbers": list(self.groups[0].numbers.names),
-            "schedules": [type(group.schedule).__name__ for group in self.groups],
-            "precision": self.precision,
-            "frozen": list(self.frozen),
-        }
+    def _move(self) -> Move:
+        return OneByOne(self.rule, self.precision, self.seed)
 
-    def checkpoint_notes(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """Return the hyperparameters in a state dict of it by name, to be inspected."""
-        notes: dict[str, float] = {}
-        for path, variable in self.vars().items():
-            if isinstance(variable, HyperparamVector) and path in state:
-                values = map(str, np.asarray(state[path]))  # shortest, as 0.001
-                prefix = path.removesuffix("numbers")
-                pairs = zip(variable.names, values, strict=False)
-                notes |= {f"{prefix}{name}": float(text) for name, text in pairs}
-        return notes
+    def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Hook that returns slots of all parameters together."""
+        return {}
+
+    def _may_compile(self) -> bool:
+        """Hook that says whether an eager step may be one compiled program."""
+        return True
+
+    def _check_group(self, settings: Mapping[str, Any]) -> None:
+        """Hook that may refuse the settings of a group."""
+
+    def _parameters_changed(self) -> None:
+        """Hook called after parameters were added, frozen or thawed."""
+
+    def _match(self, grads: Any) -> dict[str, Any]:
+        owner = type(self).__name__
+        return self._trained.match(grads, owner, self.frozen, self._takes_rows)
+
+    def _step_by(self, closure: Callable[[], Any]) -> Any:
+        self._trained.require(type(self).__name__)
+        out, grads = Loss(closure, self._trained).gradients()
+        self.update(grads)
+        return out
+
+    def _after_step(self) -> None:
+        _nonfinite.watch(self)
+        for hook in self._hooks["after"]:
+            hook(self)
+
+    def _check_attribute(self, key: str, value: Any) -> None:
+        refuse_slip(self, key, self._declared.fields)
+        super()._check_attribute(key, value)
+
+    foresee = _saving.prepare_load
+    checkpoint_meta = _saving.meta
+    checkpoint_notes = _saving.notes
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)
 
-
-def _fresh(function: Callable) -> Callable:
-    """A function object of its own: JAX keeps traces by function."""
-    return lambda *args: function(*args)
+    def __repr__(self) -> str:
+        return line(self)

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table that ``opt.summary()`` prints."""
+"""What an optimizer says of itself: its table, its rules, its norms."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
+
+import jax.numpy as jnp
+
+from ..errors import PathError, message
+from ._stepping import owned
+from .engine._tree import named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Report:
 def report(optimizer: Any) -> Report:
     """Return the report of an optimizer."""
     lines = []
-    for path, leaf in optimizer._leaves():
+    for path, leaf in named(optimizer._trained.values()):
         slots = optimizer.slots[path]
         masked = optimizer.mask is not None and not optimizer.mask(path, leaf)
         notes = ["no decay"] * masked + ["frozen"] * (path in optimizer.frozen)
@@ -75,13 +81,13 @@ def report(optimizer: Any) -> Report:
                 path=path,
                 shape=leaf.shape,
                 dtype=str(leaf.dtype),
-                group=optimizer.group_of(path, leaf),
+                group=optimizer._settings.index(path, leaf),
                 slots=", ".join(slots),
                 nbytes=sum(variable.value.nbytes for variable in slots.values()),
                 state=", ".join(notes),
             )
         )
-    own = sum(v.value.nbytes for v in optimizer._own().values())
+    own = sum(v.value.nbytes for v in owned(optimizer).values())
     return Report(
         title=f"{type(optimizer).__name__}, step {int(optimizer.step.value)}",
         lines=tuple(lines),
@@ -91,3 +97,47 @@ def report(optimizer: Any) -> Report:
         ),
         nbytes=own + sum(line.nbytes for line in lines),
     )
+
+
+def line(optimizer: Any) -> str:
+    """Return the settings of all variables in one line."""
+    shown = {"lr": repr(optimizer.groups[0].schedule)}
+    shown |= optimizer.groups[0].settings(optimizer.step.value)
+    inside = ", ".join(f"{name}={text}" for name, text in shown.items())
+    return f"{type(optimizer).__name__}({inside})"
+
+
+def explain(optimizer: Any, path: str) -> str:
+    """Say which rule won for a variable, and what holds for it."""
+    known = dict(named(optimizer._trained.values()))
+    if path not in known:
+        raise PathError(
+            message(
+                f"{path!r} is no variable of this optimizer.",
+                help=f"its variables are {', '.join(known)}.",
+            )
+        )
+    leaf = known[path]
+    index = optimizer._settings.index(path, leaf)
+    group = optimizer.groups[index]
+    why = f"rule {group.label!r}" if group.chosen else "its parameter group"
+    lines = [f"{path}: group {index} ({why if index else 'no rule matches'})"]
+    settings = {"lr": f"{float(optimizer._settings.rate(index)):g}"}
+    settings |= group.settings(optimizer.step.value)
+    lines += [f"  {name} = {text}" for name, text in settings.items()]
+    if optimizer.mask is not None and not optimizer.mask(path, leaf):
+        lines.append("  masked: no weight decay")
+    if path in optimizer.frozen:
+        lines.append("  frozen")
+    return "\n".join(lines)
+
+
+def metrics(optimizer: Any) -> dict[str, Any]:
+    """Return what is known of the last update, 0-d arrays."""
+    found = {"step": optimizer.step.value, "lr": optimizer.current_lr}
+    counters = {k: v.value for k, v in optimizer.counters.items() if k != "weight"}
+    found |= counters
+    if "param_norm" in found:
+        size = jnp.maximum(found["param_norm"], jnp.finfo(jnp.float32).tiny)
+        found["update_ratio"] = found["update_norm"] / size
+    return found

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ..errors import message
 from ._hyperparameters import SettingVariable
+from ._stepping import owned
 
 
 class GradientTransformation(NamedTuple):
@@ -60,6 +61,6 @@ def as_optax(optimizer: Any) -> Any:
 def _numbers_of(optimizer: Any) -> dict[str, Any]:
     return {
         path: jnp.copy(variable.value)  # a state may be donated
-        for path, variable in optimizer._own().items()
+        for path, variable in owned(optimizer).items()
         if isinstance(variable, SettingVariable)
     }

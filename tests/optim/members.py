@@ -122,6 +122,13 @@ WHOLE = Member(
 ALL = [*MEMBERS, WHOLE]
 
 
+NO_MEMBERS = {
+    "Optimizer",
+    "EMA",
+    "SAM",
+    "Lookahead",
+    "RLS",
+}  # no steps of their own by gradients
 FEW = ("SGD-momentum", "AdamW", "NAdam", "Muon", "ScheduleFreeAdamW", "Optax")
 
 

@@ -135,7 +135,7 @@ def test_the_functional_core_skips_none_too(member):
 @each(few=True)
 def test_a_hundred_bad_gradients_in_a_row_are_never_accepted(member):
     opt, variables = run(member, 1, nonfinite="skip")
-    counters = ("guard.skipped", "guard.in_a_row")
+    counters = ("counters.skipped", "counters.in_a_row")
     before = {k: v for k, v in state_of(opt, variables).items() if k not in counters}
     bad = jnp.asarray([jnp.nan, jnp.inf, -jnp.inf])
     one = {"W": _G, "b": bad.at[1:].set(1.0)}

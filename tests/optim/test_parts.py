@@ -25,7 +25,7 @@ def _grads(value=1.0, one=None):
 
 
 def _frozen_state(opt, variables):
-    counters = ("guard.skipped", "guard.in_a_row")
+    counters = ("counters.skipped", "counters.in_a_row")
     state = {k: np.asarray(v) for k, v in opt.state_dict().items() if k not in counters}
     return state | {k: np.asarray(v.value) for k, v in variables.items()}
 
@@ -145,7 +145,7 @@ def test_the_number_of_micro_batches_changes_without_compiling(counted):
     step(_grads())
     traces = body.traces
 
-    opt.accumulator.every = 3
+    opt.accumulate = 3
     step(_grads())
     step(_grads())
 
@@ -244,7 +244,7 @@ def test_the_clip_changes_without_compiling(counted):
     step(_grads(100.0))
     traces = body.traces
 
-    opt.clip.clip_value = 3.0
+    opt.clip_value = 3.0
     step(_grads(100.0))
 
     assert body.traces == traces

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What would be ignored is an error that says what to write instead."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -349,11 +351,10 @@ def test_settings_are_saved_by_plain_names():
 
 def test_functions_among_options_are_saved_by_name():
     class Shaped(optim.SGD):
-        def __init__(self, lr, shape):
-            optim.Optimizer.__init__(
-                self, lr, options={"shape": shape, "kind": np.float16}
-            )
+        shape: Any = optim.option(None)
+        kind: Any = optim.option(np.float16)
 
-    meta = Shaped(0.1, jnp.tanh).checkpoint_meta()
+    meta = Shaped(0.1, shape=jnp.tanh).checkpoint_meta()
 
-    assert meta["options"] == {"shape": "tanh", "kind": "float16"}
+    named = {name: meta["options"][name] for name in ("shape", "kind")}
+    assert named == {"shape": "tanh", "kind": "float16"}

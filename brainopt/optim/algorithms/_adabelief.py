@@ -3,57 +3,41 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import pair
+from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
+from .._hyper import Hyper
+from .._optimizer import Optimizer
 from ..engine._tree import abs2
-from ..settings._options import Common
-from ._moments import Moments
+from ._moments import first_moments
 
 
-class AdaBelief(Moments):
+class AdaBelief(Optimizer):
     r"""Adam that measures how far gradients lie from their mean.
 
     .. math::
         s_t &= \beta_2 s_{t-1} + (1 - \beta_2) |g_t - m_t|^2 + \epsilon_r \\
         \theta_t &= \theta_{t-1} - \gamma_t \hat m_t / (\sqrt{\hat s_t} + \epsilon)
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), decay rate of the first moment.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: in [0, inf), as in AdamW.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        eps_root: :math:`\epsilon_r` in [0, inf).
-        common: see `Common`.
-
     Source: Zhuang et al. 2020, AdaBelief Optimizer, algorithm 2.
     """
 
-    def __init__(
-        self,
-        lr: Any = 1e-3,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-16,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        eps_root: Any = 1e-16,
-        **common: Unpack[Common],
-    ):
-        betas = pair(betas, beta1, beta2)
-        super().__init__(
-            lr, train_vars, name, betas, eps, weight_decay, eps_root, **common
-        )
+    lr: Rate = rate(default=1e-3)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-16, r"\epsilon")
+    weight_decay: Number = number(0.0, r"\lambda", "as in AdamW", none=0.0)
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+    eps_root: Number = number(1e-16, r"\epsilon_r", "inside the root")
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return zeros: m and v."""
+        return first_moments(param)
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Number, Rate, argument, decay_rate, number, rate
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
 
 
 class Adadelta(Optimizer):
@@ -22,33 +22,14 @@ class Adadelta(Optimizer):
         d_t &= \rho d_{t-1} + (1 - \rho) |u_t|^2 \\
         \theta_t &= \theta_{t-1} - \gamma_t u_t
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        weight_decay: in [0, inf), the strength of the L2 penalty.
-        epsilon: :math:`\epsilon` in [0, inf).
-        rho: :math:`\rho` in [0, 1).
-        name: a display name.
-        common: see `Common`.
-
     Source: Zeiler 2012, ADADELTA, algorithm 1.
     """
 
-    decays = ("rho",)
-
-    def __init__(
-        self,
-        lr: Any = 1.0,
-        train_vars: Any = None,
-        weight_decay: Any = None,
-        epsilon: Any = 1e-6,
-        rho: Any = 0.95,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        numbers = {"weight_decay": weight_decay or 0.0, "epsilon": epsilon, "rho": rho}
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=1.0)
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    epsilon: Number = number(1e-6, r"\epsilon")
+    rho: Number = decay_rate(0.95, r"\rho")
+    display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: the means of squared gradients and of squared steps."""

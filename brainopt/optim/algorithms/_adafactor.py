@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import ANY, Hyper
+from .._fields import ANY, Number, Pair, Rate, argument, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
+
+_EPS = (
+    r":math:`\epsilon_1, \epsilon_2` in [0, inf): the least second moment is "
+    r":math:`\epsilon_1^2` (None: the precision of the dtype), the least size of a "
+    r"weight :math:`\epsilon_2`"
+)
 
 
 class Adafactor(Optimizer):
@@ -28,44 +34,18 @@ class Adafactor(Optimizer):
             - \max(\epsilon_2, \mathrm{rms}(\theta_{t-1})) \min(\gamma, 1 / \sqrt t)
             \, u_t / \max(1, \mathrm{rms}(u_t) / D)
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta2_decay: :math:`d` in (-inf, 0].
-        eps: :math:`(\epsilon_1, \epsilon_2)` in [0, inf): the least second moment is
-            :math:`\epsilon_1^2` (None: the precision of the dtype), the least size of
-            a weight :math:`\epsilon_2`.
-        clip_threshold: :math:`D` in (0, inf).
-        weight_decay: :math:`\lambda` in [0, inf), as in AdamW.
-        name: a display name.
-        common: see `Common`.
-
     Source: Shazeer & Stern 2018, Adafactor, algorithms 4 and 5, without momentum, as
     torch has them.
     """
 
-    ranges: ClassVar = {
-        "beta2_decay": "(-inf, 0]",
-        "clip_threshold": "(0, inf)",
-        "eps1": ANY,
-    }
-
-    def __init__(
-        self,
-        lr: Any = 1e-2,
-        train_vars: Any = None,
-        beta2_decay: Any = -0.8,
-        eps: tuple[Any, Any] = (None, 1e-3),
-        clip_threshold: Any = 1.0,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        numbers = {"beta2_decay": beta2_decay, "clip_threshold": clip_threshold}
-        numbers |= {"eps1": -1.0 if eps[0] is None else eps[0], "eps2": eps[1]}
-        numbers["weight_decay"] = weight_decay
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=1e-2)
+    beta2_decay: Number = number(-0.8, "d", range="(-inf, 0]")
+    eps1 = number(range=ANY, none=-1.0)
+    eps2 = number()
+    eps: Pair = together("eps1", "eps2", default=(None, 1e-3), doc=_EPS)
+    clip_threshold: Number = number(1.0, "D", range="(0, inf)")
+    weight_decay: Number = number(0.0, r"\lambda", "as in AdamW")
+    display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: row and col, or v for fewer than two axes."""

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Number, argument, flag, number
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
 
 
 class Adagrad(Optimizer):
@@ -21,39 +22,18 @@ class Adagrad(Optimizer):
         \theta_t &= \theta_{t-1} - \frac{\gamma_t}{1 + (t - 1) d}
             \frac{g_t}{\sqrt{s_t + \epsilon}}
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        weight_decay: in [0, inf), the strength of the L2 penalty.
-        epsilon: :math:`\epsilon` in [0, inf).
-        name: a display name.
-        lr_decay: :math:`d` in [0, inf).
-        initial_accumulator_value: :math:`s_0` in [0, inf).
-        eps_in_root: False puts :math:`\epsilon` outside the root, as torch does.
-        common: see `Common`.
-
     Source: Duchi et al. 2011, Adaptive Subgradient Methods, figure 1.
     """
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        weight_decay: Any = None,
-        epsilon: Any = 1e-6,
-        name: str | None = None,
-        *,
-        lr_decay: Any = 0.0,
-        initial_accumulator_value: Any = 0.0,
-        eps_in_root: bool = True,
-        **common: Unpack[Common],
-    ):
-        numbers = {"weight_decay": weight_decay or 0.0, "epsilon": epsilon}
-        numbers["lr_decay"] = lr_decay
-        numbers["initial_accumulator_value"] = initial_accumulator_value
-        options = {"eps_in_root": bool(eps_in_root)}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    epsilon: Number = number(1e-6, r"\epsilon")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    lr_decay: Number = number(0.0, "d")
+    initial_accumulator_value: Number = number(0.0, "s_0")
+    eps_in_root: bool = flag(
+        True, r"False puts :math:`\epsilon` outside the root, as torch does"
+    )
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return the first sum of squares."""

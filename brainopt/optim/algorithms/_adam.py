@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
-from .._hyperparameters import pair
-from ..settings._options import Common
-from ._moments import Moments
+from .._fields import Betas, Number, argument, decay_rate, flag, number, together
+from .._hyper import Hyper
+from .._optimizer import Optimizer
+from ._moments import adam_direction, first_moments
 
 
-class Adam(Moments):
+class Adam(Optimizer):
     r"""Adam, with L2 regularisation added to the gradient.
 
     .. math::
@@ -20,20 +22,6 @@ class Adam(Moments):
         \theta_t &= \theta_{t-1} - \gamma_t \frac{m_t / (1 - \beta_1^t)}
             {\sqrt{v_t / (1 - \beta_2^t) + \epsilon_r} + \epsilon}
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), an array, a Variable, a schedule, or
-            a callable of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), decay rate of the first moment.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf), outside the root of the corrected moment.
-        weight_decay: :math:`\lambda` in [0, inf), the strength of the L2 penalty.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        amsgrad: divide by the root of the largest :math:`\hat v` so far.
-        eps_root: :math:`\epsilon_r` in [0, inf), inside the root.
-        common: see `Common`.
-
     Raises:
         HyperparameterError: a number is out of its range.
 
@@ -42,28 +30,26 @@ class Adam(Moments):
     the learning rate.
     """
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        weight_decay: Any = None,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        amsgrad: bool = False,
-        eps_root: Any = 0.0,
-        **common: Unpack[Common],
-    ):
-        betas = pair(betas, beta1, beta2)
-        super().__init__(
-            lr, train_vars, name, betas, eps, weight_decay, eps_root, amsgrad, **common
-        )
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon", "outside the root of the corrected moment")
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+    amsgrad: bool = flag(
+        False, r"divide by the root of the largest :math:`\hat v` so far"
+    )
+    eps_root: Number = number(0.0, r"\epsilon_r", "inside the root")
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return zeros: m, v and with ``amsgrad`` v_max."""
+        return first_moments(param, hyper.amsgrad)
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        direction, slots = self.direction(grad, slots, hyper, step)
+        direction, slots = adam_direction(
+            grad, slots, hyper, step, hyper.eps_root, hyper.amsgrad
+        )
         return param - hyper.lr * direction, slots

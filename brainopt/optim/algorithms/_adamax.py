@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper, pair
+from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
-from ..settings._options import Common
 
 
 class Adamax(Optimizer):
@@ -21,40 +22,17 @@ class Adamax(Optimizer):
         u_t &= \max(\beta_2 u_{t-1}, |g_t| + \epsilon) \\
         \theta_t &= \theta_{t-1} - \frac{\gamma_t}{1 - \beta_1^t} m_t / u_t
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), decay rate of the first moment.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: in [0, inf), the strength of the L2 penalty.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        common: see `Common`.
-
     Source: Kingma & Ba 2015, Adam, algorithm 2, with :math:`\epsilon` as torch has it.
     """
 
-    decays = ("beta1", "beta2")
-
-    def __init__(
-        self,
-        lr: Any = 2e-3,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
-        numbers["weight_decay"] = weight_decay
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=2e-3)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon")
+    weight_decay: Number = number(0.0, r"\lambda", "an L2 penalty")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and u."""

@@ -3,17 +3,52 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper, pair
+from ..._typing import DTypeLike
+from .._fields import (
+    Betas,
+    Number,
+    argument,
+    choice,
+    decay_rate,
+    dtype,
+    flag,
+    number,
+    together,
+)
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import DTYPE, FLAG, Common
+from ._adamw_dialects import (
+    DIALECTS,
+    Dialect,
+    as_stored,
+    by_dialect,
+    corrected_mean,
+    decayed,
+)
 
-Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
-_RAW = ("torch", "brainpy", "keras")
+DecayBy = Literal["lr", "schedule", "none"]
+DECAY_BY = get_args(DecayBy)
+_NESTEROV = (
+    r"look ahead: :math:`\hat m_t = \beta_1 m_t / (1 - \beta_1^{t+1}) + (1 - \beta_1) "
+    r"g_t / (1 - \beta_1^t)`"
+)
+_SCALES = (
+    r"what scales the decay: ``'lr'``, :math:`\gamma_t \lambda`; ``'schedule'``, "
+    r":math:`\eta_t \lambda` with the multiplier :math:`\eta_t = \gamma_t / \gamma`; "
+    r"``'none'``, :math:`\lambda`"
+)
+_PROGRAMS = (
+    "whose program to reproduce. ``'document'``: the formula above. ``'optax'``: the "
+    "same, in optax's order and rounding. ``'torch'``: decay first, amsgrad's maximum "
+    r"over v. ``'brainpy'``, ``'keras'``: as torch, with :math:`\epsilon` on the root "
+    "of the uncorrected v"
+)
 
 
 class AdamW(Optimizer):
@@ -29,31 +64,6 @@ class AdamW(Optimizer):
 
     with :math:`|g|^2` real for complex parameters. Moments are float32 or wider
     whatever the dtype of the parameter.
-
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), an array, a Variable, a schedule, or
-            a callable of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), decay rate of the first moment.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf), outside the root of the corrected moment.
-        weight_decay: :math:`\lambda` in [0, inf), or a schedule.
-        amsgrad: divide by the root of the largest :math:`\hat v` so far.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        eps_root: :math:`\epsilon_r` in [0, inf), inside the root.
-        nesterov: look ahead: :math:`\hat m_t = \beta_1 m_t / (1 - \beta_1^{t+1}) +
-            (1 - \beta_1) g_t / (1 - \beta_1^t)`.
-        mu_dtype: dtype in which m is stored, and used; default float32 or wider.
-        nu_dtype: the same for v.
-        decay_by: what scales the decay: ``"lr"``, :math:`\gamma_t \lambda`;
-            ``"schedule"``, :math:`\eta_t \lambda` with the multiplier
-            :math:`\eta_t = \gamma_t / \gamma`; ``"none"``, :math:`\lambda`.
-        dialect: whose program to reproduce. ``"document"``: the formula above.
-            ``"optax"``: the same, in optax's order and rounding. ``"torch"``: decay
-            first, amsgrad's maximum over v. ``"brainpy"``, ``"keras"``: as torch, with
-            :math:`\epsilon` on the root of the uncorrected v.
-        common: see `Common`.
 
     Raises:
         HyperparameterError: a number is out of its range.
@@ -76,42 +86,24 @@ class AdamW(Optimizer):
     ``dialect="optax"`` does here.
     """
 
-    decays = ("beta1", "beta2")
-    choices: ClassVar = {
-        "amsgrad": FLAG,
-        "nesterov": FLAG,
-        "decay_by": ("lr", "schedule", "none"),
-        "dialect": ("document", "torch", "brainpy", "optax", "keras"),
-        "mu_dtype": DTYPE,
-        "nu_dtype": DTYPE,
-    }
-
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        weight_decay: Any = 1e-2,
-        amsgrad: bool = False,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        eps_root: Any = 0.0,
-        nesterov: bool = False,
-        mu_dtype: Any = None,
-        nu_dtype: Any = None,
-        decay_by: Literal["lr", "schedule", "none"] = "lr",
-        dialect: Dialect = "document",
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps, "eps_root": eps_root}
-        numbers["weight_decay"] = 0.0 if weight_decay is None else weight_decay
-        options = {"amsgrad": amsgrad, "nesterov": nesterov, "decay_by": decay_by}
-        options |= {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype, "dialect": dialect}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon", "outside the root of the corrected moment")
+    weight_decay: Number = number(1e-2, r"\lambda", "decay of the parameter", none=0.0)
+    amsgrad: bool = flag(
+        False, r"divide by the root of the largest :math:`\hat v` so far"
+    )
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+    eps_root: Number = number(0.0, r"\epsilon_r", "inside the root")
+    nesterov: bool = flag(False, _NESTEROV)
+    mu_dtype: DTypeLike | None = dtype(
+        None, "dtype in which m is stored, and used; default float32 or wider"
+    )
+    nu_dtype: DTypeLike | None = dtype(None, "the same for v")
+    decay_by: DecayBy = choice("lr", DECAY_BY, _SCALES)
+    dialect: Dialect = choice("document", DIALECTS, _PROGRAMS)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
@@ -121,51 +113,15 @@ class AdamW(Optimizer):
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
-        beta1 = hyper.beta1
-        if hyper.dialect == "optax":
-            beta1 = beta1.astype(slots["m"].dtype)
-        m = hyper.one_minus("beta1") * grad + beta1 * slots["m"]
+        if hyper.dialect != "document":
+            return by_dialect(grad, param, slots, hyper, step)
+        m = hyper.one_minus("beta1") * grad + hyper.beta1 * slots["m"]
         v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
-        if hyper.dialect != "optax":
-            m, v = _as_stored(m, slots["m"]), _as_stored(v, slots["v"])
+        m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
         new = {"m": m, "v": v}
-        m_hat = _corrected_mean(m, grad, hyper, step)
-        by = {"lr": hyper.lr, "none": 1.0}.get(hyper.decay_by)
-        by = hyper.eta if by is None else by
-        if hyper.dialect in _RAW:
-            if hyper.amsgrad:
-                v = new["v_max"] = jnp.maximum(slots["v_max"], v)
-            param = hyper.decay(param, param, -by)
-            return param - hyper.lr * m_hat / _raw_root(v, hyper, step), new
-        v_hat = v / _debias("beta2", hyper, step)
+        m_hat = corrected_mean(m, grad, hyper, step)
+        v_hat = v / hyper.debias("beta2", step)
         if hyper.amsgrad:
             v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
         direction = m_hat / (jnp.sqrt(v_hat + hyper.eps_root) + hyper.eps)
-        if hyper.decay_by == "lr":
-            return param + -hyper.lr * hyper.decay(direction, param), new
-        return hyper.decay(param, param, -by) - hyper.lr * direction, new
-
-
-def _as_stored(moment: Any, slot: Any) -> Any:
-    # A moment narrower than the arithmetic is used as it will be read at the next
-    # step: otherwise XLA keeps a copy of the old one, to compute the new one twice.
-    return moment.astype(slot.dtype).astype(moment.dtype)
-
-
-def _corrected_mean(m: Any, grad: Any, hyper: Hyper, step: Any) -> Any:
-    now = _debias("beta1", hyper, step)
-    if not hyper.nesterov:
-        return m / now
-    ahead = m / _debias("beta1", hyper, step, ahead=1)
-    return hyper.beta1 * ahead + hyper.one_minus("beta1") * (grad / now)
-
-
-def _raw_root(v: Any, hyper: Hyper, step: Any) -> Any:
-    root = jnp.sqrt(_debias("beta2", hyper, step))
-    if hyper.dialect == "torch":
-        return jnp.sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
-    return (jnp.sqrt(v + hyper.eps_root) + hyper.eps) / root
-
-
-def _debias(name: str, hyper: Hyper, step: Any, ahead: int = 0) -> Any:
-    return hyper.debias(name, step, ahead, by_power=hyper.dialect == "optax")
+        return decayed(param, hyper, direction), new

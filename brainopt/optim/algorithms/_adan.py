@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from ...errors import HyperparameterError, message
-from .._hyperparameters import Hyper
+from ..._typing import Scalar
+from .._fields import Number, Rate, argument, flag, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
+
+_BETAS = (
+    r":math:`\beta_1, \beta_2, \beta_3` in (0, 1], as in the paper and in brainpy: "
+    "small; optax takes 1 - β"
+)
+_NO_PROX = r"decay as AdamW does, by :math:`1 - \gamma_t \lambda` before the step"
 
 
 class Adan(Optimizer):
@@ -28,45 +35,24 @@ class Adan(Optimizer):
 
     with :math:`g_0 = g_1` and bias-corrected means.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        betas: :math:`\beta_1, \beta_2, \beta_3` in (0, 1], as in the paper and in
-            brainpy: small; optax takes 1 - β.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: :math:`\lambda` in [0, inf).
-        no_prox: decay as AdamW does, by :math:`1 - \gamma_t \lambda` before the step.
-        name: a display name.
-        eps_root: in [0, inf), added inside the root.
-        common: see `Common`.
-
     Source: Xie et al. 2022, Adan, algorithm 1.
     Differs: bias correction, as in the authors' program; optax multiplies the
     differences by :math:`\beta_2`, not by :math:`1 - \beta_2`.
     """
 
-    ranges: ClassVar = dict.fromkeys(("beta1", "beta2", "beta3"), "(0, 1]")
-
-    def __init__(
-        self,
-        lr: Any = 1e-3,
-        train_vars: Any = None,
-        betas: tuple[Any, Any, Any] = (0.02, 0.08, 0.01),
-        eps: Any = 1e-8,
-        weight_decay: Any = 0.02,
-        no_prox: bool = False,
-        name: str | None = None,
-        *,
-        eps_root: Any = 0.0,
-        **common: Unpack[Common],
-    ):
-        if len(betas) != 3:
-            raise HyperparameterError(message(f"betas={betas!r} are not three."))
-        numbers = dict(zip(("beta1", "beta2", "beta3"), betas, strict=True))
-        numbers |= {"eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
-        options = {"no_prox": bool(no_prox)}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    lr: Rate = rate(default=1e-3)
+    beta1 = number(range="(0, 1]")
+    beta2 = number(range="(0, 1]")
+    beta3 = number(range="(0, 1]")
+    betas: tuple[Scalar, Scalar, Scalar] = together(
+        "beta1", "beta2", "beta3", default=(0.02, 0.08, 0.01), doc=_BETAS
+    )
+    eps: Number = number(1e-8, r"\epsilon")
+    weight_decay: Number = number(0.02, r"\lambda", "decay of the parameter")
+    no_prox: bool = flag(False, _NO_PROX)
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    eps_root: Number = number(0.0, doc="added inside the root")
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m, v, n and the gradient before."""

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import pair
+from .._fields import Betas, Number, argument, decay_rate, number, together
+from .._hyper import Hyper
+from .._optimizer import Optimizer
 from ..engine._gradients import global_norm
-from ..settings._options import Common
-from ._moments import Moments
+from ._moments import adam_direction, first_moments
 
 
-class Lamb(Moments):
+class Lamb(Optimizer):
     r"""Adam with a rate for each variable.
 
     .. math::
@@ -22,40 +24,24 @@ class Lamb(Moments):
 
     with a ratio of 1 where a norm is zero.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: in [0, 1), decay rate of the first moment.
-        beta2: in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: :math:`\lambda` in [0, inf).
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        common: see `Common`.
-
     Source: You et al. 2020, Large Batch Optimization for Deep Learning, algorithm 2.
     """
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-6,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        **common: Unpack[Common],
-    ):
-        betas = pair(betas, beta1, beta2)
-        super().__init__(lr, train_vars, name, betas, eps, weight_decay, **common)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-6, r"\epsilon")
+    weight_decay: Number = number(0.0, r"\lambda", "decay of the parameter", none=0.0)
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return zeros: m and v."""
+        return first_moments(param)
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
-        u, slots = self.direction(grad, slots, hyper, step)
+        u, slots = adam_direction(grad, slots, hyper, step)
         u = hyper.decay(u, param)
         size, length = global_norm(param), global_norm(u)
         fine = (size > 0) & (length > 0)

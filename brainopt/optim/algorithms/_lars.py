@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Number, argument, number
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._gradients import global_norm
 from ..engine._tree import zeros
-from ..settings._options import Common
 
 
 class LARS(Optimizer):
@@ -24,38 +24,15 @@ class LARS(Optimizer):
 
     with :math:`r = 1` where a norm is zero.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        momentum: :math:`\mu` in [0, 1).
-        weight_decay: :math:`\lambda` in [0, inf), the strength of the L2 penalty.
-        tc: :math:`\tau` in [0, inf), the trust coefficient.
-        eps: :math:`\epsilon` in [0, inf).
-        name: a display name.
-        common: see `Common`.
-
     Source: You et al. 2017, Large Batch Training of Convolutional Networks, algorithm
     1.
     """
 
-    ranges: ClassVar = {"momentum": "[0, 1)"}
-
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        momentum: Any = 0.9,
-        weight_decay: Any = 1e-4,
-        tc: Any = 1e-3,
-        eps: Any = 1e-5,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        numbers = {"momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(
-            lr, train_vars, name, {**numbers, "tc": tc, "eps": eps}, **common
-        )
+    momentum: Number = number(0.9, r"\mu", range="[0, 1)")
+    weight_decay: Number = number(1e-4, r"\lambda", "an L2 penalty")
+    tc: Number = number(1e-3, r"\tau", "the trust coefficient")
+    eps: Number = number(1e-5, r"\epsilon")
+    display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return a momentum of zero."""

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
+from .. import _nonfinite
 from .._closure import Loss
-from .._core import HyperCache, next_step
-from .._hyperparameters import Hyper, check
+from .._fields import Number, Rate, argument, count, flag, number, rate
+from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
-from ..engine._precision import wide, widen
+from .._stepping import commit, counters, dependencies, owned, slot_values
+from ..engine._precision import narrow, wide, widen
+from ..engine._stages import Guard, Monitor, State
+from ..engine._step import Move, next_step, rounding_key
 from ..engine._tree import named
-from ..settings._options import Common
+from ..settings._shared import stages
 
+_LENGTH = "the first length that the line search tries, or the length without one"
+_HISTORY = "how many pairs (change of weights, change of gradient) it keeps"
 _SUFFICIENT, _CURVATURE = 1e-4, 0.9
 _REFUSED = {"groups": (), "clip_norm": None, "clip_value": None, "accumulate": 1}
 
@@ -37,19 +43,6 @@ class LBFGS(JointOptimizer):
     looks at the loss and the gradients where a step starts; where the line search
     meets one that is not finite, it turns back.
 
-    Args:
-        lr: the first length that the line search tries, or the length without one.
-        train_vars: what to train; see `Optimizer`. Real variables only.
-        max_iter: iterations to a step, in [1, inf).
-        history_size: how many pairs (change of weights, change of gradient) it keeps,
-            in [1, inf).
-        tolerance_grad: stop where no element of the gradient is larger.
-        tolerance_change: stop where no weight changes more.
-        line_search: False takes ``lr`` as it is.
-        max_search: evaluations to a line search, in [1, inf).
-        name: a display name.
-        common: see `Common`; but for the options above.
-
     Raises:
         HyperparameterError: a number is out of its range, or an option is refused.
 
@@ -67,28 +60,23 @@ class LBFGS(JointOptimizer):
     Differs: torch interpolates cubically and asks for the strong Wolfe conditions.
     """
 
-    def __init__(
-        self,
-        lr: Any = 1.0,
-        train_vars: Any = None,
-        max_iter: int = 20,
-        history_size: int = 10,
-        tolerance_grad: Any = 1e-7,
-        tolerance_change: Any = 1e-9,
-        line_search: bool = True,
-        max_search: int = 25,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        counts = {"max_iter": max_iter, "history_size": history_size}
-        counts["max_search"] = max_search
-        check(counts, (), dict.fromkeys(counts, "[1, inf)"), "LBFGS")
-        _refuse(common)
-        self.max_iter, self.history_size = int(max_iter), int(history_size)
-        self.line_search, self.max_search = bool(line_search), int(max_search)
-        numbers = {"tolerance_grad": tolerance_grad}
-        numbers["tolerance_change"] = tolerance_change
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=1.0, doc=_LENGTH)
+    max_iter: int = count(20, "iterations to a step")
+    history_size: int = count(10, _HISTORY)
+    tolerance_grad: Number = number(
+        1e-7, doc="stop where no element of the gradient is larger"
+    )
+    tolerance_change: Number = number(1e-9, doc="stop where no weight changes more")
+    line_search: bool = flag(True, "False takes ``lr`` as it is")
+    max_search: int = count(25, "evaluations to a line search")
+    display_name: str | None = argument(alias="name", default=None)
+
+    def _check_arguments(self, given: Mapping[str, Any]) -> None:
+        _refuse(given)
+
+    def _check_group(self, settings: Mapping[str, Any]) -> None:
+        if set(settings) - {"name"}:
+            _refuse({"groups": settings})
 
     def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return an empty history, and no point before."""
@@ -108,31 +96,9 @@ class LBFGS(JointOptimizer):
         lr = next(iter(hypers.values())).lr
         return _unflat(x + lr.astype(x.dtype) * along, params), held
 
-    def _take_in(self, train_vars: Any, index: int | None = None) -> None:
-        before = len(self._trained.variables)
-        super()._take_in(train_vars, index)
-        if len(self._trained.variables) > before:
-            self._forget()
-
-    def _add_group(self, params: Any, settings: dict[str, Any], index: int) -> None:
-        if set(settings) - {"name"}:
-            _refuse({"groups": settings})
-        super()._add_group(params, settings, index)
-
-    def freeze(self, *choices: Any, drop_slots: bool = False) -> list[str]:
-        """Stop training some variables; see `Optimizer.freeze`."""
-        frozen = super().freeze(*choices, drop_slots=drop_slots)
-        self._forget()
-        return frozen
-
-    def unfreeze(self, *choices: Any) -> list[str]:
-        """Train frozen variables again; see `Optimizer.unfreeze`."""
-        frozen = super().unfreeze(*choices)
-        self._forget()
-        return frozen
-
-    def _forget(self) -> None:
-        for name, variable in self.slots.get(ALL, {}).items():
+    def _parameters_changed(self) -> None:
+        super()._parameters_changed()
+        for name, variable in self.slots[ALL].items():
             empty = jnp.zeros_like(variable.value)
             variable.value = empty - 1 if name == "count" else empty
 
@@ -141,9 +107,14 @@ class LBFGS(JointOptimizer):
         self._refuse_none(grads)
         return grads
 
-    def _step_all(self, params, slots, grads, views, step) -> tuple[dict, dict]:
-        self._refuse_none(grads)
-        return super()._step_all(params, slots, grads, views, step)
+    def _move(self) -> Move:
+        move = super()._move()
+
+        def checked(params, slots, grads, hypers, step):
+            self._refuse_none(grads)
+            return move(params, slots, grads, hypers, step)
+
+        return checked
 
     def _refuse_none(self, grads: Any) -> None:
         none = [
@@ -171,26 +142,25 @@ class LBFGS(JointOptimizer):
                     help="take it out, or call opt.update(grads).",
                 )
             )
-        if self.guard is not None:
-            self.guard.before()
+        _nonfinite.before(self)
         loss, params = Loss(closure, self._trained), self._trained.values()
-        own = self._own()
-        now = {path: variable.value for path, variable in own.items()}
-        (out, new, slots), written = self._noting(
-            own, now, lambda: self._step_from(loss, params)
+        own = owned(self)
+        values = {path: variable.value for path, variable in own.items()}
+        state = {path: values[path] for path in counters(own)} | slot_values(self)
+        out, new, after = dependencies(self).run(
+            own, values, lambda: self._step_from(loss, params, state)
         )
-        _, (_, values) = loss(new)
-        self._commit(own, new, written, slots)
-        loss.keep(values)
-        if self.guard is not None:
-            self.guard.watch()
-        for hook in self._hooks["after"]:
-            hook(self)
+        _, (_, written) = loss(new)
+        commit(self, new, after)
+        loss.keep(written)
+        self._after_step()
         return out
 
-    def _step_from(self, loss: Loss, params: dict[str, Any]) -> tuple[Any, dict, dict]:
-        """Return what the closure returned, the new parameters and the slots."""
-        slots, count = self._state({})["slots"], self.step.value
+    def _step_from(
+        self, loss: Loss, params: dict[str, Any], state: State
+    ) -> tuple[Any, dict, State]:
+        """Return what the closure returned, the new parameters and the state."""
+        slots, count = dict(state["slots"]), state["step"]
         leaves, tree = dict(named(params)), jax.tree.structure(params)
 
         def put(x):
@@ -206,8 +176,9 @@ class LBFGS(JointOptimizer):
         x = _flat({path: widen(leaf, slots[path]) for path, leaf in leaves.items()})
         (first, out), slope = jax.value_and_grad(value, has_aux=True)(x)
         fine = jnp.ones((), bool)
-        if self.guard is not None:
-            fine = self.guard.admit([first, slope])
+        kinds = {type(stage) for stage in stages(self)}
+        if Guard in kinds:
+            state, fine = Guard().admit(state, [first, slope])
         search = jax.value_and_grad(lambda x: value(x)[0])
         held, end = self._iterate(search, x, first, slope, slots[ALL], fine)
         slots[ALL] = jax.tree.map(lambda a, b: jnp.where(fine, a, b), held, slots[ALL])
@@ -216,18 +187,20 @@ class LBFGS(JointOptimizer):
             if path in self.frozen:
                 new[path] = leaf
                 continue
-            new[path], more = self._narrowed(path, new[path], leaf, slots[path], count)
+            key = rounding_key(self.precision, self.seed, count, path)
+            new[path], more = narrow(new[path], leaf.dtype, slots[path], key)
             slots[path] = {**slots[path], **more}
-        self.step.value = jnp.where(fine, next_step(count), count)
-        if self.monitor is not None:
+        state = {**state, "step": jnp.where(fine, next_step(count), count)}
+        if Monitor in kinds:
             change = [new[path] - leaf for path, leaf in leaves.items()]
-            self.monitor.note(self.monitor.grad_norm, slope)
-            self.monitor.note(self.monitor.param_norm, leaves)
-            self.monitor.note(self.monitor.update_norm, change)
-        return out, jax.tree.unflatten(tree, list(new.values())), slots
+            state = Monitor().note(
+                state, grad_norm=slope, param_norm=leaves, update_norm=change
+            )
+        new_params = jax.tree.unflatten(tree, list(new.values()))
+        return out, new_params, {**state, "slots": slots}
 
     def _iterate(self, value_and_grad, x, loss, slope, held, fine) -> tuple[dict, Any]:
-        lr = jnp.asarray(HyperCache(self, self.step.value).rate(0)).astype(x.dtype)
+        lr = jnp.asarray(self.current_lr).astype(x.dtype)
         least_slope = jnp.asarray(self.tolerance_grad, x.dtype)
         least_move = jnp.asarray(self.tolerance_change, x.dtype)
 

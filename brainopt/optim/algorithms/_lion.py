@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper, pair
+from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
-from ..settings._options import Common
 
 
 class Lion(Optimizer):
@@ -22,37 +23,16 @@ class Lion(Optimizer):
             + \lambda \theta_{t-1} \right) \\
         m_t &= \beta_2 m_{t-1} + (1 - \beta_2) g_t
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), how the step mixes.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the momentum.
-        weight_decay: :math:`\lambda` in [0, inf), as in AdamW.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        common: see `Common`.
-
     Source: Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, program 1.
     """
 
-    decays = ("beta1", "beta2")
-
-    def __init__(
-        self,
-        lr: Any = 1e-4,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.99,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=1e-4)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "how the step mixes")
+    beta2: Number = decay_rate(0.99, r"\beta_2", "of the momentum")
+    weight_decay: Number = number(0.0, r"\lambda", "as in AdamW")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return a momentum of zero."""

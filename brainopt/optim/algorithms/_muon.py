@@ -3,16 +3,35 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import (
+    Number,
+    Rate,
+    argument,
+    choice,
+    count,
+    decay_rate,
+    flag,
+    number,
+    option,
+    rate,
+)
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import FLAG, Common
 
 _QUINTIC = (3.4445, -4.775, 2.0315)
+
+Adjustment = Literal["original", "match_rms_adamw"]
+_ADJUSTMENTS = get_args(Adjustment)
+_ADJUST = (
+    r"``'original'`` as above; ``'match_rms_adamw'``: :math:`0.2 \sqrt{\max(m, n)}`, "
+    "so that rates tuned for AdamW serve"
+)
 
 
 class Muon(Optimizer):
@@ -28,64 +47,26 @@ class Muon(Optimizer):
     with ``adam=True`` (embeddings, readouts), are stepped by AdamW with
     ``adam_lr_ratio`` times the rate.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        momentum: :math:`\mu` in [0, 1).
-        weight_decay: :math:`\lambda` in [0, inf), as in AdamW.
-        name: a display name.
-        nesterov: look ahead along the momentum.
-        ns_steps: Newton-Schulz iterations.
-        ns_coefficients: of the quintic polynomial.
-        eps: in [0, inf), the least norm to divide by.
-        adjust_lr: ``"original"`` as above; ``"match_rms_adamw"``:
-            :math:`0.2 \sqrt{\max(m, n)}`, so that rates tuned for AdamW serve.
-        adam: step all variables by AdamW; of use in groups.
-        adam_lr_ratio: the rate of AdamW over that of Muon.
-        beta1: of AdamW, in [0, 1).
-        beta2: of AdamW, in [0, 1).
-        adam_eps: of AdamW, in [0, inf).
-        common: see `Common`.
-
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable for LLM
     Training, for ``adjust_lr``.
     Differs: torch iterates in bfloat16, here it is the dtype of computation.
     """
 
-    decays = ("momentum", "beta1", "beta2")
-    choices: ClassVar = {
-        "nesterov": FLAG,
-        "adam": FLAG,
-        "adjust_lr": ("original", "match_rms_adamw"),
-    }
-
-    def __init__(
-        self,
-        lr: Any = 1e-3,
-        train_vars: Any = None,
-        momentum: Any = 0.95,
-        weight_decay: Any = 0.1,
-        name: str | None = None,
-        *,
-        nesterov: bool = True,
-        ns_steps: int = 5,
-        ns_coefficients: tuple[float, float, float] = _QUINTIC,
-        eps: Any = 1e-7,
-        adjust_lr: Literal["original", "match_rms_adamw"] = "original",
-        adam: bool = False,
-        adam_lr_ratio: Any = 1.0,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        adam_eps: Any = 1e-8,
-        **common: Unpack[Common],
-    ):
-        numbers = {"momentum": momentum, "weight_decay": weight_decay, "eps": eps}
-        numbers |= {"adam_lr_ratio": adam_lr_ratio, "beta1": beta1, "beta2": beta2}
-        numbers["adam_eps"] = adam_eps
-        options = {"nesterov": nesterov, "ns_steps": int(ns_steps), "adam": adam}
-        options |= {"ns_coefficients": tuple(ns_coefficients), "adjust_lr": adjust_lr}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    lr: Rate = rate(default=1e-3)
+    momentum: Number = decay_rate(0.95, r"\mu")
+    weight_decay: Number = number(0.1, r"\lambda", "as in AdamW")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    nesterov: bool = flag(True, "look ahead along the momentum")
+    ns_steps: int = count(5, "Newton-Schulz iterations")
+    ns_coefficients: tuple[float, ...] = option(_QUINTIC, "of the quintic polynomial")
+    eps: Number = number(1e-7, doc="the least norm to divide by")
+    adjust_lr: Adjustment = choice("original", _ADJUSTMENTS, _ADJUST)
+    adam: bool = flag(False, "step all variables by AdamW; of use in groups")
+    adam_lr_ratio: Number = number(1.0, doc="the rate of AdamW over that of Muon")
+    beta1: Number = decay_rate(0.9, doc="of AdamW")
+    beta2: Number = decay_rate(0.999, doc="of AdamW")
+    adam_eps: Number = number(1e-8, doc="of AdamW")
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: b for a matrix, else m and v."""

@@ -3,42 +3,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
-from ..settings._options import Common
-from ._momentum import Momentum
+from .._fields import Number, argument, number
+from .._hyper import Hyper
+from .._optimizer import Optimizer
+from ..engine._tree import zeros
 
 
-class MomentumNesterov(Momentum):
+class MomentumNesterov(Optimizer):
     r"""Gradient descent with Nesterov's momentum.
 
     .. math::
         v_t &= \mu v_{t-1} - \gamma_t (g_t + \lambda \theta_{t-1}) \\
         \theta_t &= \theta_{t-1} + \mu v_t - \gamma_t (g_t + \lambda \theta_{t-1})
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        weight_decay: :math:`\lambda` in [0, inf), the strength of the L2 penalty.
-        momentum: :math:`\mu` in [0, 1).
-        name: a display name.
-        common: see `Common`.
-
     Source: Sutskever et al. 2013, equations 3 and 4, at the point looked ahead to
     (Bengio et al. 2013, equation 7).
     """
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        weight_decay: Any = None,
-        momentum: Any = 0.9,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        super().__init__(lr, train_vars, momentum, weight_decay, name, **common)
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    momentum: Number = number(0.9, r"\mu", range="[0, 1)")
+    display_name: str | None = argument(alias="name", default=None)
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return a velocity of zero."""
+        return {"v": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its velocity after one step."""

@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper, pair
+from .._fields import (
+    Betas,
+    Number,
+    Rate,
+    argument,
+    decay_rate,
+    flag,
+    number,
+    rate,
+    together,
+)
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
 
 
 class RAdam(Optimizer):
@@ -24,45 +35,22 @@ class RAdam(Optimizer):
         \theta_t &= \theta_{t-1} - \gamma_t \hat m_t \cdot
             (r_t / (\sqrt{\hat v_t} + \epsilon) \text{ if } \rho_t > 5 \text{ else } 1)
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in [0, 1), decay rate of the first moment.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: in [0, inf).
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        decoupled_weight_decay: decay the parameter as AdamW does, not the gradient.
-        common: see `Common`.
-
     Source: Liu et al. 2020, On the Variance of the Adaptive Learning Rate, algorithm 2.
     Differs: the threshold is 5, as in torch and optax (the paper: 4); torch puts
     :math:`\epsilon` on the root of the uncorrected moment.
     """
 
-    decays = ("beta1", "beta2")
-
-    def __init__(
-        self,
-        lr: Any = 1e-3,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        decoupled_weight_decay: bool = False,
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
-        numbers["weight_decay"] = weight_decay
-        options = {"decoupled": bool(decoupled_weight_decay)}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    lr: Rate = rate(default=1e-3)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon")
+    weight_decay: Number = number(0.0, r"\lambda", "decay")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+    decoupled_weight_decay: bool = flag(
+        False, "decay the parameter as AdamW does, not the gradient"
+    )
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and v."""
@@ -70,7 +58,7 @@ class RAdam(Optimizer):
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
-        if hyper.decoupled:
+        if hyper.decoupled_weight_decay:
             param = hyper.decay(param, param, -hyper.lr)
         else:
             grad = hyper.decay(grad, param)

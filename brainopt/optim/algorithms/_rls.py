@@ -12,6 +12,7 @@ from ... import runtime
 from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
+from .._fields import number
 from .._hyperparameters import HasHyperparams, HyperparamVector
 from .._parameters import TrainedVariables
 from ..engine._precision import wide
@@ -63,6 +64,7 @@ class RLS(HasHyperparams):
     equations 4 and 5, where :math:`\lambda = 1`.
     """
 
+    forgetting = number(range="(0, 1]")
     _borrowed = frozenset({"_trained"})
 
     def __init__(

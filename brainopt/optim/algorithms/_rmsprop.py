@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Number, argument, decay_rate, flag, number
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._groups import is_off
-from ..settings._options import Common
 
 
 class RMSProp(Optimizer):
@@ -24,52 +24,26 @@ class RMSProp(Optimizer):
 
     with the running mean :math:`\bar g_t` only where ``centered``.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        weight_decay: in [0, inf), the strength of the L2 penalty.
-        epsilon: :math:`\epsilon` in [0, inf).
-        rho: :math:`\rho` in [0, 1).
-        name: a display name.
-        momentum: :math:`\mu` in [0, 1).
-        centered: divide by the running standard deviation.
-        eps_in_root: False puts :math:`\epsilon` outside the root, as torch does.
-        common: see `Common`.
-
     Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013, Generating Sequences,
     equations 38-41, for ``centered``.
     """
 
-    decays = ("rho",)
-    ranges: ClassVar = {"momentum": "[0, 1)"}
-
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        weight_decay: Any = None,
-        epsilon: Any = 1e-6,
-        rho: Any = 0.9,
-        name: str | None = None,
-        *,
-        momentum: Any = 0.0,
-        centered: bool = False,
-        eps_in_root: bool = True,
-        **common: Unpack[Common],
-    ):
-        numbers = {"weight_decay": weight_decay or 0.0, "epsilon": epsilon, "rho": rho}
-        numbers["momentum"] = momentum
-        plain = is_off(momentum)
-        options = {"centered": bool(centered), "eps_in_root": bool(eps_in_root)}
-        options["no_momentum"] = plain
-        super().__init__(lr, train_vars, name, numbers, options, **common)
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    epsilon: Number = number(1e-6, r"\epsilon")
+    rho: Number = decay_rate(0.9, r"\rho")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    momentum: Number = number(0.0, r"\mu", range="[0, 1)", has_buffer=True)
+    centered: bool = flag(False, "divide by the running standard deviation")
+    eps_in_root: bool = flag(
+        True, r"False puts :math:`\epsilon` outside the root, as torch does"
+    )
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: v, with ``centered`` mean, with momentum b."""
         slots = {"v": zeros(param, is_real=True)}
         slots |= {"mean": zeros(param)} if hyper.centered else {}
-        return slots | ({} if hyper.no_momentum else {"b": zeros(param)})
+        return slots | ({} if hyper.is_off("momentum") else {"b": zeros(param)})
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
@@ -84,6 +58,6 @@ class RMSProp(Optimizer):
             b = grad / jnp.sqrt(spread + hyper.epsilon)
         else:
             b = grad / (jnp.sqrt(spread) + hyper.epsilon)
-        if not hyper.no_momentum:
+        if not hyper.is_off("momentum"):
             b = new["b"] = hyper.momentum * slots["b"] + b
         return param - hyper.lr * b, new

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Pair, Rate, argument, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
-from ..settings._options import Common
+
+_ETAS = r":math:`\eta_-` in (0, 1) and :math:`\eta_+` in (1, inf)"
 
 
 class Rprop(Optimizer):
@@ -21,32 +23,26 @@ class Rprop(Optimizer):
     shrinks by :math:`\eta_-` and the element rests for one step. The real and the
     imaginary part of a complex element are two elements. For whole batches.
 
-    Args:
-        lr: the first step size; a later change of ``lr`` is without effect.
-        train_vars: what to train; see `Optimizer`.
-        etas: :math:`\eta_-` in (0, 1) and :math:`\eta_+` in (1, inf).
-        step_sizes: the smallest and the largest size.
-        name: a display name.
-        common: see `Common`.
-
     Source: Riedmiller & Braun 1993; the variant iRprop- of Igel & Hüsken 2000, as torch
     has it.
     """
 
-    ranges: ClassVar = {"eta_minus": "(0, 1)", "eta_plus": "(1, inf)"}
-
-    def __init__(
-        self,
-        lr: Any = 1e-2,
-        train_vars: Any = None,
-        etas: tuple[Any, Any] = (0.5, 1.2),
-        step_sizes: tuple[Any, Any] = (1e-6, 50.0),
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        numbers = {"eta_minus": etas[0], "eta_plus": etas[1]}
-        numbers |= {"smallest": step_sizes[0], "largest": step_sizes[1]}
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(
+        default=1e-2,
+        doc="the first step size; a later change of ``lr`` is without effect",
+    )
+    eta_minus = number(range="(0, 1)")
+    eta_plus = number(range="(1, inf)")
+    smallest = number()
+    largest = number()
+    etas: Pair = together("eta_minus", "eta_plus", default=(0.5, 1.2), doc=_ETAS)
+    step_sizes: Pair = together(
+        "smallest",
+        "largest",
+        default=(1e-6, 50.0),
+        doc="the smallest and the largest size",
+    )
+    display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return the first sizes, and a gradient before of zero."""

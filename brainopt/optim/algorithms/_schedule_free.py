@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
 from .._averages import Averaged
-from .._hyperparameters import Hyper, pair
+from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._precision import wide
 from ..engine._tree import abs2, named, zeros
-from ..settings._options import Common
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):
@@ -27,42 +28,20 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         x_t &= (1 - c_t) x_{t-1} + c_t z_t \\
         y_t &= (1 - \beta_1) z_t + \beta_1 x_t
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step; a warm-up helps.
-        train_vars: what to train; see `Optimizer`.
-        beta1: :math:`\beta_1` in (0, 1), how far y lies towards the average.
-        beta2: :math:`\beta_2` in [0, 1), decay rate of the second moment.
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: :math:`\lambda` in [0, inf), at y.
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        weight_lr_power: :math:`p` in [0, inf).
-        common: see `Common`.
-
     Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
     """
 
-    decays = ("beta1", "beta2")
-
-    def __init__(
-        self,
-        lr: Any = 2.5e-3,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        weight_decay: Any = 0.0,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        weight_lr_power: Any = 2.0,
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
-        numbers |= {"weight_decay": weight_decay, "weight_lr_power": weight_lr_power}
-        super().__init__(lr, train_vars, name, numbers, **common)
+    lr: Rate = rate(default=2.5e-3)
+    beta1: Number = decay_rate(
+        0.9, r"\beta_1", "how far y lies towards the average, above 0"
+    )
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon")
+    weight_decay: Number = number(0.0, r"\lambda", "at y")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
+    weight_lr_power: Number = number(2.0, "p")
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return z, the second moment, and the rates that weigh the average."""

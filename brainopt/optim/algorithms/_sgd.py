@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import Any
 
 from ...errors import HyperparameterError, message
-from .._hyperparameters import Hyper
+from .._fields import Number, argument, flag, number
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
-from ..settings._groups import is_off
-from ..settings._options import Common
+from ..settings._spec import is_off
 
 
 class SGD(Optimizer):
@@ -23,18 +25,6 @@ class SGD(Optimizer):
             \quad\text{or, with Nesterov,}\quad
             \theta_{t-1} - \gamma_t \, (g'_t + \mu b_t)
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), an array, a Variable, a schedule, or
-            a callable of the step.
-        train_vars: what to train; see `Optimizer`.
-        weight_decay: :math:`\lambda` in [0, inf), the strength of the L2 penalty.
-        name: a display name.
-        momentum: :math:`\mu` in [0, 1); with 0 at construction no slot is kept and it
-            stays 0.
-        dampening: :math:`\tau` in [0, 1].
-        nesterov: look ahead along the momentum.
-        common: see `Common`.
-
     Raises:
         HyperparameterError: a number is out of range, or ``nesterov`` has no momentum.
 
@@ -44,41 +34,33 @@ class SGD(Optimizer):
     the learning rate.
     """
 
-    ranges: ClassVar = {"momentum": "[0, 1)", "dampening": "[0, 1]"}
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    momentum: Number = number(
+        0.0,
+        r"\mu",
+        "with 0 at construction no slot is kept and it stays 0",
+        range="[0, 1)",
+        has_buffer=True,
+    )
+    dampening: Number = number(0.0, r"\tau", range="[0, 1]")
+    nesterov: bool = flag(False, "look ahead along the momentum")
 
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        weight_decay: Any = None,
-        name: str | None = None,
-        *,
-        momentum: Any = 0.0,
-        dampening: Any = 0.0,
-        nesterov: bool = False,
-        **common: Unpack[Common],
-    ):
-        plain = is_off(momentum)
-        if nesterov and plain:
+    def _check_arguments(self, given: Mapping[str, Any]) -> None:
+        if given["nesterov"] is True and is_off(given["momentum"]):
             raise HyperparameterError(
                 message("Nesterov momentum needs `momentum` > 0.")
             )
-        numbers = {
-            "weight_decay": 0.0 if weight_decay is None else weight_decay,
-            "momentum": momentum,
-            "dampening": dampening,
-        }
-        options = {"nesterov": bool(nesterov), "no_momentum": plain}
-        super().__init__(lr, train_vars, name, numbers, options, **common)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros for the momentum, if there is any."""
-        return {} if hyper.no_momentum else {"b": zeros(param)}
+        return {} if hyper.is_off("momentum") else {"b": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        if hyper.no_momentum:
+        if hyper.is_off("momentum"):
             return param - hyper.lr * grad, slots
         first = (step == 1).astype(hyper.lr.dtype)
         b = hyper.momentum * slots["b"] + (1 - hyper.dampening * (1 - first)) * grad

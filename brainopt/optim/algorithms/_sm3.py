@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper
+from .._fields import Number, argument, decay_rate, number
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
-from ..settings._groups import is_off
-from ..settings._options import Common
 
 
 class SM3(Optimizer):
@@ -24,41 +23,16 @@ class SM3(Optimizer):
         m_t &= \mu m_{t-1} + (1 - \mu) g_t / \sqrt{\nu_t + \epsilon} \\
         \theta_t &= \theta_{t-1} - \gamma_t m_t
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta: :math:`\beta` in [0, 1); 0 sums the squares, as the paper does.
-        momentum: :math:`\mu` in [0, 1).
-        eps: :math:`\epsilon` in [0, inf).
-        weight_decay: in [0, inf), the strength of the L2 penalty.
-        name: a display name.
-        common: see `Common`.
-
     Source: Anil et al. 2019, Memory-Efficient Adaptive Optimization, algorithm SM3-II,
     with the axes as covers; ``beta`` is brainpy's.
     Differs: with ``beta`` brainpy never lets an accumulator shrink.
     """
 
-    decays = ("beta", "momentum")
-
-    def __init__(
-        self,
-        lr: Any,
-        train_vars: Any = None,
-        beta: Any = 0.0,
-        momentum: Any = 0.0,
-        eps: Any = 1e-30,
-        weight_decay: Any = None,
-        name: str | None = None,
-        **common: Unpack[Common],
-    ):
-        numbers = {"beta": beta, "momentum": momentum, "eps": eps}
-        numbers["weight_decay"] = weight_decay or 0.0
-        plain = is_off(momentum)
-        super().__init__(
-            lr, train_vars, name, numbers, {"no_momentum": plain}, **common
-        )
+    beta: Number = decay_rate(0.0, r"\beta", "0 sums the squares, as the paper does")
+    momentum: Number = decay_rate(0.0, r"\mu", has_buffer=True)
+    eps: Number = number(1e-30, r"\epsilon")
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: a vector for each axis, and with momentum m."""
@@ -67,7 +41,7 @@ class SM3(Optimizer):
             f"axis{a}": jnp.zeros(n, whole.dtype) for a, n in enumerate(param.shape)
         }
         slots = slots or {"axis0": whole}
-        return slots if hyper.no_momentum else slots | {"m": zeros(param)}
+        return slots if hyper.is_off("momentum") else slots | {"m": zeros(param)}
 
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
@@ -88,6 +62,6 @@ class SM3(Optimizer):
             f"axis{a}": nu.max(axis=tuple(i for i in range(ndim) if i != a), initial=0)
             for a in range(max(ndim, 1))
         }
-        if not hyper.no_momentum:
+        if not hyper.is_off("momentum"):
             u = new["m"] = hyper.momentum * slots["m"] + hyper.one_minus("momentum") * u
         return param - hyper.lr * u, new

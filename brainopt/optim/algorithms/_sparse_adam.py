@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
-from .._hyperparameters import Hyper, pair
+from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
+from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
 from ..engine._tree import abs2, zeros
-from ..settings._options import Common
 
 
 class SparseAdam(Optimizer):
@@ -21,40 +22,20 @@ class SparseAdam(Optimizer):
     and moments. A gradient is a `Rows`, a ``jax.experimental.sparse.BCOO`` that is
     sparse in its first axis, or an array, whose rows of zeros count as absent.
 
-    Args:
-        lr: :math:`\gamma`: a number in [0, inf), a Variable, a schedule, or a callable
-            of the step.
-        train_vars: what to train; see `Optimizer`.
-        beta1: in [0, 1), decay rate of the first moment.
-        beta2: in [0, 1), decay rate of the second moment.
-        eps: in [0, inf).
-        name: a display name.
-        betas: ``(beta1, beta2)``, in their place.
-        common: see `Common`.
-
     Source: Kingma & Ba 2015, Adam, algorithm 1, masked as torch's SparseAdam does; the
     step counts for all rows, so bias correction is that of the table.
     Differs: torch adds eps to the root of the uncorrected moment.
     """
 
-    decays = ("beta1", "beta2")
-    takes_rows = True
+    lr: Rate = rate(default=1e-3)
+    beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
+    beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
+    eps: Number = number(1e-8, r"\epsilon")
+    display_name: str | None = argument(alias="name", default=None)
+    _: KW_ONLY
+    betas: Betas = together("beta1", "beta2")
 
-    def __init__(
-        self,
-        lr: Any = 1e-3,
-        train_vars: Any = None,
-        beta1: Any = 0.9,
-        beta2: Any = 0.999,
-        eps: Any = 1e-8,
-        name: str | None = None,
-        *,
-        betas: tuple[Any, Any] | None = None,
-        **common: Unpack[Common],
-    ):
-        beta1, beta2 = pair(betas, beta1, beta2)
-        numbers = {"beta1": beta1, "beta2": beta2, "eps": eps}
-        super().__init__(lr, train_vars, name, numbers, **common)
+    _takes_rows = True
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
         """Return zeros: m and v."""

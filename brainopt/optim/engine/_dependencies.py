@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step reads and writes besides what it is given."""
+"""What schedules and constraints read besides what a step is given.
+
+They are functions of the user and may read any Variable. A step that is compiled by the
+optimizer itself must take such a Variable as an input: what it reads is listed here,
+and passed from then on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..._compat import is_eager
@@ -11,7 +16,7 @@ from ...errors import TraceContextError, message
 from ...runtime import Cell, Frame
 
 
-class Noting(Frame):
+class ReadFrame(Frame):
     """A frame that lists in ``missing`` what was read and not bound."""
 
     def bind(self, variable: Cell, value: Any) -> Any:
@@ -20,39 +25,56 @@ class Noting(Frame):
         return value
 
 
-class Reads:
-    """Mixin: runs a step as a pure function of the Variables that it touches."""
+class Dependencies:
+    """The Variables of others that the functions of an optimizer read.
 
-    __dict__: dict[str, Any]
+    Args:
+        owner: the optimizer, for errors.
 
-    def _noting(
-        self, own: Mapping[str, Any], values: dict, run: Any
-    ) -> tuple[Any, dict]:
-        """Return what ``run()`` returns, and what it wrote of ``own``, by path."""
-        inputs = {**own, **self._external_reads}
+    Attributes:
+        reads: the Variables, by a name that no path has.
+    """
+
+    def __init__(self, owner: str):
+        self.reads: dict[str, Any] = {}
+        self._owner = owner
+
+    def run(
+        self,
+        own: Mapping[str, Any],
+        values: Mapping[str, Any],
+        body: Callable[[], Any],
+    ) -> Any:
+        """Return what ``body()`` returns where Variables have the values given.
+
+        Args:
+            own: the Variables of the optimizer.
+            values: by the names of ``own`` and `reads`.
+            body: may read Variables, and must not write any.
+
+        Raises:
+            TraceContextError: it wrote one.
+        """
+        inputs = {**own, **self.reads}
         known = [(inputs[path], values[path]) for path in inputs if path in values]
-        with Noting(known) as frame:
-            out = run()
-            touched = set(frame.effects().written)
-            self._note_reads(frame, {*own.values(), *frame.created_here})
-            return out, {p: frame.values[v] for p, v in own.items() if v in touched}
+        with ReadFrame(known) as frame:
+            out = body()
+            self._refuse_writes(v for v in frame.written if v not in frame.created_here)
+            if frame.parent is None and not is_eager():
+                self._note(frame.missing, {*own.values(), *frame.created_here})
+            return out
 
-    @property
-    def _external_reads(self) -> dict[str, Any]:
-        """The Variables of others that schedules and constraints read."""
-        return vars(self).setdefault("_external", {})
-
-    def _note_reads(self, frame: Frame, own: set[Cell]) -> None:
-        """Note what a run read of others, and refuse that it writes there."""
-        if written := [v.label for v in frame.written if v not in own]:
+    def _refuse_writes(self, variables: Iterable[Cell]) -> None:
+        if written := [variable.label for variable in variables]:
             raise TraceContextError(
                 message(
-                    f"A schedule or constraint of this {type(self).__name__} writes:",
+                    f"A schedule or constraint of this {self._owner} writes:",
                     written,
                     "it can only read; write before or after the update.",
                 )
             )
-        if frame.parent is None and not is_eager():
-            for variable in frame.missing:
-                if variable not in own and variable._creation_trace is None:
-                    self._external_reads[f"?{len(self._external_reads)}"] = variable
+
+    def _note(self, read: Iterable[Cell], own: set[Cell]) -> None:
+        for variable in read:
+            if variable not in own and variable._creation_trace is None:
+                self.reads[f"?{len(self.reads)}"] = variable

@@ -1,207 +1,160 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an optimizer does to gradients before its rule: check, collect, clip, watch.
+"""What happens to gradients around the rule: check, collect, watch, clip.
 
-Each part is a Node with its own counters; one that is not asked for does not exist.
+A stage is a pair of pure functions, one before the parameters move and one after. Each
+takes the state of the optimizer, a dict of arrays, and returns it with its own counters
+changed. Stages compose in a list; one that is not asked for is not in it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from ...core import Variable
-from ...errors import GradientError, HyperparameterError, message
-from ...runtime import depend_on
-from .._hyperparameters import HasHyperparams, HyperparamVector, scalar
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
+from ._rows import peel, wrap
 
 Nonfinite = Literal["propagate", "skip", "raise"]
+State = dict[str, Any]
 
 
-def _count() -> Variable:
-    return Variable(jnp.zeros((), jnp.int32))
+class Flow(NamedTuple):
+    """What passes from stage to stage in one step.
+
+    Attributes:
+        grads: by path; None where a parameter is skipped.
+        due: whether the parameters move, a 0-d bool array; None for always.
+        weight: of this micro-batch, or None.
+        limits: the numbers of the stages, by name.
+    """
+
+    grads: dict[str, Any]
+    due: Any
+    weight: Any
+    limits: Mapping[str, Any]
 
 
-class Guard(HasHyperparams):
-    """Keeps non-finite gradients out and counts them.
+class Stage:
+    """A stage that changes nothing; others replace a function or both.
+
+    Attributes:
+        counters: the names of the counters it keeps, and their dtypes.
+    """
+
+    counters: ClassVar[dict[str, Any]] = {}
+
+    def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
+        """Return the state and the gradients for the next stage."""
+        return state, flow
+
+    def after(self, state: State, old: Any, new: Any) -> State:
+        """Return the state after the parameters went from ``old`` to ``new``."""
+        return state
+
+
+class Guard(Stage):
+    """Keeps non-finite gradients out, and counts them.
 
     A step that meets one changes neither parameters nor slots nor the step count.
-
-    Args:
-        limit: so many bad steps in a row raise; None for never. However many come,
-            none is accepted.
-
-    Attributes:
-        skipped: bad steps so far.
-        in_a_row: bad steps since the last good one.
     """
 
-    def __init__(self, limit: int | None):
-        if limit is not None and not (is_whole(limit) and limit >= 1):
-            raise HyperparameterError(
-                message(f"max_nonfinite={limit!r} is no whole number in [1, inf).")
-            )
-        self.limit = limit
-        self.skipped = _count()
-        self.in_a_row = _count()
-        self.tripped = False
+    counters: ClassVar = {"skipped": jnp.int32, "in_a_row": jnp.int32}
 
-    def admit(self, grads: Any) -> Any:
-        """Return whether all gradients are finite, and count."""
-        fine = all_finite(grads)
-        row = self.in_a_row.value
-        self.skipped.value = self.skipped.value + (~fine).astype(jnp.int32)
-        self.in_a_row.value = jnp.where(fine, jnp.zeros_like(row), row + 1)
-        return fine
+    def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
+        """Return the counts, and whether all gradients are finite."""
+        state, is_finite = self.admit(state, peel(flow.grads))
+        return state, flow._replace(due=is_finite)
 
-    def watch(self) -> None:
-        """Raise once the limit is reached; inside a compiled step, at its next call.
-
-        Raises:
-            GradientError: gradients were not finite so many times in a row.
-        """
-        if self.limit is None:
-            return
-        row = self.in_a_row.value
-        if isinstance(row, Tracer):
-            jax.debug.callback(self._trip, row)
-        elif int(row) >= self.limit:
-            self.complain(int(row))
-
-    def _trip(self, row: Any) -> None:
-        # A compiled step runs no Python. Declaring it out of date makes its next call
-        # trace, and `before` raises there; the state is that of the last good step.
-        if row.max() >= self.limit:
-            vars(self)["tripped"] = True
-            self.revision.changed()
-
-    def before(self) -> None:
-        """Raise if a compiled step has reached the limit since."""
-        depend_on(self.revision)
-        if self.tripped:
-            vars(self)["tripped"] = False
-            self.complain(self.limit)
-
-    def complain(self, row: Any) -> None:
-        """Raise `GradientError`."""
-        raise GradientError(
-            message(
-                f"The gradients were not finite {row} times in a row; none of these "
-                f"steps was taken.",
-                help="lower the learning rate, clip the gradients, or look for the "
-                "first bad one with jax_debug_nans.",
-            )
-        )
+    def admit(self, state: State, values: Any) -> tuple[State, Any]:
+        """Return the counts, and whether all values are finite."""
+        is_finite = all_finite(values)
+        skipped, row = state["counters.skipped"], state["counters.in_a_row"]
+        counts = {
+            "counters.skipped": skipped + (~is_finite).astype(jnp.int32),
+            "counters.in_a_row": jnp.where(is_finite, jnp.zeros_like(row), row + 1),
+        }
+        return {**state, **counts}, is_finite
 
 
-def is_whole(number: Any) -> bool:
-    """Whether ``number`` is an integer, of Python or numpy."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+class Accumulator(Stage):
+    """Sums gradients of micro-batches; every so many, their weighted mean steps.
 
-
-def make_guard(policy: str, limit: int | None) -> Guard | None:
-    """Return the guard for a policy, or None for ``"propagate"``."""
-    if policy not in ("propagate", "skip", "raise"):
-        raise HyperparameterError(
-            message(f"nonfinite={policy!r}.", help="'propagate', 'skip' or 'raise'.")
-        )
-    if policy == "propagate":
-        if limit is not None:
-            raise HyperparameterError(
-                message(
-                    "max_nonfinite= counts steps that are not taken.",
-                    help="give nonfinite='skip' or 'raise' too.",
-                )
-            )
-        return None
-    return Guard(1 if policy == "raise" and limit is None else limit)
-
-
-class Accumulator(HasHyperparams):
-    """Collects gradients of micro-batches; every so many, their weighted mean steps.
+    The sums lie in the slots of the parameters.
 
     Args:
-        every: micro-batches to a step; ``opt.accumulator.every = 8`` changes it
-            without compiling.
+        frozen: the paths whose gradients do not count.
     """
 
-    def __init__(self, every: int):
-        if not is_whole(every):
-            raise HyperparameterError(
-                message(f"accumulate={every!r} is no whole number in [1, inf).")
-            )
-        self.numbers = HyperparamVector(
-            {"every": int(every)}, (), "accumulate", {"every": "[1, inf)"}
-        )
-        self.seen = _count()
-        self.total = Variable(jnp.zeros((), float))
+    counters: ClassVar = {"micro_batches": jnp.int32, "weight": float}
 
-    def add(
-        self, grads: dict[str, Any], slots: dict[str, Any], weight: Any, fine: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        """Return the mean so far, the sums to keep, and whether a step is due."""
-        weight = jnp.asarray(1 if weight is None else weight, self.total.value.dtype)
-        weight = jnp.where(fine, weight, jnp.zeros_like(weight))
-        total = self.total.value + weight
-        seen = self.seen.value + fine.astype(jnp.int32)
-        due = fine & (seen >= self.every)
+    def __init__(self, frozen: frozenset[str]):
+        self.frozen = frozen
+
+    def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
+        """Return the sums, the mean so far, and whether a step is due."""
+        is_finite = jnp.ones((), bool) if flow.due is None else flow.due
+        total, seen = state["counters.weight"], state["counters.micro_batches"]
+        weight = jnp.asarray(1 if flow.weight is None else flow.weight, total.dtype)
+        weight = jnp.where(is_finite, weight, jnp.zeros_like(weight))
+        total, seen = total + weight, seen + is_finite.astype(jnp.int32)
+        due = is_finite & (seen >= flow.limits["accumulate"])
         safe = jnp.where(total > 0, total, jnp.ones_like(total))
-        means, sums = {}, {}
-        for path, grad in grads.items():
-            held = slots[path]["grad_sum"]
+        means, slots = {}, {}
+        for path, grad in flow.grads.items():
+            held = state["slots"][path]["grad_sum"]
             if grad is not None:
-                grad = jnp.where(fine, grad, jnp.zeros_like(grad))
+                grad = jnp.where(is_finite, grad, jnp.zeros_like(grad))
                 held = held + weight.astype(held.dtype) * grad
-            means[path] = held / safe.astype(held.dtype)
-            sums[path] = jnp.where(due, jnp.zeros_like(held), held)
-        self.seen.value = jnp.where(due, jnp.zeros_like(seen), seen)
-        self.total.value = jnp.where(due, jnp.zeros_like(total), total)
-        return means, sums, due
+            mean = held / safe.astype(held.dtype)
+            means[path] = None if path in self.frozen else mean
+            held = jnp.where(due, jnp.zeros_like(held), held)
+            slots[path] = {**state["slots"][path], "grad_sum": held}
+        state = {
+            **state,
+            "slots": {**state["slots"], **slots},
+            "counters.micro_batches": jnp.where(due, jnp.zeros_like(seen), seen),
+            "counters.weight": jnp.where(due, jnp.zeros_like(total), total),
+        }
+        return state, flow._replace(grads=means, due=due)
 
 
-class Clip(HasHyperparams):
-    """Clips gradients by value, then by their global norm over all groups.
+class Monitor(Stage):
+    """Notes the global norms of gradients, parameters and updates."""
 
-    Args:
-        norm: the largest global norm, or None.
-        value: the largest size of an element, or None.
-    """
+    counters: ClassVar = dict.fromkeys(
+        ("grad_norm", "param_norm", "update_norm"), float
+    )
 
-    def __init__(self, norm: Any, value: Any):
-        given = {"clip_norm": norm, "clip_value": value}
-        values = {n: scalar(v, n) for n, v in given.items() if v is not None}
-        self.numbers = HyperparamVector(
-            values, (), "clip", dict.fromkeys(values, "(0, inf)")
-        )
+    def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
+        """Return the norm of the gradients that came in."""
+        return self.note(state, grad_norm=peel(flow.grads)), flow
 
-    def __call__(self, grads: Any) -> Any:
+    def after(self, state: State, old: Any, new: Any) -> State:
+        """Return the norms of the parameters before the step, and of their change."""
+        change = {path: new[path] - param for path, param in old.items()}
+        return self.note(state, param_norm=old, update_norm=change)
+
+    def note(self, state: State, **trees: Any) -> State:
+        """Return the state with the norm of each tree."""
+        norms = {
+            f"counters.{name}": jnp.asarray(global_norm(tree)).astype(
+                state[f"counters.{name}"].dtype
+            )
+            for name, tree in trees.items()
+        }
+        return {**state, **norms}
+
+
+class Clip(Stage):
+    """Clips gradients by value, then by their global norm over all groups."""
+
+    def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the gradients, clipped."""
-        if "clip_value" in self.numbers.names:
-            grads = clip_by_value(grads, self.clip_value)
-        if "clip_norm" in self.numbers.names:
-            grads = clip_by_global_norm(grads, self.clip_norm)
-        return grads
-
-
-class Monitor(HasHyperparams):
-    """Remembers the norms of the last step.
-
-    Attributes:
-        grad_norm: global norm of the gradients that came in.
-        param_norm: global norm of the parameters before the step.
-        update_norm: global norm of the change.
-    """
-
-    def __init__(self):
-        self.grad_norm = Variable(jnp.zeros(()))
-        self.param_norm = Variable(jnp.zeros(()))
-        self.update_norm = Variable(jnp.zeros(()))
-
-    def note(self, variable: Variable, tree: Any) -> None:
-        """Set one of the norms."""
-        norm = jnp.asarray(global_norm(tree))
-        variable.value = norm.astype(variable.value.dtype)
+        grads = peel(flow.grads)
+        if "clip_value" in flow.limits:
+            grads = clip_by_value(grads, flow.limits["clip_value"])
+        if "clip_norm" in flow.limits:
+            grads = clip_by_global_norm(grads, flow.limits["clip_norm"])
+        return state, flow._replace(grads=wrap(grads, flow.grads))

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from ...core import Variable
 from ...errors import GradientError, message
 
@@ -41,21 +44,6 @@ class Step(Variable):
         return self._optimizer._step_by(closure)
 
 
-class Stepped:
-    """Mixin: the attribute ``step``."""
-
-    __dict__: dict[str, Any]
-
-    @property
-    def step(self) -> Step:
-        """The updates done; ``opt.step(closure)`` takes one more."""
-        step = self.__dict__["step"]
-        step._optimizer = self
-        return step
-
-    @step.setter
-    def step(self, value: Any) -> None:
-        if isinstance(value, Variable):
-            vars(self)["step"] = value
-        else:
-            self.__dict__["step"].value = value
+def zero_count() -> jax.Array:
+    """Return the count before the first update."""
+    return jnp.zeros((), jnp.int32)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ...core import Variable
 from ...errors import HyperparameterError, message
-from .._hyperparameters import ANY
+from .._fields import ANY
 from ._schedule import Schedule
 
 

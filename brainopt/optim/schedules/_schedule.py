@@ -59,6 +59,21 @@ class Schedule(HasHyperparams, abc.ABC):
         self.last_epoch = Variable(jnp.asarray(last_epoch, jnp.int32))
         self.last_call = Variable(jnp.asarray(last_call, jnp.int32))
 
+    def __getattr__(self, name: str) -> Any:
+        numbers = self.__dict__.get("numbers")
+        if numbers is not None and name in numbers.names:
+            return numbers.number(name)
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        numbers = self.__dict__.get("numbers")
+        if numbers is not None and name in numbers.names:
+            numbers.set_number(name, value)
+        else:
+            super().__setattr__(name, value)
+
     @abc.abstractmethod
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs; ``t`` is a 0-d float array."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups: settings shared by some of the variables, and who belongs where."""
+"""Groups: settings shared by some of the variables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,21 +12,16 @@ from jax.core import Tracer
 
 from ... import runtime
 from ..._select import Choice
+from ...core import Variable
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
-from .._hyperparameters import (
-    HasHyperparams,
-    Hyper,
-    HyperparamVector,
-    check,
-    pair,
-    scalar,
-    show,
-)
+from .._fields import Number
+from .._hyper import Hyper, HyperSource
+from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
 from ..schedules._schedule import Schedule, as_schedule, is_number
-from ._options import check_options, suggest
+from ._spec import GroupSpec, is_off
 
-_OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
+_LIMITS = {"lower": "[-inf, inf]", "upper": "[-inf, inf]"}
 
 
 class Group(HasHyperparams):
@@ -34,58 +29,36 @@ class Group(HasHyperparams):
 
     Args:
         kind: the class of the optimizer.
-        settings: ``lr``, numbers and options by name; what is missing comes from
-            ``parent``. Of a rule also ``match``, ``lr_mult``, ``sign`` (an array of
-            ±1 and 0, or a number), ``bounds`` (low, high; None for none) and
-            ``constraint`` (a function of the new parameter).
+        spec: the settings.
         parent: the first group of the optimizer.
-        names: the names of the numbers and, second, of the options.
     """
 
-    def __init__(
-        self,
-        kind: Any,
-        settings: Mapping[str, Any],
-        parent: Group | None = None,
-        names: tuple[Iterable[str], Iterable[str]] = ((), ()),
-    ):
-        numbers, options = map(tuple, names)
-        owner = kind.__name__
-        settings = _with_betas(settings, numbers, owner)
-        _refuse_unknown(settings, (*numbers, *options, *_OF_A_RULE), owner)
-        self.kind = owner
-        self.label = str(settings.get("name", settings.get("match", "")))
-        self.chosen: Choice | None = None
-        if settings.get("match") is not None:
-            self.chosen = Choice(settings["match"])
-        given = {name: settings[name] for name in options if name in settings}
-        held = {} if parent is None else parent.options
-        self.options = {**held, **check_options(given, kind, held)}
-        own = {name: settings[name] for name in numbers if name in settings}
-        if parent is not None and "momentum" in own and "no_momentum" in self.options:
-            self.options["no_momentum"] = is_off(own["momentum"])
-        scheduled = {k: v for k, v in own.items() if not is_number(v)}
-        values = {
-            name: 0.0 if name in scheduled else own.get(name, _held(parent, name))
-            for name in numbers
-        }
-        if parent is not None:
-            values["lr_mult"] = settings.get("lr_mult", 1.0)
-        values |= _bounds(settings.get("bounds"))
-        values = {name: scalar(value, name) for name, value in values.items()}
-        lr = settings.get("lr")
-        if lr is None and parent is None:
-            raise HyperparameterError(message(f"{owner} needs a learning rate."))
-        plain_lr = {"lr": scalar(lr, "lr")} if is_number(lr) else {}
-        ranges = {"lower": "[-inf, inf]", "upper": "[-inf, inf]", **kind.ranges}
-        check({**plain_lr, **values}, kind.decays, ranges, owner)
-        self.schedule = None if lr is None else as_schedule(lr, owner)
-        self.schedules = _inherited(parent, own) | {
-            k: as_schedule(v, owner, k) for k, v in scheduled.items()
-        }
-        self.sign, self.constraint = _constraints(settings, owner)
-        derived = {n: _derived(parent, n) for n in kind.decays if n not in own}
-        self.numbers = HyperparamVector(values, kind.decays, owner, ranges, derived)
+    def __init__(self, kind: type, spec: GroupSpec, parent: Group | None = None):
+        self.kind = spec.owner
+        self.label = spec.label
+        self.chosen = None if spec.match is None else Choice(spec.match)
+        self.options = spec.options
+        self.off = spec.off
+        self.schedules = spec.schedules
+        self.sign, self.constraint = spec.constraints
+        fields = kind._declared.of(Number)  # type: ignore[attr-defined]
+        decays = [k for k in spec.numbers if k in fields and fields[k].is_decay]
+        ranges = {k: f.range for k, f in fields.items() if not f.is_decay} | _LIMITS
+        plain_lr = {"lr": scalar(spec.lr, "lr")} if is_number(spec.lr) else {}
+        check({**plain_lr, **spec.numbers}, decays, ranges, spec.owner)
+        self.schedule = None if spec.lr is None else as_schedule(spec.lr, spec.owner)
+        derived = {n: _derived(parent, n) for n in decays if n not in spec.own}
+        self.numbers = HyperparamVector(
+            spec.numbers, decays, spec.owner, ranges, derived
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        numbers = self.__dict__.get("numbers")
+        if numbers is not None and name in numbers.names:
+            return numbers.number(name)
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
@@ -101,14 +74,16 @@ class Group(HasHyperparams):
                 )
             )
 
-    def view(self, lr: Any, step: Any, dtype: Any, by: Schedule | None) -> Hyper:
+    def hyper(
+        self, lr: Any, step: Any, dtype: Any, multiplier: Callable[[], Any]
+    ) -> Hyper:
         """Return what a rule reads.
 
         Args:
             lr: the learning rate before ``lr_mult``.
             step: the updates done.
             dtype: the real dtype of computation.
-            by: the schedule whose multiplier rules may ask for.
+            multiplier: returns that of the schedule of the rate.
         """
         depend_on(self.revision)
         vector = self.numbers.value.astype(dtype)
@@ -119,10 +94,13 @@ class Group(HasHyperparams):
             name: jnp.asarray(schedule.at(step)).astype(dtype)
             for name, schedule in self.schedules.items()
         }
-        replace["lr"] = lr
-        if by is not None:
-            replace["eta"] = jnp.asarray(by.multiplier(step)).astype(dtype)
-        return Hyper(self.numbers, vector, replace, self.options)
+        source = HyperSource(
+            self.numbers,
+            self.options,
+            self.off,
+            lambda: jnp.asarray(multiplier()).astype(dtype),
+        )
+        return Hyper(source, vector, {**replace, "lr": lr})
 
     def fit(self, path: str, param: Any) -> None:
         """Raise `HyperparameterError` if ``sign`` does not fit a variable."""
@@ -160,12 +138,12 @@ class Group(HasHyperparams):
             value: a number or a schedule.
             where: whether to change a number, possibly traced.
         """
-        if name == "momentum" and self.options.get("no_momentum") and not is_off(value):
+        if name in self.off and not is_off(value):
             raise HyperparameterError(
                 message(
-                    f"This {self.kind} was made without momentum and keeps no buffer "
+                    f"This {self.kind} was made without {name} and keeps no buffer "
                     "for it.",
-                    help="give momentum= at construction; it may change from there.",
+                    help=f"give {name}= at construction; it may change from there.",
                 )
             )
         if name in self.schedules or not is_number(value):
@@ -180,12 +158,21 @@ class Group(HasHyperparams):
         else:
             self.numbers.set_number(name, value, where)
 
-    def checked_betas(self, betas: Any) -> dict[str, Any]:
-        """Return both by name, so that none is set if one is out of range."""
-        beta1, beta2 = pair(betas)
-        new = {"beta1": beta1, "beta2": beta2}
-        self.numbers.check({k: v for k, v in new.items() if is_number(v)})
-        return new
+    def change_together(self, values: Mapping[str, Any]) -> None:
+        """Set several numbers, or none if one is out of its range."""
+        self.check(values)
+        for name, value in values.items():
+            self.change(name, value)
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise `HyperparameterError` listing every number out of its range."""
+        self.numbers.check({k: v for k, v in values.items() if is_number(v)})
+
+    def count_by(self, step: Variable) -> None:
+        """Have its schedules read the updates done."""
+        for node in self.nodes().values():
+            if isinstance(node, Schedule):
+                node.count_by(step)
 
     def now(self, name: str, step: Any) -> Any:
         """Return a number as the next update uses it."""
@@ -212,64 +199,6 @@ class Group(HasHyperparams):
         return f"{self.label or 'group'}({inside})"
 
 
-class GroupView(MutableMapping):
-    """A group as torch shows it: ``opt.param_groups[0]["lr"] = 0.1``.
-
-    Keys are ``params`` (the variables), ``lr``, the numbers, the options, and
-    ``betas`` where there are ``beta1`` and ``beta2``.
-    """
-
-    def __init__(self, optimizer: Any, index: int):
-        self._optimizer = optimizer
-        self._index = index
-
-    @property
-    def _group(self) -> Group:
-        return self._optimizer.groups[self._index]
-
-    def __getitem__(self, key: str) -> Any:
-        group, step = self._group, self._optimizer.step.value
-        if key == "params":
-            return self._optimizer.members(self._index)
-        if key == "lr":
-            return _as_number(self._optimizer.rate_of(self._index))
-        if key == "betas" and "beta2" in group.numbers.names:
-            return self["beta1"], self["beta2"]
-        if key in group.numbers.names:
-            return _as_number(group.now(key, step))
-        return group.options[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        group = self._group
-        if key == "lr":
-            self._optimizer.set_rate(self._index, value)
-        elif key == "betas":
-            for name, beta in group.checked_betas(value).items():
-                group.change(name, beta)
-        elif key in group.numbers.names:
-            group.change(key, value)
-        else:
-            raise HyperparameterError(
-                message(f"{key!r} of a group cannot be changed after construction.")
-            )
-
-    def __delitem__(self, key: str) -> None:
-        raise TypeError("A setting of a group cannot be deleted.")
-
-    def __iter__(self) -> Iterator[str]:
-        yield from ("params", "lr")
-        if "beta2" in self._group.numbers.names:
-            yield "betas"
-        yield from self._group.numbers.names
-        yield from self._group.options
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return repr({k: v if k != "params" else len(v) for k, v in self.items()})
-
-
 def refuse_inside_transforms() -> None:
     """Raise `TraceContextError` where a schedule cannot be replaced."""
     if runtime.top() is not None:
@@ -278,104 +207,22 @@ def refuse_inside_transforms() -> None:
         )
 
 
-def is_off(number: Any) -> bool:
-    """Whether ``number`` is a plain 0, for which an optimizer keeps no slot."""
-    return isinstance(number, int | float) and number == 0
-
-
-def split(train_vars: Any) -> list[tuple[Any, dict[str, Any]]] | None:
-    """Return (params, settings) of each group dict, or None if these are no groups."""
-    if not (isinstance(train_vars, list | tuple) and train_vars):
-        return None
-    if not all(isinstance(g, dict) and "params" in g for g in train_vars):
-        return None
-    return [
-        (g["params"], {k: v for k, v in g.items() if k != "params"}) for g in train_vars
-    ]
-
-
-def _with_betas(settings: Any, numbers: tuple[str, ...], owner: str) -> dict:
-    if not isinstance(settings, Mapping):
-        raise HyperparameterError(
-            message(
-                f"A group of this {owner} is a dict, not {settings!r}.",
-                help="groups=[{'match': '*.bias', 'lr': 1e-3}].",
-            )
-        )
-    settings = dict(settings)
-    if settings.get("betas") is not None and "beta2" in numbers:
-        betas = pair(settings.pop("betas"))
-        settings |= dict(zip(("beta1", "beta2"), betas, strict=True))
-    return settings
-
-
-def _refuse_unknown(settings: dict, known: tuple[str, ...], owner: str) -> None:
-    unknown = [
-        f"{name}: {suggest(name, known)}".removesuffix(": ")
-        for name in settings
-        if name not in known
-    ]
-    if unknown:
-        raise HyperparameterError(
-            message(
-                f"A group of this {owner} has no such settings:",
-                unknown,
-                f"known are {', '.join(known)}.",
-            )
-        )
-
-
-def _held(parent: Group | None, name: str) -> Any:
-    if parent is None or name in parent.schedules:
-        return 0.0
-    return parent.numbers.number(name)
-
-
 def _derived(parent: Group | None, name: str) -> list[Any]:
     if parent is None or name in parent.schedules:
         return []
     return parent.numbers.derived(name)
 
 
-def _inherited(parent: Group | None, own: dict[str, Any]) -> dict[str, Schedule]:
-    if parent is None:
-        return {}
-    return {k: s for k, s in parent.schedules.items() if k not in own}
+def sharing(groups: list[Group], name: str) -> list[tuple[Group, Any]]:
+    """Return the first group and those that still have its number or its schedule.
 
-
-def _bounds(bounds: Any) -> dict[str, Any]:
-    if bounds is None:
-        return {}
-    try:
-        low, high = bounds
-        fine = low is None or high is None or not float(low) > float(high)
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise HyperparameterError(
-            message(
-                f"bounds={bounds!r}.",
-                help="give (low, high) with low <= high; None for no limit.",
-            )
-        )
-    limits = {"lower": low, "upper": high}
-    return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _constraints(settings: dict[str, Any], owner: str) -> tuple[Any, Any]:
-    sign, constraint = settings.get("sign"), settings.get("constraint")
-    problems = []
-    if sign is not None and not isinstance(sign, Tracer):
-        signs = np.asarray(sign)
-        if signs.dtype.kind not in "iufb" or not np.isin(signs, (-1, 0, 1)).all():
-            problems.append("sign: +1, -1, 0, or an array of these")
-    if constraint is not None and not callable(constraint):
-        problems.append(f"constraint: a function, not {constraint!r}")
-    if problems:
-        raise HyperparameterError(message(f"A group of this {owner}:", problems))
-    return sign, constraint
-
-
-def _as_number(value: Any) -> Any:
-    # Through its shortest text, so that a rate set to 0.01 reads 0.01 again.
-    return value if isinstance(value, Tracer) else float(str(np.asarray(value)[()]))
+    Beside each stands whether it has, which is not known inside a compiled function.
+    """
+    schedule, number = groups[0].schedules.get(name), groups[0].numbers.number(name)
+    found: list[tuple[Group, Any]] = [(groups[0], True)]
+    for group in groups[1:]:
+        if group.schedules.get(name) is schedule:
+            same = True if schedule else group.numbers.number(name) == number
+            if isinstance(same, Tracer) or same:
+                found.append((group, same))
+    return found

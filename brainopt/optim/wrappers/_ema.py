@@ -11,6 +11,7 @@ from ... import runtime
 from ...core import Variable
 from ...runtime import depend_on
 from .._averages import Averaged
+from .._fields import decay_rate
 from .._hyperparameters import HasHyperparams, HyperparamVector
 from .._parameters import TrainedVariables
 from ..engine._precision import wide
@@ -36,6 +37,7 @@ class EMA(Averaged, HasHyperparams):
     Source: Polyak & Juditsky 1992, for averaging; the warm-up is TensorFlow's.
     """
 
+    decay = decay_rate()
     _borrowed = frozenset({"_trained"})
 
     def __init__(

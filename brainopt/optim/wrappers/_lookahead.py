@@ -13,6 +13,7 @@ from ...core import Variable
 from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._averages import Averaged
+from .._fields import number
 from .._hyperparameters import HyperparamVector
 from ..engine._precision import wide
 from ..engine._tree import named
@@ -33,6 +34,9 @@ class Lookahead(Averaged, OptimizerWrapper):
 
     Source: Zhang et al. 2019, Lookahead Optimizer, algorithm 1.
     """
+
+    sync_period = number(range="[1, inf)")
+    alpha = number(range="[0, 1]")
 
     def __init__(
         self,

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import jax
 
+from ..._typing import Model, ScalarOrSchedule
 from ...errors import HyperparameterError, first_line, message
 from .._closure import Loss, loss_of
-from .._hyperparameters import Hyper
+from .._hyper import Hyper
 from .._joint import JointOptimizer, filled, flatten, name_of
 from ..engine._tree import named
-from ..settings._options import Common
 
 
 class Optax(JointOptimizer):
@@ -35,7 +35,7 @@ class Optax(JointOptimizer):
         train_vars: what to train; see `Optimizer`.
         name: a display name.
         lr: a factor of the updates, which may be a schedule, and differ by group.
-        common: see `Common`.
+        shared: what every optimizer takes, see `Optimizer`.
 
     Raises:
         HyperparameterError: ``tx`` is no transformation.
@@ -52,11 +52,11 @@ class Optax(JointOptimizer):
     def __init__(
         self,
         tx: Any,
-        train_vars: Any = None,
+        train_vars: Model = None,
         name: str | None = None,
         *,
-        lr: Any = 1.0,
-        **common: Unpack[Common],
+        lr: ScalarOrSchedule = 1.0,
+        **shared: Any,
     ):
         if not all(callable(getattr(tx, name, 0)) for name in ("init", "update")):
             raise HyperparameterError(
@@ -67,7 +67,7 @@ class Optax(JointOptimizer):
                 )
             )
         self.tx = tx
-        super().__init__(lr, train_vars, name, **common)
+        super().__init__(lr, train_vars, **{"name": name, **shared})
 
     def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the leaves of the optax state, by path."""
@@ -121,7 +121,8 @@ class Optax(JointOptimizer):
         out, grads = loss.gradients()
 
         sign = -1 if self.maximize else 1
-        slopes = {path: self._incoming(path, g, g) for path, g in named(grads)}
+        engine = self._engine()
+        slopes = {path: engine.incoming(path, g, g) for path, g in named(grads)}
 
         def value_fn(new):
             leaves = [
@@ -143,7 +144,6 @@ class Optax(JointOptimizer):
             del vars(self)["_extra"]
         return out
 
-    def _ready(self) -> tuple[dict[str, Any], Callable]:
-        own, advance = super()._ready()
+    def _may_compile(self) -> bool:
         # A function such as value_fn is no input of a compiled one.
-        return own, self._advance if "_extra" in vars(self) else advance
+        return "_extra" not in vars(self)

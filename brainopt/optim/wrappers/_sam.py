@@ -14,6 +14,7 @@ from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._averages import Swapped
 from .._closure import Loss
+from .._fields import number
 from .._hyperparameters import HyperparamVector
 from ..engine._gradients import global_norm
 from ..engine._tree import named, uphill
@@ -43,6 +44,8 @@ class SAM(OptimizerWrapper):
     Source: Foret et al. 2021, Sharpness-Aware Minimization, equation 2; Kwon et al.
     2021, ASAM, for ``adaptive``.
     """
+
+    rho = number()
 
     def __init__(
         self,

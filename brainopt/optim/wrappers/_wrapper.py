@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from ..._typing import ScalarOrSchedule
 from ...core import Place, VarCollector, move
 from ...errors import message
 from .._hyperparameters import HasHyperparams
@@ -31,7 +32,7 @@ class OptimizerWrapper(HasHyperparams):
                 )
             )
         super().__init__(name)
-        self.optimizer = optimizer
+        self.optimizer: Any = optimizer
         self._trained: TrainedVariables = optimizer._trained
 
     @property
@@ -45,12 +46,8 @@ class OptimizerWrapper(HasHyperparams):
         return self.optimizer.lr
 
     @lr.setter
-    def lr(self, value: Any) -> None:
-        self.set_rate(0, value)
-
-    def set_rate(self, index: int, lr: Any) -> None:
-        """Set the learning rate of one group of the optimizer inside."""
-        self.optimizer.set_rate(index, lr)
+    def lr(self, value: ScalarOrSchedule) -> None:
+        self.optimizer.lr = value
 
     @property
     def current_lr(self) -> Any:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Freezing variables, and counting the steps that a variable misses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._select import Choice, refuse_unmatched
+from ..core import Variable
+from ._registration import as_variables
+from ._stepping import hypers_of, slots_of
+from .engine._tree import named
+
+
+def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[str]:
+    """Stop training some variables; see `Optimizer.freeze`."""
+    for path in _chosen(optimizer, choices):
+        if drop_slots:
+            optimizer.slots[path] = {}
+        count_missed(optimizer, path)
+        optimizer.frozen = tuple(sorted({*optimizer.frozen, path}))
+    optimizer._parameters_changed()
+    return list(optimizer.frozen)
+
+
+def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
+    """Train frozen variables again; see `Optimizer.unfreeze`."""
+    thawed = set(_chosen(optimizer, choices))
+    hypers = hypers_of(optimizer)
+    for path, leaf in named(optimizer._trained.values()):
+        if path in thawed and set(optimizer.slots[path]) == {"missed_steps"}:
+            slots = slots_of(optimizer, path, leaf, hypers)
+            optimizer.slots[path] |= as_variables(path, slots)
+            optimizer.slots[path]["missed_steps"].value = optimizer.step.value
+    optimizer.frozen = tuple(path for path in optimizer.frozen if path not in thawed)
+    optimizer._parameters_changed()
+    return list(optimizer.frozen)
+
+
+def count_missed(optimizer: Any, path: str) -> None:
+    """Count the steps that a variable misses from now on."""
+    if "missed_steps" not in optimizer.slots[path]:
+        optimizer.slots[path]["missed_steps"] = Variable(jnp.zeros((), jnp.int32))
+        optimizer.revision.changed()
+
+
+def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
+    """Count the missed steps of variables whose gradient is None for the first time."""
+    for path, grad in named(grads, none=True):
+        slots = optimizer.slots[path]
+        if grad is None and "missed_steps" not in slots:
+            with jax.ensure_compile_time_eval():
+                zero = jnp.zeros((), jnp.int32)
+            slots["missed_steps"] = Variable.outside(zero, f"{path}.missed_steps")
+
+
+def _chosen(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
+    leaves = named(optimizer._trained.values())
+    if not choices:
+        return [path for path, _ in leaves]
+    fits = [Choice(choice) for choice in choices]
+    refuse_unmatched(
+        "These fit no variable of this optimizer:",
+        fits,
+        leaves,
+        "it has none; in the functional core, give None as the gradient of what stays.",
+    )
+    return [path for path, leaf in leaves if any(fit(path, leaf) for fit in fits)]

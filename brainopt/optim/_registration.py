@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adding variables to an optimizer: their group, their slots, their device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from ..core import Variable, move
+from ..errors import HyperparameterError, message
+from ._stepping import hypers_of, owned, slots_of
+from .engine._tree import named
+from .settings._groups import Group
+from .settings._spec import parse, split
+
+
+def register(optimizer: Any, train_vars: Any) -> None:
+    """Add variables, or groups of them; all of them or, after an error, none."""
+    groups = split(train_vars)
+    with or_nothing(optimizer):
+        if groups is None:
+            _take_in(optimizer, train_vars)
+        for i, (params, settings) in enumerate(groups or ()):
+            _add_group(optimizer, params, settings, i)
+
+
+def register_group(optimizer: Any, params: Any, settings: dict[str, Any]) -> None:
+    """Add one group; all of it or, after an error, nothing."""
+    with or_nothing(optimizer):
+        _add_group(optimizer, params, settings, len(optimizer.groups))
+
+
+@contextlib.contextmanager
+def or_nothing(optimizer: Any) -> Iterator[None]:
+    """Take back what was registered in the block if it fails."""
+    trained, held = optimizer._trained, vars(optimizer)
+    before = trained.variables, trained.paths, trained.has_ambiguous_names
+    kept = {
+        "groups": optimizer.groups,
+        "slots": {path: dict(slots) for path, slots in optimizer.slots.items()},
+        "_members": dict(optimizer._members),
+    }
+    try:
+        yield
+    except BaseException:
+        trained.variables, trained.paths, trained.has_ambiguous_names = before
+        held.update(kept)
+        raise
+
+
+def _add_group(
+    optimizer: Any, params: Any, settings: dict[str, Any], number: int
+) -> None:
+    index, kind = len(optimizer.groups), type(optimizer)
+    optimizer._check_group(settings)
+    first = optimizer.groups[0]
+    group = Group(kind, parse(kind, settings, first), first)
+    if isinstance(params, Variable):
+        params = [params]
+    if isinstance(params, list | tuple):
+        params = {str(number): list(params)}
+    _refuse_double(optimizer, params, index)
+    vars(optimizer)["groups"] = [*optimizer.groups, group]
+    group.count_by(optimizer.step)
+    _take_in(optimizer, params, index)
+
+
+def _refuse_double(optimizer: Any, params: Any, index: int) -> None:
+    trained, settings = optimizer._trained, optimizer._settings
+    taken = {v: p for p, v in trained.variables.items()}
+    double = [
+        f"{taken[v]}: in group {settings.index(taken[v], v.value)} and in {index}"
+        for v in trained.find(params).values()
+        if v in taken
+    ]
+    if double:
+        raise HyperparameterError(
+            message("A variable has settings from two groups:", double)
+        )
+
+
+def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
+    is_late = bool(optimizer.slots) and int(optimizer.step.value) > 0
+    hypers = hypers_of(optimizer)
+    new = optimizer._trained.add(train_vars)
+    for path in new:
+        value = optimizer._trained.variables[path].value
+        for leaf_path, leaf in named({path: value}):
+            if index is not None:
+                optimizer._members[leaf_path] = index
+            hypers(leaf_path, leaf)[0].fit(leaf_path, leaf)
+            slots = slots_of(optimizer, leaf_path, leaf, hypers)
+            optimizer.slots[leaf_path] = as_variables(leaf_path, slots)
+            if is_late:
+                missed = Variable(jnp.array(optimizer.step.value))
+                optimizer.slots[leaf_path]["missed_steps"] = missed
+        _settle_beside(optimizer, value)
+    if new:
+        optimizer._parameters_changed()
+    optimizer.revision.changed()
+
+
+def as_variables(path: str, slots: dict[str, Any]) -> dict[str, Variable]:
+    """Return slots as Variables, named for errors."""
+    return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
+
+
+def _settle_beside(optimizer: Any, value: Any) -> None:
+    # Scalars that sit elsewhere than the parameters would come back from the first
+    # step on the parameters' device, and the second step would compile again.
+    leaf = jax.tree.leaves(value)[0]
+    if isinstance(leaf, Tracer) or not leaf.committed:
+        return
+    own = list(owned(optimizer).values())
+    if any(getattr(v.value, "committed", True) is False for v in own):
+        move(own, leaf.sharding)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the Variables of an optimizer to the pure step, and back.
+
+`update` reads the Variables, calls the engine, and writes what came out at one instant.
+`init` and `apply` do the same with a state that the caller keeps: a flat dict of arrays
+by the paths of the Variables, and ``"slots"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import runtime
+from .._compat import config, is_eager
+from ..core import Variable, collect_vars
+from ..errors import HyperparameterError, message
+from ..runtime import depend_on
+from ._hyperparameters import HasHyperparams, SettingVariable
+from ._parameters import check_fit, check_state
+from .engine._dependencies import Dependencies
+from .engine._stages import Stage
+from .engine._step import as_flow, first_slots
+from .engine._tree import as_arrays, named
+from .settings._resolve import HyperCache
+from .settings._shared import warn_of_unmatched_rules
+
+_COUNTED = ("step", "counters.")
+
+
+def owned(optimizer: Any) -> dict[str, Variable]:
+    """Return the Variables an optimizer owns besides the slots, by path."""
+    attributes = optimizer._owned_attributes()
+    kept = {k: v for k, v in attributes if k not in ("", "slots")}
+    return collect_vars(kept).unique()
+
+
+def first_counters(stages: Iterable[Stage]) -> dict[str, Variable]:
+    """Return the counters of the stages at zero."""
+    return {
+        name: Variable(jnp.zeros((), dtype))
+        for stage in stages
+        for name, dtype in stage.counters.items()
+    }
+
+
+def check_weight(optimizer: Any, weight: Any) -> None:
+    """Raise `HyperparameterError` for a weight that nothing would use."""
+    if weight is not None and "micro_batches" not in optimizer.counters:
+        raise HyperparameterError(
+            message("A weight needs micro-batches.", help="give `accumulate=`.")
+        )
+
+
+def hypers_of(optimizer: Any, count: Any = None) -> HyperCache:
+    """Return the settings of each variable in the step that follows ``count``."""
+    count = optimizer.step.value if count is None else count
+    return HyperCache(optimizer._settings, optimizer.mask, count)
+
+
+def slots_of(optimizer: Any, path: str, param: Any, hypers: Any) -> dict[str, Any]:
+    """Return the first slots of one parameter."""
+    own = optimizer.init_slots(param, hypers(path, param)[1])
+    is_summed = "micro_batches" in optimizer.counters
+    return first_slots(own, param, optimizer.precision, is_summed)
+
+
+def init(optimizer: Any, params: Any) -> dict[str, Any]:
+    """Return the first state for a pytree of parameters."""
+    params = as_arrays(params)
+    warn_of_unmatched_rules(optimizer, params)
+    return _first_state(optimizer, params)
+
+
+def _first_state(optimizer: Any, params: Any) -> dict[str, Any]:
+    state = {
+        path: jnp.zeros_like(variable.value)
+        if path.startswith(_COUNTED) and not isinstance(variable, SettingVariable)
+        else jax.tree.map(jnp.copy, variable.value)  # it may be donated
+        for path, variable in owned(optimizer).items()
+    }
+    hypers, leaves = hypers_of(optimizer), named(params)
+    slots = {path: slots_of(optimizer, path, leaf, hypers) for path, leaf in leaves}
+    return {**state, "slots": slots | optimizer._shared_slots(dict(leaves))}
+
+
+def apply(
+    optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return parameters and state after one step."""
+    params, slots = as_arrays(params), state.get("slots", {})
+    owner = type(optimizer).__name__
+    check_fit(owner, params, slots, grads, optimizer._takes_rows)
+    first = jax.eval_shape(lambda given: _first_state(optimizer, given), params)
+    check_state(owner, first, state)
+    grads = jax.tree.map(jnp.asarray, grads)
+    params, new = advance(optimizer, params, state, grads, weight)
+    return params, {**state, **new}
+
+
+def advance(
+    optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Return the parameters, and of the state what a step may change."""
+    depend_on(optimizer.revision)
+    given = dict(named(params))
+
+    def body() -> tuple[dict, dict]:
+        flow = as_flow(grads, weight, _limits(optimizer))
+        counted = {k: v for k, v in state.items() if k.startswith((*_COUNTED, "slots"))}
+        hypers = hypers_of(optimizer, counted["step"])
+        return optimizer._engine().step(given, counted, flow, hypers)
+
+    new, after = dependencies(optimizer).run(owned(optimizer), state, body)
+    leaves = [new[path] for path, _ in named(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves), after
+
+
+def _limits(optimizer: Any) -> dict[str, Any]:
+    numbers = vars(optimizer).get("numbers")
+    return {} if numbers is None else {n: numbers.number(n) for n in numbers.names}
+
+
+def dependencies(optimizer: Any) -> Dependencies:
+    """Return what the functions of an optimizer read besides its own Variables."""
+    new = Dependencies(type(optimizer).__name__)
+    return vars(optimizer).setdefault("_dependencies", new)
+
+
+def update(optimizer: Any, grads: Any, weight: Any) -> None:
+    """Take one step with gradients by path."""
+    params = optimizer._trained.values()
+    own, program = _program(optimizer)
+    state = {path: variable.value for path, variable in own.items()}
+    new, after = program(params, state | slot_values(optimizer), grads, weight)
+    commit(optimizer, new, after)
+
+
+def slot_values(optimizer: Any) -> dict[str, Any]:
+    """Return ``{"slots": {path: {name: value}}}``."""
+    slots = {
+        path: {name: variable.value for name, variable in slots.items()}
+        for path, slots in optimizer.slots.items()
+    }
+    return {"slots": slots}
+
+
+def counters(own: Mapping[str, Variable]) -> dict[str, Variable]:
+    """Return those Variables that every step reads and writes."""
+    return {k: v for k, v in own.items() if k.startswith(_COUNTED)}
+
+
+def _program(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
+    """Return the Variables to read, and the function to call."""
+    own, compiled = _compiled(optimizer)
+    inside = runtime.top() is not None or not is_eager()
+    if inside or config.jax_disable_jit or not optimizer._may_compile():
+        # Inside a trace what is not asked for is not read, and so is no input of it.
+        return counters(own), lambda *args: advance(optimizer, *args)
+    # What a callable reads would else be a constant of the compiled function.
+    return {**own, **dependencies(optimizer).reads}, compiled
+
+
+def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
+    cache = vars(optimizer).get("_cache")
+    if cache is None or [n.revision.count for n in cache[0]] != cache[1]:
+        nodes = optimizer.nodes().values()
+        nodes = [node for node in nodes if isinstance(node, HasHyperparams)]
+        counts = [node.revision.count for node in nodes]
+        # A function object of its own: JAX keeps traces by function.
+        program = jax.jit(lambda *args: advance(optimizer, *args))
+        cache = nodes, counts, owned(optimizer), program
+        vars(optimizer)["_cache"] = cache
+    return cache[2], cache[3]
+
+
+def commit(optimizer: Any, params: Any, after: Mapping[str, Any]) -> None:
+    """Write parameters, counters and slots at one instant."""
+    own = _compiled(optimizer)[0]
+    targets = [optimizer._trained.variables[path] for path in params]
+    targets += [own[path] for path in after if path != "slots"]
+    values = [*params.values(), *(v for k, v in after.items() if k != "slots")]
+    for path, held in optimizer.slots.items():
+        targets += held.values()
+        values += [after["slots"][path][name] for name in held]
+    runtime.commit(targets, values)

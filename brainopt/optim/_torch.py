@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spellings of torch: ``opt.param_groups``, ``opt.zero_grad()``, …
+
+`Optimizer` takes these functions as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+from jax.core import Tracer
+
+from ..errors import HyperparameterError, message
+from ._fields import Together
+from ._registration import register_group
+from .engine._tree import named
+from .settings._groups import Group
+
+
+class GroupView(MutableMapping):
+    """A group as torch shows it: ``opt.param_groups[0]["lr"] = 0.1``.
+
+    Keys are ``params`` (the variables), ``lr``, the numbers, the options, and
+    ``betas`` where there are ``beta1`` and ``beta2``.
+    """
+
+    def __init__(self, optimizer: Any, index: int):
+        self._optimizer = optimizer
+        self._index = index
+        self._together = optimizer._declared.of(Together)
+
+    @property
+    def _group(self) -> Group:
+        return self._optimizer.groups[self._index]
+
+    def __getitem__(self, key: str) -> Any:
+        group, step = self._group, self._optimizer.step.value
+        if key == "params":
+            return self._params()
+        if key == "lr":
+            return _as_number(self._optimizer._settings.rate(self._index))
+        if key in self._together:
+            return tuple(self[part] for part in self._together[key].parts)
+        if key in group.numbers.names:
+            return _as_number(group.now(key, step))
+        return group.options[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        group = self._group
+        if key == "lr":
+            self._optimizer._settings.set_rate(value, self._index)
+        elif key in self._together:
+            group.change_together(self._together[key].split(value))
+        elif key in group.numbers.names:
+            group.change(key, value)
+        else:
+            raise HyperparameterError(
+                message(f"{key!r} of a group cannot be changed after construction.")
+            )
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("A setting of a group cannot be deleted.")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("params", "lr", *self._together)
+        yield from self._group.numbers.names
+        yield from self._group.options
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr({k: v if k != "params" else len(v) for k, v in self.items()})
+
+    def _params(self) -> list[Any]:
+        index = self._optimizer._settings.index
+        return [
+            variable
+            for path, variable in self._optimizer._trained.variables.items()
+            if any(
+                index(name, leaf) == self._index
+                for name, leaf in named({path: variable.value})
+            )
+        ]
+
+
+@property
+def param_groups(self: Any) -> list[GroupView]:
+    """The groups as torch shows them; entries may be read and set."""
+    return [GroupView(self, i) for i in range(len(self.groups))]
+
+
+@property
+def defaults(self: Any) -> dict[str, Any]:
+    """The settings that a group gets where it says nothing else."""
+    return {k: v for k, v in GroupView(self, 0).items() if k != "params"}
+
+
+def add_param_group(self: Any, param_group: dict[str, Any]) -> None:
+    """Train more variables, with settings of their own.
+
+    Args:
+        param_group: ``params`` (as ``train_vars``) and any of ``lr``, the numbers
+            and options, ``betas``, ``lr_mult``, ``sign``, ``bounds``, ``constraint``,
+            ``name``. What is missing is as in the first group.
+
+    Raises:
+        HyperparameterError: a setting is unknown or out of range, or a variable is
+            already in another group; nothing has changed.
+    """
+    settings = {k: v for k, v in param_group.items() if k != "params"}
+    if "params" not in param_group:
+        raise HyperparameterError(message("A parameter group needs 'params'."))
+    register_group(self, param_group["params"], settings)
+
+
+def zero_grad(self: Any, set_to_none: bool = True) -> None:
+    """Do nothing: gradients are values here, so none is left over.
+
+    It is there so that a training loop written for torch keeps running.
+    """
+
+
+def _as_number(value: Any) -> Any:
+    # Through its shortest text, so that a rate set to 0.01 reads 0.01 again.
+    return value if isinstance(value, Tracer) else float(str(np.asarray(value)[()]))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AdamW as the programs of torch, optax, BrainPy and Keras compute it.
+
+They differ from the paper in the order of operations, in what ``amsgrad`` takes the
+maximum of, and in where epsilon stands. Each line keeps the order of the program that
+it reproduces: results are equal to the last bit or so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import jax.numpy as jnp
+
+from .._hyper import Hyper
+from ..engine._tree import abs2
+
+Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
+DIALECTS = get_args(Dialect)
+
+
+def by_dialect(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]:
+    """Return the parameter and its slots after one step of a peer's program."""
+    if hyper.dialect == "optax":
+        return _optax(grad, param, slots, hyper, step)
+    m = hyper.one_minus("beta1") * grad + hyper.beta1 * slots["m"]
+    v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+    m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
+    new = {"m": m, "v": v}
+    m_hat = corrected_mean(m, grad, hyper, step)
+    if hyper.amsgrad:
+        v = new["v_max"] = jnp.maximum(slots["v_max"], v)
+    param = hyper.decay(param, param, -_scale(hyper))
+    return param - hyper.lr * m_hat / _root(v, hyper, step), new
+
+
+def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]:
+    # optax multiplies in the dtype of the slot, and rounds a narrow moment after use.
+    beta1 = hyper.beta1.astype(slots["m"].dtype)
+    m = hyper.one_minus("beta1") * grad + beta1 * slots["m"]
+    v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+    new = {"m": m, "v": v}
+    m_hat = corrected_mean(m, grad, hyper, step, by_power=True)
+    v_hat = v / hyper.debias("beta2", step, by_power=True)
+    if hyper.amsgrad:
+        v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
+    direction = m_hat / (jnp.sqrt(v_hat + hyper.eps_root) + hyper.eps)
+    return decayed(param, hyper, direction), new
+
+
+def _root(v: Any, hyper: Hyper, step: Any) -> Any:
+    root = jnp.sqrt(hyper.debias("beta2", step))
+    if hyper.dialect == "torch":
+        return jnp.sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
+    return (jnp.sqrt(v + hyper.eps_root) + hyper.eps) / root
+
+
+def _scale(hyper: Hyper) -> Any:
+    if hyper.decay_by == "schedule":
+        return hyper.eta
+    return hyper.lr if hyper.decay_by == "lr" else 1.0
+
+
+def decayed(param: Any, hyper: Hyper, direction: Any) -> Any:
+    """Return the parameter after decay and a step along a direction."""
+    if hyper.decay_by == "lr":
+        return param + -hyper.lr * hyper.decay(direction, param)
+    return hyper.decay(param, param, -_scale(hyper)) - hyper.lr * direction
+
+
+def as_stored(moment: Any, slot: Any) -> Any:
+    """Return a moment as it will be read at the next step.
+
+    A moment narrower than the arithmetic must be used so: otherwise XLA keeps a copy of
+    the old one, to compute the new one twice.
+    """
+    return moment.astype(slot.dtype).astype(moment.dtype)
+
+
+def corrected_mean(
+    m: Any, grad: Any, hyper: Hyper, step: Any, by_power: bool = False
+) -> Any:
+    """Return the bias-corrected mean, with ``nesterov`` that of the next step."""
+    now = hyper.debias("beta1", step, by_power=by_power)
+    if not hyper.nesterov:
+        return m / now
+    ahead = m / hyper.debias("beta1", step, ahead=1, by_power=by_power)
+    return hyper.beta1 * ahead + hyper.one_minus("beta1") * (grad / now)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One step of all parameters as pure functions of arrays.
+
+The gradients go through the stages, then each parameter is widened, moved by the rule,
+constrained, and narrowed again. A step that is not due (bad gradients, a micro-batch)
+is the other branch of one `jax.lax.cond`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from ...errors import HyperparameterError, message
+from ...runtime import cache_of
+from ._precision import extra_slots, key_for, narrow, wide, widen
+from ._rows import Rows
+from ._stages import Accumulator, Flow, Stage, State
+from ._tree import named, uphill, zeros
+
+_LAST_STEP = jnp.iinfo(jnp.int32).max
+OF_THE_ENGINE = frozenset({"missed_steps", "grad_sum", "master", "residual"})
+"""The slots that no rule sees."""
+
+
+class Hypers(Protocol):
+    """The settings of each parameter in one step.
+
+    Attributes:
+        count: the updates done.
+        programs: what was compiled for each combination of settings.
+    """
+
+    count: Any
+    programs: dict[Any, Any]
+
+    def __call__(self, path: str, param: Any) -> tuple[Any, Any]:
+        """Return the group of a parameter, which constrains it, and its settings."""
+        ...
+
+
+Move = Callable[[dict, dict, dict, Hypers, Any], tuple[dict, dict]]
+"""From parameters, slots, gradients, settings and the step to the first two."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A step: the stages, and what moves the parameters.
+
+    Args:
+        move: moves all parameters.
+        stages: in the order in which the gradients pass them.
+        frozen: the paths that are not trained.
+        maximize: whether to climb.
+    """
+
+    move: Move
+    stages: tuple[Stage, ...] = ()
+    frozen: frozenset[str] = frozenset()
+    maximize: bool = False
+
+    def step(
+        self, params: dict[str, Any], state: State, flow: Flow, hypers: Hypers
+    ) -> tuple[dict[str, Any], State]:
+        """Return parameters and state after one step.
+
+        Args:
+            params: by path.
+            state: ``step``, the counters, and ``slots``.
+            flow: the gradients, weight and limits as they come in.
+            hypers: the settings.
+        """
+        grads = {
+            path: self.incoming(path, grad, params[path])
+            for path, grad in flow.grads.items()
+            if grad is not None or path in params
+        }
+        flow = flow._replace(grads=grads)
+        for stage in self.stages:
+            state, flow = stage.before(state, flow)
+        count, slots = state["step"], state["slots"]
+        following = next_step(count)
+
+        def take():
+            return *self.move(params, slots, flow.grads, hypers, following), following
+
+        if flow.due is None:
+            new, slots, count = take()
+        else:
+            stay = params, slots, count
+            new, slots, count = jax.lax.cond(flow.due, take, lambda: stay)
+        state = {**state, "slots": slots, "step": count}
+        for stage in self.stages:
+            state = stage.after(state, params, new)
+        return new, state
+
+    def incoming(self, path: str, grad: Any, param: Any) -> Any:
+        """Return a gradient as stages and rules see it: wide, and downhill."""
+        if grad is None or path in self.frozen:
+            return None
+        is_summed = any(isinstance(stage, Accumulator) for stage in self.stages)
+        if isinstance(grad, Rows) and is_summed:
+            raise HyperparameterError(message("Row gradients cannot be accumulated."))
+        grad = grad.astype(wide(param.dtype))
+        if isinstance(grad, Rows):
+            grad = grad.summed(param.shape[0])
+        # jax.grad returns ∂L/∂x - i ∂L/∂y; uphill is its conjugate.
+        grad = uphill(grad)
+        return -grad if self.maximize else grad
+
+
+@dataclasses.dataclass(frozen=True)
+class OneByOne:
+    """Moves each parameter by itself.
+
+    Args:
+        rule: one step of one parameter.
+        precision: how small changes of narrow parameters survive.
+        seed: of stochastic rounding.
+    """
+
+    rule: Callable[..., tuple[Any, dict[str, Any]]]
+    precision: str
+    seed: int
+
+    def __call__(self, params, slots, grads, hypers, step) -> tuple[dict, dict]:
+        """Return all parameters and slots after one step."""
+        new, new_slots = {}, {}
+        for path, param in params.items():
+            new[path], new_slots[path] = self._one(
+                path, grads[path], param, slots[path], hypers, step
+            )
+        return new, new_slots
+
+    def _one(self, path, grad, param, slots, hypers, step) -> tuple[Any, dict]:
+        if grad is None:
+            return param, skipped(slots)
+        group, hyper = hypers(path, param)
+        if "missed_steps" in slots:
+            step, hyper = step - slots["missed_steps"], hyper.with_own_step()
+        elif hyper in hypers.programs and self.precision != "stochastic":
+            program = hypers.programs[hyper] or jax.jit(self._mover(group, hyper))
+            hypers.programs[hyper] = program
+            with cache_of(None):
+                return program(hyper.arrays(), grad, param, slots, step)
+        else:
+            hypers.programs[hyper] = None
+        key = rounding_key(self.precision, self.seed, hypers.count, path)
+        return self._move(group, hyper, grad, param, slots, step, key)
+
+    def _mover(self, group: Any, hyper: Any) -> Any:
+        # Most variables differ in nothing but their shape. Tracing the rule once a
+        # shape, not once a variable, halves the time of the first call. The variable
+        # that came first has shown which numbers the rule asks for; they are passed.
+        def move(arrays, grad, param, slots, step):
+            view = hyper.with_arrays(arrays, step)
+            return self._move(group, view, grad, param, slots, step, None)
+
+        return move
+
+    def _move(self, group, hyper, grad, param, slots, step, key) -> tuple[Any, dict]:
+        own = {k: v for k, v in slots.items() if k not in OF_THE_ENGINE}
+        new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
+        new = group.constrain(new, hyper)
+        new, extra = narrow(new, param.dtype, slots, key)
+        kept = {name: new_slots[name].astype(own[name].dtype) for name in own}
+        return new, {**slots, **kept, **extra}
+
+
+def first_slots(own: dict[str, Any], param: Any, precision: str, sums: bool) -> dict:
+    """Return the slots of one parameter: those of the rule, and of the engine."""
+    slots = {**own, **extra_slots(precision, param)}
+    return slots | ({"grad_sum": zeros(param)} if sums else {})
+
+
+def rounding_key(precision: str, seed: int, count: Any, path: str) -> Any:
+    """Return the key for one parameter in one step, None where none is needed."""
+    return key_for(seed, count, path) if precision == "stochastic" else None
+
+
+def next_step(count: Any) -> Any:
+    """Return the number of the step that follows ``count`` steps; it saturates."""
+    return jnp.minimum(count, _LAST_STEP - 1) + 1
+
+
+def skipped(slots: dict[str, Any]) -> dict[str, Any]:
+    """Return the slots of a parameter without a gradient: its step is not counted."""
+    missed = slots.get("missed_steps", jnp.zeros((), jnp.int32))
+    return {**slots, "missed_steps": missed + 1}
+
+
+def as_flow(grads: Any, weight: Any = None, limits: Any = None) -> Flow:
+    """Return what enters the stages."""
+    return Flow(dict(named(grads, none=True)), None, weight, limits or {})

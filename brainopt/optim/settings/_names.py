@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names that users type: what they may have meant, and what is refused."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from ...errors import message
+
+_ELSEWHERE = {
+    "learning_rate": "lr",
+    "params": "train_vars",
+    "b1": "beta1",
+    "b2": "beta2",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "epsilon": "eps",
+    "weight_decay_mask": "mask",
+    "grad_clip_norm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "grad_clip_value": "clip_value",
+    "clipvalue": "clip_value",
+    "gradient_accumulation_steps": "accumulate",
+    "use_ema": "bo.optim.EMA(train_vars)",
+    "clipnorm": "bo.optim.clip_by_norm(grads, n)",
+}
+_NEEDLESS = ("foreach", "fused", "capturable", "differentiable")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return what a user may have meant by an unknown name, or nothing.
+
+    Args:
+        name: as the user, or a peer, calls it.
+        known: the names that there are.
+    """
+    known = tuple(known)
+    if name in _NEEDLESS:
+        return "not needed here, every step is one compiled program"
+    if name in _ELSEWHERE and (_ELSEWHERE[name] in known or "." in _ELSEWHERE[name]):
+        return f"here it is {_ELSEWHERE[name]}"
+    near = difflib.get_close_matches(name, known, 1, 0.85)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
+    """Raise `AttributeError` for a new attribute whose name looks like a field's."""
+    known = name in vars(obj) or name[0] == "_" or hasattr(type(obj), name)
+    if not known and (hint := suggest(name, fields)):
+        raise AttributeError(
+            f"{type(obj).__name__!r} object has no attribute {name!r}; {hint}"
+        )
+
+
+def bind(
+    kind: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a constructor by name.
+
+    Raises:
+        TypeError: naming what is unknown, and what may be meant.
+    """
+    known = signature.parameters
+    listed = [
+        f"{name}: {suggest(name, known)}".removesuffix(": ")
+        for name in kwargs
+        if name not in known
+    ]
+    if listed:
+        raise TypeError(
+            message(
+                f"{kind.__name__} takes no such arguments:",
+                listed,
+                f"it takes {', '.join(known)}.",
+            )
+        )
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{kind.__name__}: {error}") from None
+    bound.apply_defaults()
+    return bound.arguments

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of each variable in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...core import Variable, wrap
+from .._hyper import Hyper
+from ..engine._precision import wide
+from ..engine._tree import real
+from ..schedules._schedule import Constant, Schedule, as_schedule, is_number
+from ._groups import Group, refuse_inside_transforms, sharing
+
+
+class Settings:
+    """The settings of an optimizer as its attributes read and change them.
+
+    Args:
+        groups: the first holds for all that no rule chooses.
+        members: the group of each path that was registered with one.
+        step: the updates done.
+    """
+
+    def __init__(self, groups: list[Group], members: Mapping[str, int], step: Variable):
+        self.groups = groups
+        self._members = members
+        self._step = step
+
+    def index(self, path: str, param: Any) -> int:
+        """Return the index of the group whose settings a variable gets."""
+        if path in self._members:
+            return self._members[path]
+        for i, group in enumerate(self.groups):
+            if group.chosen is not None and group.chosen(path, param):
+                return i
+        return 0
+
+    def number(self, name: str) -> Any:
+        """Return a number as the next update uses it."""
+        return self.groups[0].now(name, self._step.value)
+
+    def set_number(self, name: str, value: Any) -> None:
+        """Set a number in the first group, and where a group shares it."""
+        for group, shares in sharing(self.groups, name):
+            group.change(name, value, shares)
+
+    def set_together(self, values: Mapping[str, Any]) -> None:
+        """Set several numbers, or none if one is out of its range."""
+        self.groups[0].check(values)
+        for name, value in values.items():
+            self.set_number(name, value)
+
+    def option(self, name: str) -> Any:
+        """Return an option."""
+        return self.groups[0].options[name]
+
+    def schedule(self, index: int = 0) -> Schedule:
+        """Return the schedule of the learning rate of a group."""
+        schedule = self.groups[index].schedule or self.groups[0].schedule
+        assert schedule is not None
+        return schedule
+
+    def rate(self, index: int = 0) -> Any:
+        """Return the learning rate that a group uses at the next update, 0-d."""
+        rate = jnp.asarray(self.schedule(index).at(self._step.value))
+        group = self.groups[index]
+        return rate * group.lr_mult if "lr_mult" in group.numbers.names else rate
+
+    def set_rate(self, lr: Any, index: int = 0) -> None:
+        """Set the learning rate of a group.
+
+        A number in the place of a number takes effect at the next step without
+        compiling; another kind of schedule compiles once.
+        """
+        group = self.groups[index]
+        is_plain = is_number(lr) and not isinstance(wrap(lr), Variable)
+        if isinstance(group.schedule, Constant) and is_plain:
+            group.schedule.set_value(lr)
+            return
+        refuse_inside_transforms()
+        group.schedule = as_schedule(lr, group.kind)
+        group.count_by(self._step)
+
+
+class HyperCache:
+    """The settings of each variable in one step, each combination built once.
+
+    Args:
+        settings: those of the optimizer.
+        mask: which variables decay, or None for all.
+        count: the updates done.
+    """
+
+    def __init__(
+        self, settings: Settings, mask: Callable[..., bool] | None, count: Any
+    ):
+        self.count = count
+        self.programs: dict[Hyper, Any] = {}
+        self._settings = settings
+        self._mask = mask
+        self._rates: dict[int, Any] = {}
+        self._hypers: dict[Any, tuple[Hyper, Hyper]] = {}
+
+    def rate(self, i: int) -> Any:
+        """Return the learning rate of a group, before its ``lr_mult``."""
+        schedule = self._settings.schedule(i)
+        if id(schedule) not in self._rates:
+            self._rates[id(schedule)] = schedule.at(self.count)
+        return self._rates[id(schedule)]
+
+    def __call__(self, path: str, param: Any) -> tuple[Group, Hyper]:
+        """Return the group of a variable and its settings in the right dtype."""
+        i = self._settings.index(path, param)
+        group = self._settings.groups[i]
+        is_exempt = self._mask is not None and not self._mask(path, param)
+        dtype = real(wide(param.dtype))
+        if (i, dtype) not in self._hypers:
+            schedule = self._settings.schedule(i)
+            hyper = group.hyper(
+                self.rate(i),
+                self.count,
+                dtype,
+                lambda: schedule.multiplier(self.count),
+            )
+            self._hypers[i, dtype] = hyper, hyper.without_decay()
+        return group, self._hypers[i, dtype][is_exempt]

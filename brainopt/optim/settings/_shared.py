@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings that every optimizer takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from ..._select import Choice, warn_of_unmatched
+from ..._typing import Scalar, Where
+from ...errors import HyperparameterError, message
+from .._fields import Field, Number, Option, Together, is_whole
+from .._hyperparameters import HyperparamVector, scalar
+from ..engine._precision import PRECISIONS
+from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
+from ..engine._tree import named
+from ._groups import Group
+from ._spec import parse
+
+_LIBRARY = str(Path(__file__).parents[2])
+DOCS = {
+    "train_vars": "what to train: a Node (each `TrainVar`), a collector, a Variable, a "
+    "foreign model, a list or dict of these, or a list of parameter groups",
+    "groups": "rules by name, a list of dicts: ``match`` (as ``mask``) and any of "
+    "``lr``, ``lr_mult``, the numbers and options, ``sign`` (+1, -1 or an array of "
+    "these), ``bounds`` ``(low, high)`` and ``constraint``; the first match wins",
+    "mask": "which variables ``weight_decay`` acts on: a path, a glob, "
+    "``'re:…'``, ``'matrices'``, a callable ``(path, value)``, a tree of bools, or a "
+    "list of these",
+    "precision": "what keeps small changes of float16 and bfloat16 variables: "
+    "``'plain'`` (nothing), ``'master'`` (a float32 copy), ``'kahan'`` (what rounding "
+    "cut off), ``'stochastic'`` (rounding up or down by chance)",
+    "nonfinite": "gradients with NaN or infinity are let in (``'propagate'``), make a "
+    "step that changes nothing but two counters (``'skip'``), or raise",
+    "max_nonfinite": "with ``'skip'`` or ``'raise'``, raise after so many in a row",
+    "clip_norm": "the largest global norm of the gradients, over all groups",
+    "clip_value": "the largest size of an element of a gradient",
+    "accumulate": "micro-batches to a step; a gradient of None counts as zero then",
+}
+"""What the settings are, for the documentation."""
+
+
+class Rules(Field):
+    """The groups: rules by name as they are given, `Group`s as they are kept."""
+
+    def __init__(self) -> None:
+        super().__init__((), DOCS["groups"])
+
+    @overload
+    def __get__(self, obj: None, owner: type | None = None) -> Rules: ...
+
+    @overload
+    def __get__(self, obj: object, owner: type | None = None) -> list[Group]: ...
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        return super().__get__(obj, owner)
+
+    def __set__(self, obj: Any, value: Sequence[Mapping[str, Any]]) -> None:
+        super().__set__(obj, value)
+
+
+class Mask(Field):
+    """Which variables decay; may be replaced between steps."""
+
+    def __init__(self) -> None:
+        super().__init__(None, DOCS["mask"])
+
+    @overload
+    def __get__(self, obj: None, owner: type | None = None) -> Mask: ...
+
+    @overload
+    def __get__(self, obj: object, owner: type | None = None) -> Choice | None: ...
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        return super().__get__(obj, owner)
+
+    def __set__(self, obj: Any, value: Where | None) -> None:
+        if value is not None and "weight_decay" not in obj._declared.fields:
+            raise HyperparameterError(
+                message(f"{type(obj).__name__} has no weight decay to mask.")
+            )
+        vars(obj)[self.name] = None if value is None else Choice(value)
+        obj.revision.changed()
+
+
+class Switch(Field):
+    """On or off; may be changed between steps, which compiles once."""
+
+    def __set__(self, obj: Any, value: bool) -> None:
+        vars(obj)[self.name] = bool(value)
+        obj.revision.changed()
+
+
+class Limit(Number):
+    """A number of a stage, which exists only if it was given at construction."""
+
+    def __init__(self, default: Any, doc: str, range: str):
+        super().__init__(default, "", doc, range, is_limit=True)
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        if obj is None:
+            return self
+        numbers = vars(obj).get("numbers")
+        if numbers is None or self.name not in numbers.names:
+            return self.default
+        return numbers.number(self.name)
+
+    def __set__(self, obj: Any, value: Scalar | None) -> None:
+        if "numbers" not in vars(obj) or self.name not in obj.numbers.names:
+            raise HyperparameterError(
+                message(
+                    f"This {type(obj).__name__} was made without {self.name}.",
+                    help=f"give {self.name}= at construction; it may change from "
+                    "there.",
+                )
+            )
+        obj.numbers.set_number(self.name, value)
+
+    def line(self) -> str:
+        """Return its line under ``Args:``."""
+        return f"{self.argument}: {self.doc}, in {self.range}."
+
+
+def limits(kind: type, given: Mapping[str, Any]) -> HyperparamVector | None:
+    """Return the numbers of the stages that were asked for.
+
+    Raises:
+        HyperparameterError: one is out of its range.
+    """
+    accumulate = given["accumulate"]
+    if not is_whole(accumulate):
+        raise HyperparameterError(
+            message(f"accumulate={accumulate!r} is no whole number in [1, inf).")
+        )
+    fields = kind._declared.of(Limit)  # type: ignore[attr-defined]
+    values = {
+        name: scalar(given[name], name)
+        for name, field in fields.items()
+        if given[name] is not None and given[name] != field.default
+    }
+    ranges = {name: fields[name].range for name in values}
+    return HyperparamVector(values, (), kind.__name__, ranges) if values else None
+
+
+def stages(optimizer: Any) -> tuple[Stage, ...]:
+    """Return the stages that an optimizer was made with."""
+    numbers = vars(optimizer).get("numbers")
+    names = () if numbers is None else numbers.names
+    clips = "clip_norm" in names or "clip_value" in names
+    found = [
+        Guard() if optimizer.nonfinite != "propagate" else None,
+        Accumulator(frozenset(optimizer.frozen)) if "accumulate" in names else None,
+        Monitor() if optimizer.monitor else None,
+        Clip() if clips else None,
+    ]
+    return tuple(stage for stage in found if stage is not None)
+
+
+def check_shared(given: Mapping[str, Any]) -> None:
+    """Raise `HyperparameterError` for a shared setting that is none of its choices."""
+    groups, limit = given["groups"], given["max_nonfinite"]
+    if isinstance(groups, Mapping | str) or not isinstance(groups, Iterable):
+        raise HyperparameterError(
+            message("groups= is a list of dicts, each with a 'match'.")
+        )
+    if given["precision"] not in PRECISIONS:
+        raise HyperparameterError(
+            message(f"precision={given['precision']!r}.", help=f"one of {PRECISIONS}.")
+        )
+    if given["nonfinite"] not in ("propagate", "skip", "raise"):
+        raise HyperparameterError(
+            message(
+                f"nonfinite={given['nonfinite']!r}.",
+                help="'propagate', 'skip' or 'raise'.",
+            )
+        )
+    if limit is None:
+        return
+    if given["nonfinite"] == "propagate":
+        raise HyperparameterError(
+            message(
+                "max_nonfinite= counts steps that are not taken.",
+                help="give nonfinite='skip' or 'raise' too.",
+            )
+        )
+    if not (is_whole(limit) and limit >= 1):
+        raise HyperparameterError(
+            message(f"max_nonfinite={limit!r} is no whole number in [1, inf).")
+        )
+
+
+def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are attributes as they are given."""
+    names = ("precision", "nonfinite", "max_nonfinite")
+    whole = {"monitor": bool(given["monitor"]), "seed": int(given["seed"])}
+    return {name: given[name] for name in names} | whole
+
+
+def make_groups(kind: type, given: Mapping[str, Any]) -> list[Group]:
+    """Return the group of all variables, and those of the rules."""
+    fields = kind._declared.fields  # type: ignore[attr-defined]
+    own = [k for k, f in fields.items() if isinstance(f, Number | Option | Together)]
+    settings = {k: given[k] for k in ("lr", *own) if k in given}
+    for name in fields:
+        if isinstance(fields[name], Limit):
+            settings.pop(name, None)
+    first = Group(kind, parse(kind, settings))
+    return [first, *(_as_rule(kind, rule, first) for rule in given["groups"])]
+
+
+def warn_of_unmatched_rules(optimizer: Any, params: Any) -> None:
+    """Warn of rules with names that none of the variables has."""
+    rules = [("groups", g.chosen) for g in optimizer.groups if g.chosen]
+    if optimizer.mask is not None:
+        rules.append(("mask", optimizer.mask))
+    warn_of_unmatched(type(optimizer).__name__, rules, named(params), _level())
+
+
+def _level() -> int:
+    """Return the level of the user's line for a warning given one call further down."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
+    """Return the group of a rule.
+
+    Raises:
+        HyperparameterError: it says not whom it is for, or a setting is out of range.
+    """
+    spec = parse(kind, rule, first)
+    if spec.match is None:
+        raise HyperparameterError(
+            message(
+                f"A rule of this {kind.__name__} has no 'match': {rule!r}.",
+                help="groups=[{'match': '*.bias', 'lr': 1e-3}]; groups of "
+                "variables go into train_vars, with 'params'.",
+            )
+        )
+    return Group(kind, spec, first)
