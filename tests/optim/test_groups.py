@@ -225,7 +225,7 @@ MASKS = {
     "callable": lambda path, value: path == "enc.W",
     "dict": {"enc.W": True, "enc.b": False, "out.W": False},
     "tree": {"enc": {"W": True, "b": False}, "out": False},
-    "list": ["enc.W", "nothing"],
+    "list": ["enc.W", "re:enc\\.W"],
 }
 
 

@@ -223,7 +223,7 @@ def _level() -> int:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
         frame, level = frame.f_back, level + 1
-    return level
+    return level - 1
 
 
 def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
