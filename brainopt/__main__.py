@@ -23,7 +23,7 @@ from . import checkpoint
 from ._select import Choice, refuse_unmatched
 from ._version import __version__
 from .checkpoint.format._checksum import LIBRARY as CRC_LIBRARY
-from .errors import BrainoptError, CheckpointError
+from .errors import BrainoptError, CheckpointError, printable
 
 # Package, its distribution, and what installs it.
 _HOSTS = (
@@ -161,7 +161,7 @@ def _inspect(chosen: argparse.Namespace) -> int:
     _say(dataclasses.replace(told, entries=entries))
     for path, numbers in stats.items():
         said = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
-        _say(f"  {path}: {said}")
+        _say(f"  {printable(path)}: {said}")
     return 0
 
 
@@ -205,7 +205,7 @@ def _verify(chosen: argparse.Namespace) -> int:
     for file in chosen.files:
         try:
             checkpoint.verify(file)
-            _say(f"{file}: intact")
+            _say(f"{printable(file)}: intact")
         except CheckpointError as error:
             print(error, file=sys.stderr)
             worst = 2

@@ -120,12 +120,30 @@ def message(fact: str, items: Iterable[str] = (), help: str = "") -> str:
         help: what to do about it.
     """
     items = list(items)
-    lines = [fact, *(f"  {item}" for item in items[:_MOST])]
+    fact, help = (printable(text, lines=True) for text in (fact, help))
+    lines = [fact, *(f"  {printable(item)}" for item in items[:_MOST])]
     if len(items) > _MOST:
         lines.append(f"  … and {len(items) - _MOST} more")
     if help:
         lines.append(f"help: {help}")
     return "\n".join(lines)
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """Escape what a terminal would obey, as a file of a stranger may hold it.
+
+    Args:
+        text: what is to be shown.
+        lines: leave the ends of lines as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        part
+        if part.isprintable() or (lines and part == "\n")
+        else part.encode("unicode_escape", "backslashreplace").decode()
+        for part in text
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from ..errors import printable
 from .interop._formats import write
+from .io._place import is_remote, place_of
 from .tree._snapshot import Snapshot
 
 _failed: dict[object, tuple[str, BaseException]] = {}
@@ -26,7 +28,7 @@ def _at_exit() -> None:
         job.wait()
     _ended.set()
     for name, error in _failed.values():
-        print(f"brainopt: saving {name} failed: {error}", file=sys.stderr)  # noqa: T201
+        print(f"brainopt: saving {printable(name)} failed: {error}", file=sys.stderr)  # noqa: T201
 
 
 class AsyncSaver:
@@ -35,8 +37,9 @@ class AsyncSaver:
     The state is taken in one instant, on the thread of the caller, before `save`
     returns. JAX arrays are held by reference, so a training step that donates its
     state through `brainopt.jit` goes on unharmed; NumPy arrays are copied. One save
-    is in flight at a time. An error of a save is raised by the next `save`, `wait`
-    or `close`, and printed when the interpreter ends if there was none.
+    is in flight at a time. An error of a save is raised by the next `save`, once the
+    new one is on its way, or by `wait` or `close`; if there was none of these it is
+    printed when the interpreter ends.
 
     Example:
         >>> import os, tempfile, jax.numpy as jnp
@@ -64,18 +67,25 @@ class AsyncSaver:
             verify: read the new file back before it takes the place of the old one.
 
         Raises:
-            CheckpointError: something cannot be stored, or the save before failed.
+            CheckpointError: something cannot be stored; or the save before failed,
+                and this one has begun all the same.
         """
         with self._lock:
-            self.wait()
+            self.finish()
             snapshot = Snapshot(tree, own=True)
-            name = os.path.abspath(os.fspath(path))
+            name = place_of(path)
+            name = name if is_remote(name) else os.path.abspath(name)
             self.start(name, lambda: write(name, snapshot, verify, helper=False))
 
     def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run any other piece of saving on the thread, one at a time."""
+        """Run any other piece of saving on the thread, one at a time.
+
+        Raises:
+            CheckpointError: that of the save before; this one has begun all the same.
+        """
         with self._lock:
-            self.wait()
+            self.finish()
+            _, error = _failed.pop(self._key, ("", None))
             job = _Job(self._key, name, work)
             try:
                 self._job = job
@@ -83,6 +93,8 @@ class AsyncSaver:
             except BaseException:  # Ctrl-C, before the thread was there or after
                 job.cancel()
                 raise
+        if error is not None:
+            raise error
 
     @property
     def saving(self) -> bool:
@@ -90,12 +102,17 @@ class AsyncSaver:
         job = self._job
         return job is not None and job.running
 
-    def wait(self) -> None:
-        """Wait for the save in flight, and raise its error if it has failed."""
+    def finish(self) -> None:
+        """Wait for the save in flight, and keep its error for the next call."""
         with self._lock:
             if self._job is not None:
                 self._job.wait()
                 self._job = None
+
+    def wait(self) -> None:
+        """Wait for the save in flight, and raise its error if it has failed."""
+        with self._lock:
+            self.finish()
             _, error = _failed.pop(self._key, ("", None))
         if error is not None:
             raise error

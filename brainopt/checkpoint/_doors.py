@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The public functions on files; the suffix of the name chooses the format."""
 
-import os
+import io
 from typing import Any, Literal
 
+from .._compat import is_eager
 from .._select import Rename, Where
+from ..errors import CheckpointError, message
 from .format._layout import Seal
 from .interop._formats import (
     Format,
-    Path,
+    Target,
     flat_format,
     own_only,
     suffix_of,
     write,
 )
+from .io._input import Readable, name_of
 from .io._read import Reader
 from .tools._inspect import Inspection, inspect_file, inspect_flat
 from .tree._file import load_file, verify_file
@@ -26,7 +29,7 @@ from .tree._values import as_jax
 
 
 def save(
-    path: Path,
+    path: Target,
     tree: Any,
     *,
     verify: bool = False,
@@ -41,7 +44,10 @@ def save(
 
     Args:
         path: the file. ``.npz`` and ``.safetensors`` hold flat dicts of arrays; any
-            other suffix is brainopt's own format, which holds all of ``tree``.
+            other suffix is brainopt's own format, which holds all of ``tree``. ``~`` is
+            the home folder. An address as ``s3://bucket/run.bopt`` is written as one
+            object through fsspec (the extra ``cloud``). A binary file that is open gets
+            brainopt's own format; what it holds after a failure is its own affair.
         tree: nested dicts, lists and tuples of arrays, PRNG keys, None, bool, int,
             float, complex, str, bytes, and stateful objects (see `Stateful`); or one
             of these alone.
@@ -67,13 +73,56 @@ def save(
     if digest not in (None, "sha256"):
         raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
     seal = Seal(digest is not None or key is not None, _checked(key))
-    if seal.digest:
+    if hasattr(path, "write"):
+        if verify:
+            raise ValueError("verify=True needs a path, to read the file back")
+    elif seal.digest:
         own_only(path, "keeps neither a digest nor a tag")
     write(path, Snapshot(tree), verify, seal=seal)
 
 
+def dumps(
+    tree: Any,
+    *,
+    digest: Literal["sha256"] | None = None,
+    key: bytes | None = None,
+) -> bytes:
+    """Write what `save` writes into bytes, which `loads` and `restore` read.
+
+    Args:
+        tree: as for `save`.
+        digest: as for `save`.
+        key: as for `save`.
+
+    Raises:
+        CheckpointError: something in ``tree`` cannot be stored.
+
+    Example:
+        >>> from brainopt import checkpoint
+        >>> checkpoint.loads(checkpoint.dumps({"epoch": 3}))
+        {'epoch': 3}
+    """
+    file = io.BytesIO()
+    save(file, tree, digest=digest, key=key)
+    return file.getvalue()
+
+
+def loads(data: bytes | bytearray | memoryview, **options: Any) -> Any:
+    """Load plain data from bytes that `dumps` wrote.
+
+    Args:
+        data: the bytes of a whole file of brainopt's own format.
+        options: as for `load`.
+
+    Raises:
+        CheckpointCorruptError: the bytes are damaged, cut, or no checkpoint.
+        CheckpointVersionError: a newer brainopt wrote them.
+    """
+    return load(data, **options)
+
+
 def load(
-    path: Path,
+    path: Readable,
     *,
     arrays: Literal["numpy", "jax"] = "numpy",
     cast: bool = False,
@@ -82,7 +131,7 @@ def load(
     """Load plain data from a file, without any target.
 
     Args:
-        path: the file.
+        path: the file, an address, bytes, or an open binary file.
         arrays: ``"numpy"`` gives NumPy arrays of exactly the stored dtype, and
             ``"jax"`` copies them into JAX arrays. Typed PRNG keys are JAX key arrays
             in both.
@@ -106,11 +155,11 @@ def load(
     if format is None:
         return load_file(path, arrays, cast, key=_checked(key))
     flat = format.load(path)
-    return as_jax(flat, os.fspath(path), str, cast) if arrays == "jax" else flat
+    return as_jax(flat, name_of(path), str, cast) if arrays == "jax" else flat
 
 
 def restore(
-    path: Path,
+    path: Readable,
     nodes: Any,
     *,
     strict: bool = True,
@@ -127,7 +176,7 @@ def restore(
     variables of all nodes change at once.
 
     Args:
-        path: the file.
+        path: the file, an address, bytes, or an open binary file.
         nodes: one stateful object, or a dict of stateful objects and plain defaults,
             as it was given to `save`.
         strict: whether paths that are missing or unexpected, and metadata that
@@ -161,7 +210,7 @@ def restore(
 
 
 def restore_and_compare(
-    path: Path, nodes: Any, *, strict: bool = True, cast: bool = False
+    path: Readable, nodes: Any, *, strict: bool = True, cast: bool = False
 ) -> tuple[Any, dict[str, Staged]]:
     """Do what `restore` does, and tell what each node was given.
 
@@ -181,16 +230,24 @@ def restore_and_compare(
 
 
 def _restored(
-    path: Path,
+    path: Readable,
     nodes: Any,
     selection: Selection,
     strict: bool,
     cast: bool,
     key: bytes | None,
 ) -> tuple[Any, dict[str, Staged]]:
+    if not is_eager():
+        raise CheckpointError(
+            message(
+                "A checkpoint is restored while a function is traced.",
+                help="restore outside of jit, grad and scan: inside, the numbers would "
+                "become constants of the program.",
+            )
+        )
     format = _format_of(path, key)
     if format is not None:
-        source = flat_source(os.fspath(path), format.load(path))
+        source = flat_source(name_of(path), format.load(path))
         restore = Restore(source, nodes, selection, strict, cast)
         return restore.run(), restore.staged
     with Reader(path, _checked(key)) as reader:
@@ -198,7 +255,7 @@ def _restored(
         return restore.run(), restore.staged
 
 
-def verify(path: Path, *, key: bytes | None = None) -> None:
+def verify(path: Readable, *, key: bytes | None = None) -> None:
     """Read a whole file and check every byte of it, holding little in memory.
 
     Args:
@@ -218,7 +275,7 @@ def verify(path: Path, *, key: bytes | None = None) -> None:
         format.load(path)
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Readable) -> Inspection:
     """Tell what is in a file from its header and manifest; no array is read.
 
     Only ``.npz`` and ``.safetensors`` files are read as a whole.
@@ -241,7 +298,7 @@ def inspect(path: Path) -> Inspection:
     return inspect_flat(path, suffix_of(path), format.load(path))
 
 
-def _format_of(path: Path, key: bytes | None) -> Format | None:
+def _format_of(path: Readable, key: bytes | None) -> Format | None:
     if key is not None:
         own_only(path, "has no tag to prove")
     return flat_format(path)

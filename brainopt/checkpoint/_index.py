@@ -6,18 +6,21 @@ opening each of them for its metrics; an entry counts only while its file has th
 and time it had, and whatever the index lacks is read from the file.
 """
 
+import contextlib
 import json
 import math
-import os
 import re
 from typing import Any
 
 from ..errors import CheckpointError
-from .io import _os
+from .io._folder import Folder
+from .io._input import opened
 from .io._read import Reader
 from .io._write import replace_file, write_all
 
 _NAME = re.compile(r"step-(0|[1-9][0-9]{0,18})\.bopt")
+_INDEX = "index.json"
+_MAX_STEP = 1 << 63
 _MAX_BYTES = 1 << 24
 
 
@@ -28,45 +31,54 @@ class Index:
         folder: where they are.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self._path = os.path.join(folder, "index.json")
 
     def path(self, step: int) -> str:
         """The file of a step."""
-        return os.path.join(self.folder, f"step-{step}.bopt")
+        return self.folder.file(_file(step))
 
     def steps(self) -> list[int]:
         """The steps in the folder, in the order of their numbers."""
-        try:
-            names = _os.fs.listdir(self.folder)
-        except FileNotFoundError:
-            return []
-        found = (_NAME.fullmatch(name) for name in names)
-        return sorted(int(match[1]) for match in found if match)
+        found = (_NAME.fullmatch(name) for name in self.folder.names())
+        numbers = (int(match[1]) for match in found if match)
+        return sorted(number for number in numbers if number < _MAX_STEP)
 
-    def metrics(self) -> dict[int, dict[str, float]]:
+    def metrics(self, steps: list[int] | None = None) -> dict[int, dict[str, float]]:
         """The metrics of each step; none for a file that cannot be read."""
         known = self._load()
         found: dict[int, dict[str, float]] = {}
-        for step in self.steps():
+        for step in self.steps() if steps is None else steps:
             entry = known.get(str(step))
-            if isinstance(entry, dict) and entry.get("file") == self._stamp(step):
+            stamp = self.folder.stamp(_file(step))
+            if isinstance(entry, dict) and entry.get("file") == stamp:
                 found[step] = _numbers(entry.get("metrics"))
             else:
                 found[step] = self._from_file(step)
         return found
 
-    def write(self, steps: list[int]) -> None:
-        """Replace the index by one of these steps."""
-        metrics = self.metrics()
-        table = {
-            str(step): {"file": self._stamp(step), "metrics": metrics[step]}
-            for step in steps
-            if step in metrics
-        }
-        data = json.dumps({"version": 1, "steps": table}, indent=1).encode()
-        replace_file(self._path, lambda fd: write_all(fd, data))
+    def write(self, metrics: dict[int, dict[str, float]]) -> None:
+        """Replace the index by one of these steps.
+
+        The oldest are left out where it would be longer than a reader takes; their
+        files tell their metrics all the same.
+        """
+        entries, size = [], 100
+        for step in sorted(metrics, reverse=True):
+            stamp = self.folder.stamp(_file(step))
+            numbers = {name: _as_json(v) for name, v in metrics[step].items()}
+            entry = json.dumps({"file": stamp, "metrics": numbers})
+            size += len(entry) + 32
+            if size > _MAX_BYTES:
+                break
+            entries.append(f'  "{step}": {entry}')
+        body = ",\n".join(reversed(entries))
+        data = f'{{"version": 1, "steps": {{\n{body}\n}}}}\n'.encode()
+        replace_file(self.folder.file(_INDEX), lambda fd: write_all(fd, data))
+
+    def remove(self, step: int) -> None:
+        """Remove the file of a step."""
+        self.folder.remove(_file(step))
 
     def _from_file(self, step: int) -> dict[str, float]:
         try:
@@ -75,38 +87,32 @@ class Index:
         except CheckpointError:
             return {}
 
-    def _stamp(self, step: int) -> list[int]:
-        try:
-            found = _os.fs.stat(self.path(step))
-        except OSError:
-            return []
-        return [found.st_size, found.st_mtime_ns]
-
     def _load(self) -> dict[str, Any]:
         try:
-            fd = _os.fs.open_read(self._path)
-        except OSError:
-            return {}
-        try:
-            data = bytearray(min(_os.fs.fstat(fd).st_size, _MAX_BYTES))
-            view = memoryview(data)
-            done = _os.fs.read_at(fd, [view], 0) if data else 0
+            with opened(self.folder.file(_INDEX)) as file:
+                data = bytearray(min(file.size, _MAX_BYTES))
+                done = file.read_at([memoryview(data)], 0) if data else 0
             table = json.loads(data[:done])["steps"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (CheckpointError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-        finally:
-            _os.fs.close(fd)
         return table if isinstance(table, dict) else {}
 
 
+def _file(step: int) -> str:
+    return f"step-{step}.bopt"
+
+
+def _as_json(value: float) -> float | str:
+    return value if math.isfinite(value) else repr(value)  # JSON has no NaN
+
+
 def _numbers(metrics: Any) -> dict[str, float]:
-    if not isinstance(metrics, dict):
-        return {}
-    return {
-        str(name): float(value)
-        for name, value in metrics.items()
-        if isinstance(value, int | float)
-    }
+    found: dict[str, float] = {}
+    for name, value in metrics.items() if isinstance(metrics, dict) else ():
+        if isinstance(value, int | float) or value in ("nan", "inf", "-inf"):
+            with contextlib.suppress(OverflowError):  # an int that a forger wrote
+                found[str(name)] = float(value)
+    return found
 
 
 def best_of(metrics: dict[int, dict[str, float]], name: str, order: str) -> int | None:

@@ -1,22 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of checkpoints: which to keep, which is best, and no step lost."""
 
-import contextlib
+import errno
+import operator
 import os
+import warnings
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgpack
+import numpy as np
 
-from ..errors import CheckpointCorruptError, CheckpointError, CheckpointIOError, message
+from ..errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointIOError,
+    first_line,
+    message,
+)
 from ._async import AsyncSaver
 from ._doors import load, restore
 from ._index import Index, best_of
-from .io import _os
+from .io._folder import Folder
 from .io._write import sweep
+from .io._writer import Writer, writer_of
 from .tree._file import save_snapshot
 from .tree._snapshot import Snapshot
 
+_ATTEMPTS = 100
 _MAX_METRICS_BYTES = 8192
 
 
@@ -28,7 +40,10 @@ class Manager:
     beside them is rebuilt from them when it is missing or old.
 
     Args:
-        directory: the folder; it is created if it is not there.
+        directory: the folder; it is created if it is not there. An address as
+            ``s3://bucket/run`` is reached through fsspec (the extra ``cloud``). One
+            process at a time may save into a folder, and any number may read it; an
+            object storage has no locks, so there nothing guards it.
         keep: how many of the latest steps to keep, [1, ∞); None keeps all.
         keep_every: also keep each step that is a multiple of it, [1, ∞).
         best: a metric and ``"max"`` or ``"min"``; its best step is kept too.
@@ -62,19 +77,18 @@ class Manager:
                 raise ValueError(f"{name} must be None or an int from 1, not {value!r}")
         if best is not None and (len(best) != 2 or best[1] not in ("max", "min")):
             raise ValueError(f"best must be (metric, 'max' or 'min'), not {best!r}")
-        self.directory = os.path.abspath(os.fspath(directory))
+        folder = Folder(directory)
+        self.directory = folder.name
         self.keep = keep
         self.keep_every = keep_every
         self.best = best
         self._async = async_
         self._saver = AsyncSaver()
-        self._index = Index(self.directory)
-        try:
-            _os.fs.make_folder(self.directory)
-        except OSError as error:
-            what = "cannot hold checkpoints"
-            raise CheckpointIOError.of(self.directory, error, what) from error
-        sweep(self.directory)
+        self._index = Index(folder)
+        self._writer: Writer | None = None
+        folder.create()
+        if not folder.remote:
+            sweep(self.directory)
 
     def save(
         self,
@@ -97,32 +111,40 @@ class Manager:
 
         Raises:
             CheckpointError: this or a later step is there, something cannot be
-                stored, or the save before failed.
+                stored, another process saves into the folder; or the save before
+                failed, and this one has begun all the same.
         """
-        self._saver.wait()
-        if type(step) is not int or not 0 <= step < 1 << 63:
-            raise ValueError(f"step must be an int from 0, not {step!r}")
-        later = [other for other in self.steps() if other >= step]
-        if later and not overwrite:
-            raise CheckpointError(
-                message(
-                    f"Step {step} is not saved: {self.directory} has later or equal "
-                    "steps:",
-                    [str(other) for other in later],
-                    "pass `overwrite=True` to save it and remove them.",
+        self._saver.finish()  # its error is raised once this save is on its way
+        number = _step_number(step)
+        writer = self._writer = self._writer or writer_of(self._index.folder)
+        with writer.lock:
+            taken = {*self.steps(), *writer.pending}
+            later = sorted(other for other in taken if other >= number)
+            if later and not overwrite:
+                raise CheckpointError(
+                    message(
+                        f"Step {number} is not saved: {self.directory} has later or "
+                        "equal steps:",
+                        [str(other) for other in later],
+                        "pass `overwrite=True` to save it and remove them.",
+                    )
                 )
-            )
-        extra = {"step": step, "metrics": _checked(metrics or {})}
-        snapshot = Snapshot(nodes, own=self._async)
-        later = [other for other in later if other > step]
+            extra = {"step": number, "metrics": _checked(metrics or {})}
+            snapshot = Snapshot(nodes, own=self._async)
+            writer.pending.add(number)
 
         def write() -> None:
-            path = self._index.path(step)
-            save_snapshot(path, snapshot, verify, extra, helper=not self._async)
-            self._prune(later)
+            try:
+                path = self._index.path(number)
+                save_snapshot(path, snapshot, verify, extra, helper=not self._async)
+                with writer.lock:
+                    writer.pending.discard(number)
+                    self._prune([other for other in later if other > number])
+            finally:
+                writer.pending.discard(number)
 
         if self._async:
-            self._saver.start(self._index.path(step), write)
+            self._saver.start(self._index.path(number), write)
         else:
             write()
 
@@ -149,10 +171,23 @@ class Manager:
             CheckpointMismatchError: it does not fit; nothing has changed.
             CheckpointError: there is no such step.
         """
-        if isinstance(nodes, int | str):
+        if isinstance(nodes, int | str | np.integer):
             nodes, step = step, nodes
         self._saver.wait()
-        number = self._number(step)
+        for _ in range(_ATTEMPTS):
+            number = self._number(step)
+            try:
+                return self._restore(nodes, number, options)
+            except CheckpointIOError as error:
+                # Beside a writer that prunes, the newest step may go before it is read.
+                moving = step in (None, "latest", "best")
+                if not moving or error.errno != errno.ENOENT or number in self.steps():
+                    raise
+        raise CheckpointError(
+            message(f"The steps of {self.directory} go faster than they can be read.")
+        )
+
+    def _restore(self, nodes: Any, number: int, options: dict[str, Any]) -> Any:
         path = self._index.path(number)
         try:
             if nodes is None:
@@ -166,6 +201,53 @@ class Manager:
                 else "there is no step before it."
             )
             raise CheckpointCorruptError(f"{error}\n  {offer}") from error
+
+    def resume(self, nodes: Any, **options: Any) -> "Resumed | None":
+        """Restore the newest step that is intact, for a run that goes on.
+
+        Steps that are damaged or cannot be read are passed over, with a warning that
+        names them. A step that does not fit the nodes is an error.
+
+        Args:
+            nodes: as for `brainopt.checkpoint.restore`.
+            options: as for `brainopt.checkpoint.restore`.
+
+        Returns:
+            The step, its plain values, and what was passed over; None in a folder
+            without steps.
+
+        Raises:
+            CheckpointCorruptError: there are steps, and none of them is intact.
+            CheckpointMismatchError: it does not fit; nothing has changed.
+
+        Example:
+            >>> import tempfile
+            >>> from brainopt import checkpoint
+            >>> manager = checkpoint.Manager(tempfile.mkdtemp(), async_=False)
+            >>> manager.resume({"epoch": 0}) is None
+            True
+            >>> manager.save(3, {"epoch": 1})
+            >>> manager.resume({"epoch": 0})
+            Resumed(step=3, values={'epoch': 1}, skipped={})
+        """
+        self._saver.wait()
+        skipped: dict[int, str] = {}
+        for number in reversed(self.steps()):
+            try:
+                values = restore(self._index.path(number), nodes, **options)
+            except (CheckpointCorruptError, CheckpointIOError) as error:
+                skipped[number] = first_line(error)
+                continue
+            if skipped:
+                lines = [f"{step}: {why}" for step, why in skipped.items()]
+                fact = f"{self.directory} goes on from step {number}; passed over are:"
+                warnings.warn(message(fact, lines), stacklevel=2)
+            return Resumed(number, values, skipped)
+        if not skipped:
+            return None
+        lines = [f"{step}: {why}" for step, why in skipped.items()]
+        fact = f"No step of {self.directory} is intact:"
+        raise CheckpointCorruptError(message(fact, lines))
 
     def steps(self) -> list[int]:
         """The complete steps, in the order of their numbers."""
@@ -195,8 +277,11 @@ class Manager:
         self._saver.wait()
 
     def close(self) -> None:
-        """Wait for the save in flight; the same as `wait`."""
-        self._saver.close()
+        """Wait for the save in flight, and let others save into the folder."""
+        try:
+            self._saver.close()
+        finally:
+            self._writer = None
 
     def __enter__(self) -> "Manager":
         """Give the manager itself."""
@@ -208,7 +293,7 @@ class Manager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for the save in flight."""
+        """Do what `close` does."""
         self.close()
 
     def _no_best(self, steps: list[int]) -> str:
@@ -223,16 +308,17 @@ class Manager:
         ]
         return message(fact, items)
 
-    def _number(self, step: int | str | None) -> int:
+    def _number(self, step: Any) -> int:
         steps = self.steps()
-        found: int | str | None = step
         if step in (None, "latest"):
-            found = self.latest_step()
+            found = max(steps, default=None)
         elif step == "best":
             found = self.best_step()
             if found is None:
                 raise CheckpointError(self._no_best(steps))
-        if type(found) is not int or found not in steps:
+        else:
+            found = operator.index(step) if _is_number(step) else None
+        if found is None or found not in steps:
             raise CheckpointError(
                 message(
                     f"{self.directory} has no step {'latest' if step is None else step}"
@@ -244,29 +330,64 @@ class Manager:
 
     def _prune(self, later: list[int]) -> None:
         steps = [step for step in self.steps() if step not in later]
+        metrics = self._index.metrics(steps)
         kept = set(steps if self.keep is None else steps[-self.keep :])
         if self.keep_every is not None:
             kept.update(step for step in steps if step % self.keep_every == 0)
         if self.best is not None:
-            metrics = self._index.metrics()
-            known = {step: metrics[step] for step in steps if step in metrics}
-            best = best_of(known, *self.best)
+            best = best_of(metrics, *self.best)
             kept.update(() if best is None else (best,))
-        self._index.write(sorted(kept))
-        # Not those of a second look: another process may save here too.
+        self._index.write({step: metrics[step] for step in kept})
+        # Not those of a second look: a reader may list the folder too.
         for step in {*steps, *later} - kept:
-            with contextlib.suppress(FileNotFoundError):
-                _os.fs.unlink(self._index.path(step))
+            self._index.remove(step)
 
 
-def _checked(metrics: dict[str, float]) -> dict[str, float]:
+class Resumed(NamedTuple):
+    """What `Manager.resume` has restored.
+
+    Attributes:
+        step: its number.
+        values: the plain values of the file, as `brainopt.checkpoint.restore` gives.
+        skipped: by number, why each newer step was passed over.
+    """
+
+    step: int
+    values: Any
+    skipped: dict[int, str]
+
+
+def _is_number(step: Any) -> bool:
+    """Whether a step is an integer of any library; a bool is none."""
+    return hasattr(step, "__index__") and not isinstance(step, bool | np.bool_)
+
+
+def _step_number(step: Any) -> int:
+    try:
+        number = operator.index(step) if _is_number(step) else -1
+    except TypeError:  # an array of floats, or of several numbers
+        number = -1
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"step must be an int from 0, not {step!r}")
+    return number
+
+
+def _checked(metrics: Mapping[str, Any]) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        fact = f"The metrics are a {type(metrics).__name__}."
+        raise CheckpointError(message(fact, help="give a dict of names and numbers."))
     wrong, checked = [], {}
     for name, value in metrics.items():
         try:
+            if str(name) in checked:
+                wrong.append(f"{name}: two metrics have this name")
+            str(name).encode()
             checked[str(name)] = float(value)
+        except UnicodeEncodeError:
+            wrong.append(f"{name!r}: a name with half a surrogate pair")
         except (TypeError, ValueError, OverflowError):
             wrong.append(f"{name}: {type(value).__name__} is no number")
-    if len(msgpack.packb(checked) or b"") > _MAX_METRICS_BYTES:
+    if not wrong and len(msgpack.packb(checked) or b"") > _MAX_METRICS_BYTES:
         wrong.append("more than 8 KiB in all")
     if wrong:
         raise CheckpointError(message("These metrics cannot be stored:", wrong))

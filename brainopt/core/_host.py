@@ -147,7 +147,7 @@ class _Registration:
             return f"brainopt needs {package} >= {minimum}; installed is {found}."
         try:
             self.host.wake()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"brainopt cannot attach to {package} {found}: {first_line(error)}"
         return ""
 
@@ -203,7 +203,7 @@ def _host_of(point: importlib.metadata.EntryPoint) -> Host:
         host = point.load()()
         if not isinstance(host, Host) or host.package != point.name:
             raise TypeError(f"{point.value} makes no bo.Host of package {point.name}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever it runs, others go on
         return _Broken(point.name, error)
     return host
 
@@ -211,7 +211,7 @@ def _host_of(point: importlib.metadata.EntryPoint) -> Host:
 class _Broken(Host):
     """A host that could not be made."""
 
-    def __init__(self, package: str, error: Exception):
+    def __init__(self, package: str, error: BaseException):
         self.package = package  # type: ignore[misc]
         self._error = error
 

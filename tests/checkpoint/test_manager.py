@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +116,14 @@ def test_an_old_index_does_not_outvote_a_file(tmp_path):
 
 def test_an_error_in_the_background_is_raised_by_the_next_call(tmp_path):
     manager = Manager(tmp_path / "d")
-    (tmp_path / "d").rmdir()
+    manager.save(0, 0)
+    manager.wait()
+    shutil.rmtree(tmp_path / "d")
     manager.save(1, 1)
-    with pytest.raises(CheckpointError, match="No such file"):
+    with pytest.raises(CheckpointError, match=r"(?s)step-1.*No such file"):
         manager.save(2, 2)
+    with pytest.raises(CheckpointError, match=r"(?s)step-2.*No such file"):
+        manager.close()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from brainopt import checkpoint
-from brainopt.errors import CheckpointError
+from brainopt.errors import CheckpointCorruptError, CheckpointError
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same
 
@@ -66,14 +66,55 @@ def test_what_an_npz_cannot_hold_is_refused_by_path(tmp_path, value):
     assert not (tmp_path / "f.npz").exists()
 
 
-def test_too_many_arrays_are_refused_by_both_sides(tmp_path, monkeypatch):
-    arrays = {str(number): np.zeros(1) for number in range(4)}
-    checkpoint.save(tmp_path / "f.npz", arrays)
+def test_more_members_than_a_file_of_that_length_can_have_are_refused(
+    tmp_path, monkeypatch
+):
+    with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
+        for number in range(40):
+            archive.writestr(f"{number}.npy", b"")
     monkeypatch.setattr("brainopt.checkpoint.interop._npz._MAX_MEMBERS", 3)
-    with pytest.raises(CheckpointError, match="more than 3 arrays"):
-        checkpoint.save(tmp_path / "g.npz", arrays)
     with pytest.raises(CheckpointError, match="too many members"):
         checkpoint.load(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("suffix", [".bopt", ".npz", ".safetensors"])
+def test_any_number_of_small_arrays_fits_into_a_file(tmp_path, suffix):
+    arrays = {f"p{number}": np.full(1, number, "f4") for number in range(70_000)}
+    checkpoint.save(tmp_path / f"f{suffix}", arrays)
+    loaded = checkpoint.load(tmp_path / f"f{suffix}")
+    assert list(loaded) == list(arrays)
+    assert (np.concatenate(list(loaded.values())) == np.arange(70_000)).all()
+
+
+def npy(value):
+    """One number as the bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, np.float32([value]))
+    return file.getvalue()
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
+        archive.writestr("a.npy", npy(1))
+        archive.writestr("a", npy(2))
+    with pytest.raises(CheckpointCorruptError, match="one name"):
+        checkpoint.load(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, 8, 0])
+def test_damage_to_a_packed_member_is_corruption(tmp_path, packed):
+    with zipfile.ZipFile(tmp_path / "f.npz", "w", packed) as archive:
+        archive.writestr("a.npy", npy(1))
+    good = (tmp_path / "f.npz").read_bytes()
+    assert checkpoint.load(tmp_path / "f.npz")["a"] == [1]
+    for place in range(len(good)):
+        data = bytearray(good)
+        data[place] ^= 255
+        (tmp_path / "f.npz").write_bytes(data)
+        try:
+            assert checkpoint.load(tmp_path / "f.npz")["a"] == [1]
+        except CheckpointCorruptError:
+            continue
 
 
 def test_two_arrays_of_one_dotted_path_are_refused(tmp_path):

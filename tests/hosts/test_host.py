@@ -297,6 +297,20 @@ def test_an_entry_point_without_a_host_says_so_in_one_line(offer, made):
     assert list(bo.attach({"w": jnp.ones(2)})) == ["w"]
 
 
+def test_an_entry_point_that_exits_harms_its_own_host_alone(offer):
+    def leave():
+        raise SystemExit("toy licence has expired")
+
+    offer(leave)
+    line = "cannot attach to toyframe 2.1.0: toy licence has expired"
+
+    with pytest.warns(UserWarning, match=line), pytest.raises(HostError, match=line):
+        bo.attach(Model())
+
+    assert float(bo.jit(lambda: jnp.ones(()))()) == 1.0
+    assert list(bo.attach({"w": jnp.ones(2)})) == ["w"]
+
+
 def test_a_version_of_fewer_numbers_is_the_same_version(toyframe):
     class Exact(ToyHost):
         minimum = "2.1.0"

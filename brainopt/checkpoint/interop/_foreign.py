@@ -9,14 +9,15 @@ import numpy as np
 
 from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
 from ..format import _layout
-from ..io import _os
+from ..io._input import opened
+from ..io._place import Path, place_of
 from ._formats import flat_format, read
 from ._msgpack import load_msgpack
 
 _PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 
-def load_foreign(path: str | os.PathLike[str]) -> Any:
+def load_foreign(path: Path) -> Any:
     """Load a checkpoint of any known kind as plain data.
 
     Known are brainopt's own file, ``.npz``, ``.safetensors``, the MessagePack files of
@@ -32,7 +33,7 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
         CheckpointIOError: the system refused.
         CheckpointError: it is a folder, and Orbax is not installed.
     """
-    name = os.fspath(path)
+    name = place_of(path)
     if os.path.isdir(name):
         return _orbax(name)
     if flat_format(name) is not None or is_own(name):
@@ -41,26 +42,20 @@ def load_foreign(path: str | os.PathLike[str]) -> Any:
     return load_msgpack(name)
 
 
-def is_own(path: str) -> bool:
+def is_own(path: Path) -> bool:
     """Whether a file begins as brainopt's own; True if that cannot be told."""
     head = _head(path)
     return head is None or head == _layout.MAGIC  # load says by which name and why
 
 
-def _head(path: str) -> bytes | None:
+def _head(path: Path) -> bytes | None:
     """The first bytes of a file; None if they cannot be read."""
     try:
-        fd = _os.fs.open_read(path)
-    except OSError:
+        with opened(path) as file:
+            head = bytearray(len(_layout.MAGIC))
+            return bytes(head[: file.read_at([memoryview(head)], 0)])
+    except CheckpointError:
         return None
-    try:
-        head = bytearray(len(_layout.MAGIC))
-        count = _os.fs.read_at(fd, [memoryview(head)], 0)
-        return bytes(head[:count])
-    except OSError:
-        return None
-    finally:
-        _os.fs.close(fd)
 
 
 def _refuse_pickle(path: str) -> None:
@@ -83,7 +78,7 @@ def _orbax(path: str) -> Any:
         raise CheckpointError(
             message(
                 f"{path} is a folder, as Orbax writes, and Orbax is not installed.",
-                help="pip install orbax-checkpoint",
+                help="pip install 'brainopt[orbax]'",
             )
         ) from None
     try:

@@ -3,23 +3,26 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from ...errors import CheckpointError, message
 from ..format._layout import NO_SEAL, Seal
-from ..tree._file import load_file, save_snapshot
+from ..io._input import Readable, name_of
+from ..io._place import Path
+from ..tree._file import load_file, save_snapshot, save_to_file
 from ..tree._snapshot import Snapshot
 from ._npz import load_npz, save_npz
 from ._safetensors import load_safetensors, save_safetensors
 
-Path = str | os.PathLike[str]
+Target = Path | IO[bytes]
+"""A path, an address, or a binary file to write to."""
 
 
 class Format(NamedTuple):
     """A format of others, which holds flat dicts of arrays."""
 
     save: Callable[[Path, Snapshot, bool], None]
-    load: Callable[[Path], dict[str, Any]]
+    load: Callable[[Readable], dict[str, Any]]
 
 
 FLAT = {
@@ -28,17 +31,17 @@ FLAT = {
 }
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: Readable) -> str:
     """Return the end of a name that tells the format, as ``.npz``."""
-    return os.path.splitext(os.fspath(path))[1].lower()
+    return os.path.splitext(name_of(path))[1].lower()
 
 
-def flat_format(path: Path) -> Format | None:
+def flat_format(path: Readable) -> Format | None:
     """Return the format of others that a name has; None for brainopt's own."""
     return FLAT.get(suffix_of(path))
 
 
-def own_only(path: Path, lack: str) -> None:
+def own_only(path: Any, lack: str) -> None:
     """Refuse a name of a flat format, which lacks something."""
     if flat_format(path) is not None:
         raise CheckpointError(
@@ -50,7 +53,7 @@ def own_only(path: Path, lack: str) -> None:
 
 
 def write(
-    path: Path,
+    path: Target,
     snapshot: Snapshot,
     verify: bool = False,
     helper: bool = True,
@@ -65,14 +68,18 @@ def write(
         helper: whether a second thread may take checksums.
         seal: what is kept beyond the checksums.
     """
-    flat = flat_format(path)
+    if not isinstance(path, str | os.PathLike) and hasattr(path, "write"):
+        save_to_file(path, snapshot, seal=seal)
+        return
+    place = cast(Path, path)
+    flat = flat_format(place)
     if flat is None:
-        save_snapshot(path, snapshot, verify, helper=helper, seal=seal)
+        save_snapshot(place, snapshot, verify, helper=helper, seal=seal)
     else:
-        flat.save(path, snapshot, verify)
+        flat.save(place, snapshot, verify)
 
 
-def read(path: Path) -> Any:
+def read(path: Readable) -> Any:
     """Read a file as plain data, by its suffix."""
     flat = flat_format(path)
     return load_file(path) if flat is None else flat.load(path)

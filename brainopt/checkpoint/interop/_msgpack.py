@@ -17,7 +17,7 @@ import numpy as np
 
 from ..format._dtypes import ITEMSIZE, little_dtype
 from ..format._records import Malformed
-from ..io._regular import damaged, read_whole
+from ..io._input import damaged, read_whole
 
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 64

@@ -7,6 +7,7 @@ header must have exactly the form that NumPy writes.
 """
 
 import io
+import lzma
 import math
 import os
 import re
@@ -19,8 +20,7 @@ import numpy as np
 
 from ...errors import CheckpointCorruptError
 from ..format._dtypes import ITEMSIZE, little_dtype
-from ..io import _os
-from ..io._regular import damaged, opened
+from ..io._input import Input, Readable, damaged, opened
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
 from ._flat import flattened, host_array, refuse
@@ -44,6 +44,7 @@ _HEADER = re.compile(
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
 )
 _MAX_MEMBERS = 50_000
+_MEMBER_BYTES = 200  # of an array of one number, headers and all
 _MAX_NAME = 65_000
 _SLACK = 32 << 20
 _MAX_END = (1 << 16) + 22
@@ -64,10 +65,10 @@ class _Sink(io.RawIOBase):
 
 
 class _Window(io.RawIOBase):
-    """A descriptor as a file to read from, which holds none of it in memory."""
+    """An input as a file to read from, which holds none of it in memory."""
 
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd, self._size, self._position = fd, size, 0
+    def __init__(self, file: Input) -> None:
+        self._file, self._size, self._position = file, file.size, 0
         self.refused: OSError | None = None  # zipfile keeps some errors to itself
 
     def readable(self) -> bool:
@@ -86,7 +87,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")[: max(self._size - self._position, 0)]
         try:
-            count = _os.fs.read_at(self._fd, [view], self._position) if len(view) else 0
+            count = self._file.read_at([view], self._position) if len(view) else 0
         except OSError as error:
             self.refused = error
             raise
@@ -109,8 +110,6 @@ def save_npz(
             wrong.append(
                 f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
             )
-    if len(flat) > _MAX_MEMBERS:
-        wrong.append(f"more than {_MAX_MEMBERS:,} arrays")
     refuse(wrong, ".npz")
     snapshot.block_until_ready()
 
@@ -126,31 +125,31 @@ def save_npz(
     replace_file(path, fill, load_npz if verify else None)
 
 
-def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def load_npz(path: Readable) -> dict[str, np.ndarray]:
     """Read an ``.npz`` of plain numeric arrays, by name.
 
     Raises:
         CheckpointCorruptError: it is damaged, or holds something else.
     """
-    with opened(path) as (fd, size):
-        window = _Window(fd, size)
+    with opened(path) as file:
+        window = _Window(file)
         try:
-            return _load(path, io.BufferedReader(window), size)
+            return _load(path, io.BufferedReader(window), file.size)
         except CheckpointCorruptError:
             if window.refused is not None:
                 raise window.refused from None
             raise
 
 
-def _load(
-    path: str | os.PathLike[str], file: io.BufferedReader, size: int
-) -> dict[str, np.ndarray]:
+def _load(path: Readable, file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            names = [member.filename for member in members]
-            if len(members) > _MAX_MEMBERS or len(set(names)) < len(names):
-                raise ValueError("it has too many members, or two of one name")
+            names = {member.filename.removesuffix(".npy") for member in members}
+            if len(names) < len(members):
+                raise ValueError("two of its members have one name")
+            if len(members) > _MAX_MEMBERS + size // _MEMBER_BYTES:
+                raise ValueError("it has too many members for its length")
             if _entries(file, size) not in (len(members), 0xFFFF):
                 raise ValueError("its directory has lost or gained members")
             declared = sum(member.file_size for member in members)
@@ -164,6 +163,7 @@ def _load(
         ValueError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
         EOFError,
         struct.error,
     ) as error:

@@ -86,6 +86,36 @@ class FileSystem:
                 raise
         return True
 
+    def open_lock(self, path: str) -> int:
+        """Open the file whose lock tells who writes into a folder."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        return os.open(path, flags, 0o666)
+
+    def lock_for_process(self, fd: int) -> bool:
+        """Lock a file for this process, not for its children; False if it is taken."""
+        if fcntl is None:
+            return True
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            if error.errno not in _NO_LOCKS:
+                raise
+        return True
+
+    def rewrite(self, fd: int, data: bytes) -> None:
+        """Replace the few bytes of a file that no reader depends on."""
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, data)
+
+    def read_some(self, fd: int) -> bytes:
+        """Read the first bytes of a file."""
+        os.lseek(fd, 0, os.SEEK_SET)
+        return os.read(fd, 1000)
+
     def can_lock(self, fd: int) -> bool:
         """Whether a dead temporary can be told from a living one here."""
         if fcntl is None:

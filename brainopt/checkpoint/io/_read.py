@@ -10,8 +10,6 @@ import hashlib
 import hmac
 import itertools
 import math
-import os
-import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -30,7 +28,8 @@ from ...errors import (
 from ..format import _layout
 from ..format._dtypes import little_dtype
 from ..format._records import Malformed, Record, named, unpack, walk
-from . import _os, _threads
+from . import _threads
+from ._input import Readable, name_of, open_input
 
 _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
@@ -62,15 +61,21 @@ class Reader:
         CheckpointIOError: the system refused.
     """
 
-    def __init__(self, path: str | os.PathLike[str], key: bytes | None = None) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: Readable, key: bytes | None = None) -> None:
+        self.path = name_of(path)
         self._key = key
         try:
-            self._fd = _os.fs.open_read(self.path)
+            self._file = open_input(path)
+        except CheckpointError:
+            raise
         except OSError as error:
             raise self._refusal(error) from error
+        self.size = self._file.size
         try:
             self._prove()
+        except CheckpointError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise self._refusal(error) from error
@@ -96,7 +101,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
-        _os.fs.close(self._fd)
+        self._file.close()
 
     def damaged(self, reason: str) -> CheckpointCorruptError:
         """Say what is wrong with the file."""
@@ -167,14 +172,6 @@ class Reader:
                 self.read([index])
 
     def _prove(self) -> None:
-        found = _os.fs.fstat(self._fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise CheckpointError(
-                message(
-                    f"{self.path} is no regular file.", help="give the name of a file."
-                )
-            )
-        self.size = found.st_size
         if self.size < _layout.SMALLEST:
             raise Malformed(f"{self.size} bytes are too few for a checkpoint")
         header = self._bytes(0, _layout.HEADER_BYTES)
@@ -258,7 +255,7 @@ class Reader:
 
     def _fill(self, buffers: list[memoryview], offset: int) -> None:
         while buffers:
-            count = _os.fs.read_at(self._fd, buffers, offset)
+            count = self._file.read_at(buffers, offset)
             if count <= 0:
                 raise Malformed("it ended while it was read")
             offset += count

@@ -10,16 +10,16 @@ from typing import Any
 
 from ..format import _layout
 from ..format._records import Record, framed, pack
-from ._write import write_all
 
 _CHUNK = 4 * _layout.BLOCK
 _THREADED = 4 * _CHUNK
 
+Sink = Callable[[bytes | bytearray | memoryview], None]
 Fetch = Callable[[int], tuple[memoryview, bool]]
 
 
 class Stream:
-    """A descriptor that is written once from front to back.
+    """Bytes that are written once from front to back.
 
     Short pieces are gathered; long ones go to the system as they are, in chunks, while
     a helper thread takes the checksums of the chunk before. Without a helper they go
@@ -27,12 +27,12 @@ class Stream:
     so that a step of training beside it keeps its bandwidth to memory.
 
     Args:
-        fd: where the bytes go.
+        sink: takes all of the bytes it is given.
         pool: the helper thread, or None to take checksums in line.
     """
 
-    def __init__(self, fd: int, pool: ThreadPoolExecutor | None) -> None:
-        self.fd = fd
+    def __init__(self, sink: Sink, pool: ThreadPoolExecutor | None) -> None:
+        self._sink = sink
         self.position = 0
         self._pool = pool
         self._gathered = bytearray()
@@ -46,7 +46,7 @@ class Stream:
 
     def flush(self) -> None:
         """Hand what was gathered to the system."""
-        write_all(self.fd, self._gathered)
+        self._sink(self._gathered)
         self._gathered = bytearray()
 
     def put_array(
@@ -89,7 +89,7 @@ class Stream:
             if shared:
                 chunk = memoryview(bytes(chunk))
             running.append(self._summed(chunk))
-            write_all(self.fd, chunk)
+            self._sink(chunk)
             if digest is not None:
                 digest.update(chunk)
             if len(running) > 2:
@@ -107,7 +107,7 @@ class Stream:
 
 
 def write_records(
-    fd: int,
+    sink: Sink,
     records: Sequence[Record],
     fetch: Fetch,
     metadata: Mapping[str, Any],
@@ -117,7 +117,7 @@ def write_records(
     """Write header, payload, manifest and footer of a checkpoint.
 
     Args:
-        fd: an empty file.
+        sink: takes all of the bytes it is given, in order.
         records: a tree in preorder; where its payload stands is found here.
         fetch: gives the bytes of the n-th record, and whether somebody else may
             write into them meanwhile.
@@ -127,10 +127,10 @@ def write_records(
     """
     work = records, fetch, metadata, seal
     if not helper or sum(record.nbytes for record in records) < _THREADED:
-        _write(Stream(fd, None), *work)
+        _write(Stream(sink, None), *work)
         return
     with ThreadPoolExecutor(1, "brainopt-checksum") as pool:
-        _write(Stream(fd, pool), *work)
+        _write(Stream(sink, pool), *work)
 
 
 def _write(

@@ -8,14 +8,24 @@ writer died is removed by the next save: its lock is free.
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 
 from ...errors import CheckpointError, CheckpointIOError, message
 from . import _os
+from ._place import is_remote, place_of, put
+
+# What file systems answer that have no such thing: shares, FUSE, NFS with ACLs.
+_MISSING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY}
+_NO_FOLDER_SYNC = frozenset({*_MISSING, errno.EBADF})
+_NO_MODES = frozenset({*_MISSING, errno.EPERM, errno.EACCES, errno.EROFS})
+_warned: set[str] = set()
 
 _TEMPORARY = re.compile(r"\.bopt-[0-9a-f]{12}\.tmp")
 
@@ -41,17 +51,22 @@ def replace_file(
             not confirmed.
         CheckpointError: the path is a folder or a device.
     """
-    target = os.path.realpath(os.fspath(path))
+    name = place_of(path)
+    if is_remote(name):
+        _replace_remote(name, fill, check)
+        return
+    target = os.path.realpath(name)
     folder = os.path.dirname(target)
     renamed = False
     try:
-        mode = _replaceable(target, path)
+        mode = _replaceable(target, name)
         sweep(folder)
         temporary = _Temporary(folder)
         try:
             temporary.open()
             if mode is not None:
-                _os.fs.set_mode(temporary.fd, mode)
+                with _tolerated(_NO_MODES, "keep the mode of a file"):
+                    _os.fs.set_mode(temporary.fd, mode)
             fill(temporary.fd)
             _os.fs.fsync(temporary.fd)
             if check is not None:
@@ -65,11 +80,42 @@ def replace_file(
             raise
         finally:
             temporary.close()
-        _os.fs.sync_folder(folder)
+        with _tolerated(_NO_FOLDER_SYNC, "force a folder to the medium"):
+            _os.fs.sync_folder(folder)
     except CheckpointError:
         raise
     except OSError as error:
-        raise _refusal(path, error, renamed) from error
+        raise _refusal(name, error, renamed) from error
+    except MemoryError as error:
+        full = OSError(errno.ENOMEM, "no memory")
+        raise _refusal(name, full, renamed) from error
+
+
+def _replace_remote(
+    name: str, fill: Callable[[int], None], check: Callable[[str], object] | None
+) -> None:
+    """Write a file of this machine, then copy it to its address as one object."""
+    local = os.path.join(tempfile.gettempdir(), f"bopt-{secrets.token_hex(8)}")
+    try:
+        replace_file(local, fill, check)
+        put(local, name)
+    finally:
+        with contextlib.suppress(OSError):
+            _os.fs.unlink(local)
+
+
+@contextlib.contextmanager
+def _tolerated(errnos: frozenset[int], what: str) -> Iterator[None]:
+    """Do what some file systems cannot; say once that this one cannot."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in errnos:
+            raise
+        if what not in _warned:
+            _warned.add(what)
+            text = f"This file system cannot {what} ({error.strerror})."
+            warnings.warn(f"{text} The files are complete.", stacklevel=4)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -102,7 +148,7 @@ def _sweep_one(path: str) -> None:
         _os.fs.close(fd)
 
 
-def _replaceable(target: str, path: str | os.PathLike[str]) -> int | None:
+def _replaceable(target: str, path: str) -> int | None:
     try:
         found = _os.fs.stat(target)
     except FileNotFoundError:
@@ -112,7 +158,7 @@ def _replaceable(target: str, path: str | os.PathLike[str]) -> int | None:
     what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
     raise CheckpointError(
         message(
-            f"{os.fspath(path)} is {what}, and stays untouched.",
+            f"{path} is {what}, and stays untouched.",
             help="give the name of a file.",
         )
     )
@@ -155,13 +201,11 @@ class _Temporary:
             _os.fs.unlink(self.path)
 
 
-def _refusal(
-    path: str | os.PathLike[str], error: OSError, renamed: bool
-) -> CheckpointIOError:
+def _refusal(path: str, error: OSError, renamed: bool) -> CheckpointIOError:
     if renamed:
         what = "was written, but its durability is not confirmed"
         mend = "the new file is complete; save again to be safe from a power failure."
     else:
         what = "could not be written"
         mend = "what stood under this name before is untouched."
-    return CheckpointIOError.of(os.fspath(path), error, what, mend)
+    return CheckpointIOError.of(path, error, what, mend)

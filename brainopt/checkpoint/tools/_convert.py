@@ -6,8 +6,9 @@ from typing import Any
 
 from ..._select import Rename, Renaming, renamed
 from ..interop._foreign import is_own, load_foreign
-from ..interop._formats import Path, flat_format, write
+from ..interop._formats import flat_format, write
 from ..interop._optimizers import from_brainpy, optimizer_state
+from ..io._place import Path, place_of
 from ..tree._build import SavedNode
 from ..tree._file import load_file
 from ..tree._paths import flat_paths, mapped
@@ -58,7 +59,7 @@ def convert(
 
 
 def _with_nodes(path: Path) -> Any:
-    name = os.fspath(path)
+    name = place_of(path)
     if flat_format(name) is not None or os.path.isdir(name) or not is_own(name):
         return load_foreign(path)
     return load_file(path, node=_Saved)

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...errors import printable
 from ..interop._foreign import is_own, load_foreign
+from ..io._place import Path
 from ..tree._equality import equal
 from ..tree._paths import dotted, leaves
 from ._inspect import inspect_file
-
-Path = str | os.PathLike[str]
 
 
 def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[str]:
@@ -38,7 +38,7 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
     if _has_nodes(one) and _has_nodes(two):
         metas = [_leaves(inspect_file(path).nodes) for path in (one, two)]
         lines += _compare(metas[0], metas[1], 0.0, 0.0)
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _said(value: Any) -> str:
 
 
 def _has_nodes(path: Path) -> bool:
-    return not os.path.isdir(path) and is_own(os.fspath(path))
+    return not os.path.isdir(path) and is_own(path)
 
 
 def _is_long(value: Any) -> bool:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is in a checkpoint, told without reading an array."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import printable
 from ..format._records import ARRAYS, CONTAINERS
-from ..io import _os
+from ..io._input import Readable, name_of, opened
 from ..io._read import Reader
 from ..tree._build import SavedNode, build, plain_value
 
@@ -76,10 +76,10 @@ class Inspection:
             lines.append(
                 f"  {entry.path:{width}}  {entry.kind:8} {what:24} {entry.nbytes:>14,}"
             )
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
-def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+def inspect_file(path: Readable) -> Inspection:
     """Read header and manifest, and no array."""
     with Reader(path) as reader:
         entries: list[Entry] = []
@@ -113,16 +113,15 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
         )
 
 
-def inspect_flat(
-    path: str | os.PathLike[str], suffix: str, arrays: Mapping[str, Any]
-) -> Inspection:
+def inspect_flat(path: Readable, suffix: str, arrays: Mapping[str, Any]) -> Inspection:
     """Describe the flat arrays that a file of another format gave."""
     entries = [
         Entry(name, "array", str(array.dtype), array.shape, array.nbytes)
         for name, array in arrays.items()
     ]
-    size = _os.fs.stat(os.fspath(path)).st_size
-    return Inspection(os.fspath(path), 0, suffix, size, {}, entries)
+    with opened(path) as file:
+        size = file.size
+    return Inspection(name_of(path), 0, suffix, size, {}, entries)
 
 
 def _shown(value: Any) -> str:

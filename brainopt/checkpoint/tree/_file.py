@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """brainopt's own file: save, load and verify."""
 
+import errno
 import os
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import IO, Any, Literal
 
+from ...errors import CheckpointError, CheckpointIOError
 from ..format._layout import NO_SEAL, Seal
+from ..io._input import Readable
 from ..io._read import Reader
 from ..io._stream import write_records
-from ..io._write import replace_file
+from ..io._write import replace_file, write_all
 from ._build import SavedNode, build
 from ._snapshot import Snapshot
 from ._values import as_jax, read_values
@@ -37,14 +41,46 @@ def save_snapshot(
     replace_file(
         path,
         lambda fd: write_records(
-            fd, snapshot.records, snapshot.fetch, metadata, helper, seal
+            partial(write_all, fd),
+            snapshot.records,
+            snapshot.fetch,
+            metadata,
+            helper,
+            seal,
         ),
         (lambda path: verify_file(path, seal.key)) if verify else None,
     )
 
 
+def save_to_file(file: IO[bytes], snapshot: Snapshot, seal: Seal = NO_SEAL) -> None:
+    """Write a snapshot to an open binary file, in brainopt's own format.
+
+    Raises:
+        CheckpointIOError: the file took less than it was given, or refused.
+    """
+    snapshot.block_until_ready()
+
+    def put(data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        while len(view):
+            done = file.write(view)
+            if not done:
+                raise OSError(errno.EIO, "it takes no bytes")
+            view = view[done:]
+
+    try:
+        write_records(
+            put, snapshot.records, snapshot.fetch, snapshot.metadata(), False, seal
+        )
+    except CheckpointError:
+        raise
+    except OSError as error:
+        name = getattr(file, "name", "the file object")
+        raise CheckpointIOError.of(str(name), error, "could not be written") from error
+
+
 def load_file(
-    path: str | os.PathLike[str],
+    path: Readable,
     arrays: Literal["numpy", "jax"] = "numpy",
     cast: bool = False,
     node: Callable[[SavedNode], Any] = lambda node: node.state,
@@ -60,7 +96,7 @@ def load_file(
         return build(reader, lambda i, _: values.pop(i), node)
 
 
-def verify_file(path: str | os.PathLike[str], key: bytes | None = None) -> None:
+def verify_file(path: Readable, key: bytes | None = None) -> None:
     """Read a whole file and check every byte, in bounded memory."""
     with Reader(path, key) as reader:
         reader.verify()

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one process that writes into a folder of checkpoints.
+
+The writer holds a record lock on a file in the folder, which the system lets go when
+the process ends, however it ends. The file tells who holds it. All Managers of one
+process on one folder share a writer; it knows the steps whose files are not there yet.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import weakref
+
+from ...errors import CheckpointError, CheckpointIOError, message
+from . import _os
+from ._folder import Folder
+
+NAME = ".writer.lock"
+
+_here: weakref.WeakValueDictionary[tuple[str, int], "Writer"] = (
+    weakref.WeakValueDictionary()
+)
+_opening = threading.Lock()
+
+
+class Writer:
+    """The right to write into a folder; `writer_of` gives it.
+
+    Attributes:
+        lock: held while somebody decides what is to be written or removed.
+        pending: steps that are being written.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.lock = threading.RLock()
+        self.pending: set[int] = set()
+        if folder.remote:  # an object storage has no locks
+            return
+        path = folder.file(NAME)
+        try:
+            fd = _os.fs.open_lock(path)
+            try:
+                if not _os.fs.lock_for_process(fd):
+                    raise _taken(folder, _os.fs.read_some(fd))
+                _os.fs.rewrite(fd, _signature())
+            except BaseException:
+                _os.fs.close(fd)
+                raise
+        except CheckpointError:
+            raise
+        except OSError as error:
+            raise CheckpointIOError.of(path, error, "could not be written") from error
+        weakref.finalize(self, _let_go, fd, os.getpid())
+
+
+def writer_of(folder: Folder) -> Writer:
+    """Return the writer of this process, which becomes that of the folder.
+
+    Raises:
+        CheckpointError: another process writes there; says which.
+        CheckpointIOError: the system refused.
+    """
+    key = os.path.realpath(folder.name) if not folder.remote else folder.name
+    with _opening:
+        # A forked child finds the writer of its parent, which is not its own.
+        writer = _here.get((key, os.getpid()))
+        if writer is None:
+            writer = Writer(folder)
+            _here[key, os.getpid()] = writer
+        return writer
+
+
+def _let_go(fd: int, pid: int) -> None:
+    if pid == os.getpid():
+        _os.fs.close(fd)
+
+
+def _signature() -> bytes:
+    told = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    return json.dumps(told).encode()
+
+
+def _taken(folder: Folder, data: bytes) -> CheckpointError:
+    try:
+        told = json.loads(data)
+        who = f"process {told['pid']} on {told['host']} since {told['time']}"
+    except (ValueError, KeyError, TypeError):
+        who = "a process that does not tell its name"
+    return CheckpointError(
+        message(
+            f"Another Manager writes into {folder.name}: {who}.",
+            help="give each run a folder of its own, or end the other one; a Manager "
+            "lets go of its folder with `close()`.",
+        )
+    )
