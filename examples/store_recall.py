@@ -71,7 +71,9 @@ class Network(bo.Node):
     def __init__(self, seed, adaptive=True):
         self.rng = rng = bo.RandomState(seed)
         self.w_in = bo.TrainVar(rng.normal((INPUTS, NEURONS)) * 0.5 / np.sqrt(INPUTS))
-        self.w_rec = bo.TrainVar(rng.normal((NEURONS, NEURONS)) / np.sqrt(NEURONS))
+        # With larger ones a spike sets off the next, and the training is less sure.
+        weak = 0.3 / np.sqrt(NEURONS)
+        self.w_rec = bo.TrainVar(weak * rng.normal((NEURONS, NEURONS)))
         self.w_out = bo.TrainVar(rng.normal((NEURONS, 2)) / np.sqrt(NEURONS))
         self.bias = bo.TrainVar(jnp.zeros(2))
         half = np.arange(NEURONS) >= NEURONS // 2

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import brainopt as bo
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -21,6 +23,8 @@ SHORT = {
     "store_recall": (["--steps", "20"], "step   10"),
     "fit_hh": (["--steps", "50"], "step   25"),
     "dale_rnn": (["--steps", "3"], "step    1"),
+    "force_reservoir": (["--steps", "3"], "step    1"),
+    "population_training": (["--steps", "10"], "step    5"),
 }
 KILLED_QUICKLY = {"yinyang_snn"}
 HOSTS = {"attach_brainpy": "brainpy", "attach_brainstate": "brainstate"}
@@ -195,6 +199,37 @@ def test_fit_hh_finds_those_of_a_jaxley_cell(example):
 
     assert abs(results["g_Na / true"] - 1) < 1e-4
     assert abs(results["g_K / true"] - 1) < 1e-4
+
+
+def test_force_follows_the_target_after_learning(example):
+    assert example("force_reservoir")["normalized error"] < 0.1
+
+
+def test_population_training_agrees_with_single_runs(example):
+    results = example("population_training", "--steps", "2")
+
+    assert results["largest difference of weights after one epoch"] < 1e-3
+
+
+@pytest.mark.parametrize("name", ["fast_sigmoid", "triangle", "arctan"])
+def test_a_surrogate_is_a_step_with_a_smooth_derivative(name, monkeypatch):
+    import jax
+    import jax.numpy as jnp
+
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    spike = getattr(import_module("surrogates"), name)
+    x = np.array([-0.7, -0.1, 0.0, 0.2, 1.4], np.float32)
+    written = {
+        "fast_sigmoid": 1 / (1 + 3 * np.abs(x)) ** 2,
+        "triangle": 3 * np.maximum(0, 1 - np.abs(x)),
+        "arctan": 1.5 / (1 + (np.pi * 1.5 * x) ** 2),
+    }
+
+    slope = bo.Variable(3.0)
+    derivative = jax.vmap(jax.grad(lambda v: spike(v, slope.value)))(jnp.asarray(x))
+
+    assert spike(x).tolist() == [0, 0, 0, 1, 1]
+    np.testing.assert_allclose(derivative, written[name], rtol=1e-6)
 
 
 @pytest.mark.hosts("brainpy")
