@@ -4,7 +4,7 @@
 # enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts test-long test-gpu check lint types format hooks
+.PHONY: help demo results test test-hosts test-long test-gpu check lint types format hooks
 .PHONY: package docs bench clean
 
 VENV := .venv
@@ -19,6 +19,7 @@ endif
 
 help:
 	@echo "make demo       train examples/yinyang_snn.py (ARGS=--resume, ...)"
+	@echo "make results    all examples at full length, into docs/results.md (ARGS=randman)"
 	@echo "make test       the quick suite"
 	@echo "make test-hosts the tests with brainpy, brainstate, flax, ... (.venv-hosts)"
 	@echo "make test-long  the slow tests alone"
@@ -33,6 +34,9 @@ help:
 
 demo: $(VENV)/.with-examples
 	@$(PY) examples/yinyang_snn.py $(ARGS)
+
+results: $(VENV)/.with-examples
+	@$(PY) examples/results.py $(ARGS)
 
 test: $(VENV)/.with-test
 	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts" $(ARGS)
