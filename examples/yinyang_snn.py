@@ -144,7 +144,7 @@ class Trainer(bo.Node):
             self.net,
             weight_decay=1e-4,
             clip_norm=1.0,
-            groups=rules if learn_tau else [],
+            groups=rules if learn_tau else None,
         )
 
     @bo.jit

@@ -89,6 +89,7 @@ class Optimizer(HasHyperparams, abc.ABC):
     def __init__(self, *args: Any, **kwargs: Any):
         kind = type(self)
         given = bind(kind, kind._declared.signature, args, kwargs)
+        given |= {"groups": ()} if given["groups"] is None else {}
         check_shared(given)
         self._check_arguments(given)
         if given.get("name") is not None:

@@ -327,3 +327,12 @@ def test_a_tree_of_bools_may_be_a_module_that_can_be_called():
 
     np.testing.assert_allclose(new.w, 0.9, rtol=1e-6)
     np.testing.assert_array_equal(new.b, 1.0)
+
+
+@pytest.mark.parametrize("kind", [optim.AdamW, optim.SGD, optim.LBFGS])
+def test_none_means_no_groups(kind):
+    w = bo.TrainVar(jnp.ones(2))
+
+    opt = kind(0.1, w, groups=None)
+
+    assert len(opt.groups) == len(kind(0.1, w).groups) == 1
