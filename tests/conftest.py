@@ -8,7 +8,7 @@ import os
 
 _FLAG = "--xla_force_host_platform_device_count"
 if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=2".strip()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
 if not os.environ.get("BRAINOPT_TEST_GPU"):
     os.environ["JAX_PLATFORMS"] = "cpu"
 

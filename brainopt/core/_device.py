@@ -11,7 +11,7 @@ import jax
 
 from .. import runtime
 from ..errors import DeviceError, TraceContextError, first_line, message
-from ._variable import Variable
+from ..runtime import Cell
 
 Place: TypeAlias = str | jax.Device | jax.sharding.Sharding  # type: ignore[valid-type]
 
@@ -63,7 +63,7 @@ def resolve(place: Place) -> Any:
     return devices[int(index or 0)]
 
 
-def move(variables: Sequence[Variable], place: Place) -> None:
+def move(variables: Sequence[Cell], place: Place) -> None:
     """Move the values of all Variables to ``place``: all of them or none.
 
     A sharding that names more axes than a value has (a step count, a scalar) leaves
@@ -74,38 +74,47 @@ def move(variables: Sequence[Variable], place: Place) -> None:
         TraceContextError: called inside a transform.
     """
     target = resolve(place)
+    values = runtime.snapshot(variables)
+    goals = [
+        jax.tree.map(functools.partial(_goal, variable, target), value)
+        for variable, value in zip(variables, values, strict=True)
+    ]
+    move_each(variables, goals)
+
+
+def move_each(variables: Sequence[Cell], places: Sequence[Any]) -> None:
+    """Move each Variable to a place of its own: all of them or none.
+
+    Args:
+        variables: what to move.
+        places: a device or sharding for each; for a pytree a tree of them.
+
+    Raises:
+        DeviceError: listing the values that cannot be divided so.
+        TraceContextError: called inside a transform.
+    """
     if not runtime.at_rest():
         raise TraceContextError(
             message("Variables cannot be moved inside a transformed function.")
         )
     with runtime.lock:  # a step committed in between would be undone
         values, problems = [], []
-        for variable, value in zip(variables, runtime.snapshot(variables), strict=True):
+        held = runtime.snapshot(variables)
+        for variable, value, place in zip(variables, held, places, strict=True):
             try:
-                goal = _undivided(target) if variable._whole else target
-                put = functools.partial(_put, target=goal)
-                values.append(jax.tree.map(put, value))
+                values.append(jax.tree.map(runtime.put, value, place))
             except ValueError as error:
                 problems.append(f"{variable.label}: {first_line(error)}")
         if problems:
-            raise DeviceError(message(f"These do not fit {target}:", problems))
-        runtime.commit(variables, values)
-        runtime.note_move()
+            raise DeviceError(message("These cannot be moved:", problems))
+        runtime.move(variables, values)
 
 
-def _put(value: jax.Array, target: Any) -> jax.Array:
-    if isinstance(target, jax.sharding.NamedSharding) and value.ndim < len(target.spec):
-        target = _undivided(target)
-    # Without a copy the result would share its buffer with `value`, and donating the
-    # one would delete the other under its holder.
-    return jax.device_put(value, target, may_alias=False)
-
-
-def _undivided(target: Any) -> Any:
-    """Return a place like ``target`` where values are whole on every device."""
-    if not isinstance(target, jax.sharding.NamedSharding):
-        return target
-    return jax.sharding.NamedSharding(target.mesh, jax.sharding.PartitionSpec())
+def _goal(variable: Cell, target: Any, value: jax.Array) -> Any:
+    divides = isinstance(target, jax.sharding.NamedSharding)
+    if variable._whole or (divides and value.ndim < len(target.spec)):
+        return runtime.undivided(target)
+    return target
 
 
 def _absent(place: str, platform: str) -> str:

@@ -199,6 +199,9 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
     )
     if not fits or not same_shape(new.shape, old.shape, batch_axis):
         return None, f"stored {_what(new)}, variable {_what(old)}"
+    if isinstance(new, np.ndarray) and runtime.place_of(old) is not None:
+        # Straight to where it belongs: no device has to hold it whole.
+        return runtime.put(np.asarray(new, old.dtype), old.sharding), ""
     if not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""
@@ -211,9 +214,9 @@ def _beside(new: Any, old: Any) -> Any:
     ):
         return new
     if old.committed:
-        if new.committed and new.sharding == old.sharding:
+        if new.committed and runtime.is_at(new, old.sharding):
             return new
-        return jax.device_put(new, old.sharding, may_alias=False)
+        return runtime.put(new, old.sharding)
     if not new.committed:
         return new
     if is_key_array(new):

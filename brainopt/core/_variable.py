@@ -10,6 +10,7 @@ import jax
 
 from ..errors import TraceContextError
 from ..runtime import Cell, Expired, create, create_outside, read, top, write
+from . import _device
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
 from ._value import check_axis_names, check_batch_axis, describe, fit, initial
@@ -65,9 +66,6 @@ class Variable(Cell, ArrayLike):
 
     _name: str | None
     __slots__ = ("_name", "axis_names", "batch_axis")
-
-    _whole = False
-    """Whether every device has the whole value, however others are divided."""
 
     def __init__(
         self,
@@ -149,6 +147,18 @@ class Variable(Cell, ArrayLike):
     def update(self, value: Any) -> None:
         """Assign ``value``; the same as ``self.value = value``."""
         self.value = value
+
+    def to(self, place: _device.Place) -> Self:
+        """Move the value to a device or sharding, and keep it there; returns self.
+
+        Args:
+            place: as for `brainopt.Node.to`.
+
+        Raises:
+            DeviceError: there is no such device, or the value cannot be divided so.
+        """
+        _device.move([self], place)
+        return self
 
     @property
     def name(self) -> str | None:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .. import runtime
 from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 from ..runtime import Revision
@@ -112,8 +113,7 @@ class HyperparamVector(SettingVariable):
             return
         vector = np.array(old)
         vector[places] = entries
-        value = jnp.array(vector)
-        self.value = jax.device_put(value, old.sharding) if old.committed else value
+        self.value = runtime.put(vector, old.sharding) if old.committed else vector
 
 
 def takes_fields(init: Callable) -> Callable:

@@ -8,6 +8,7 @@ Nothing here is promised to users: these are the names that the other wings use.
 * signals: handlers that wait until the values of a step are stored;
 * access and guard: which of both a read or write reaches, and whether it is legal;
 * effects and revisions: what a trace depends on;
+* places: where values stand among the devices, and stay;
 * trackers: frameworks that trace by themselves.
 """
 
@@ -16,6 +17,7 @@ from . import _slot as _slot
 from ._access import commit as commit
 from ._access import create as create
 from ._access import create_outside as create_outside
+from ._access import move as move
 from ._access import read as read
 from ._access import snapshot as snapshot
 from ._access import write as write
@@ -30,10 +32,16 @@ from ._frame import read_outside as read_outside
 from ._frame import top as top
 from ._overlay import Expired as Expired
 from ._overlay import Overlay as Overlay
+from ._places import has_place as has_place
+from ._places import is_at as is_at
+from ._places import on_device as on_device
+from ._places import place_of as place_of
+from ._places import put as put
+from ._places import shardings as shardings
+from ._places import undivided as undivided
 from ._revisions import Revision as Revision
 from ._signals import Deferred as Deferred
 from ._slot import lock as lock
-from ._slot import note_move as note_move
 from ._slot import sole_count as sole_count
 from ._trackers import TraceListener as TraceListener
 from ._trackers import Tracker as Tracker

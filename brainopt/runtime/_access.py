@@ -18,6 +18,7 @@ from ._cell import Cell
 from ._frame import at_rest, has_ended, local, read_outside
 from ._guard import check_creation, check_writable
 from ._overlay import Expired
+from ._places import kept
 
 
 def create(variable: Cell, value: Any) -> None:
@@ -82,7 +83,26 @@ def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
     if not at_rest():
         for variable, value in zip(variables, values, strict=True):
             _put(variable, value)
-    elif all(variable._native for variable in variables):
+        return
+    with _slot.lock:
+        values = list(map(kept, _held(variables), values))
+        _store_all(variables, values)
+
+
+def move(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+    """Replace the values of Variables by the same values at other places."""
+    check_writable(variables, read)
+    with _slot.lock:
+        _store_all(variables, values)
+        _slot.note_move()
+
+
+def _held(variables: Sequence[Cell]) -> list[Any]:
+    return [variable._committed() for variable in variables]
+
+
+def _store_all(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+    if all(variable._native for variable in variables):
         _slot.commit(variables, values)
     else:
         getters = [variable._getter() for variable in variables]
@@ -105,7 +125,7 @@ def snapshot(variables: Sequence[Cell]) -> list[Any]:
 def _put(variable: Cell, value: Any) -> None:
     frame = local.top
     if not variable._native:
-        variable._write(value)
+        variable._write(kept(variable._committed(), value) if at_rest() else value)
     elif _trackers.active and (proxy := _trackers.proxy_of(variable)) is not None:
         proxy.value = value
     elif frame is not None:
@@ -113,4 +133,4 @@ def _put(variable: Cell, value: Any) -> None:
     elif type(variable._committed()) is Expired:
         read_outside(None, variable)
     else:
-        variable._store(value)
+        variable._store(kept(variable._committed(), value))

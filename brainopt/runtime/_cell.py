@@ -44,6 +44,9 @@ class Cell(Slot):
     _draws = False
     """Whether the value is a random key, of which each lane of vmap gets its own."""
 
+    _whole = False
+    """Whether every device has the whole value, however others are divided."""
+
     @property
     def label(self) -> str:
         """How errors call this cell."""

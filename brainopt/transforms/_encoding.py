@@ -56,6 +56,14 @@ class Encoding:
             self._forms.append(form)
         return {_Place(self._forms.index(form)): leaves}
 
+    def encode_places(self, tree: Any, places: Any) -> dict[_Place, list[Any]]:
+        """Return the places of what `encode` makes of ``tree``.
+
+        A sharding of keys divides their data alike: the axes of one key come last.
+        """
+        ((form, _),) = self.encode(tree).items()
+        return {form: jax.tree.leaves(places, is_leaf=lambda x: x is None)}
+
     def decode(self, value: Any) -> Any:
         """Return the tree that was encoded; anything else as it is."""
         if not is_encoded(value):

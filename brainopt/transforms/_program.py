@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from .. import runtime
 from .._compat import is_key_array, thread_count
 from ..runtime import Cell, Deferred, Effects, _mixed, _slot
+from . import _placement
 from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
 from ._lift import Sealed, is_state, merge, pack, unpack
 
@@ -95,9 +96,17 @@ class Program:
             self._keys = tuple(i for i, v in enumerate(values) if is_key_array(v))
         # Whether Python runs in each call between the computation and the storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
-        aligned = _aligned(options, len(self.written))
+        self._places = _placement.places(self.written)
+        self._placed_at = -1
+        encoding = None if self.loan is None else self.encoding
+        returned = _placement.returned(self.written, self._places, encoding)
+        aligned = _placement.aligned(options, returned)
         self.donating = jax.jit(self._traced, donate_argnums=0, **aligned)
-        self.plain = jax.jit(lambda *args: self._pure(*args), **aligned)
+        self.keeping = jax.jit(lambda *args: self._pure(*args), **aligned)
+        self.plain = self.keeping
+        if runtime.has_place(returned):  # a trace around it decides about places
+            free = _placement.aligned(options, (None,) * len(self.written))
+            self.plain = jax.jit(lambda *args: self._pure(*args), **free)
 
     def extended(self, news: UnknownVariables) -> Program:
         """Return a program that threads what this one and ``news`` know."""
@@ -120,6 +129,11 @@ class Program:
         for revision, count in self.revisions.items():
             if revision.count != count:
                 return True
+        if self._placed_at != _slot.moves:
+            moves = _slot.moves
+            if self._places != _placement.places(self.written):
+                return True
+            self._placed_at = moves
         return False
 
     def lasting(self) -> bool:
@@ -141,6 +155,7 @@ class Program:
         self.broken = True
         known = self.donated + self.kept
         values = (*map(self.encoding.decode, donated), *kept)
+        values = tuple(map(runtime.on_device, values))
         bindings = zip(known, values, strict=True)
         frame = Sealed(bindings, self.effects, discovery_only=self.discovery_only)
         with runtime.cache_of(object()), frame:
@@ -312,7 +327,7 @@ class Program:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
             given = self._given(tuple(values[:n])), tuple(values[n:])
-            new, out = self.plain(*given, args, kwargs)
+            new, out = self.keeping(*given, args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
             new = self.encoding.decode_all(new)
@@ -375,15 +390,6 @@ _fallible = attrgetter("fallible")
 def _is_donatable(variable: Any) -> bool:
     value = runtime.read(variable)
     return variable.batch_axis is None and isinstance(value, jax.Array)
-
-
-def _aligned(options: dict[str, Any], written: int) -> dict[str, Any]:
-    options = dict(options)
-    if "in_shardings" in options:
-        options["in_shardings"] = (None, None, options["in_shardings"], None)
-    if "out_shardings" in options:
-        options["out_shardings"] = ((None,) * written, options["out_shardings"])
-    return options
 
 
 def _is_gone(value: Any) -> bool:

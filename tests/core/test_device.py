@@ -98,7 +98,7 @@ def test_a_value_that_cannot_be_divided_is_named_and_nothing_moves():
         ("gpu:1", r"pip install 'brainopt\[cuda12\]'"),
         ("tpu", r"pip install 'brainopt\[tpu\]'"),
         ("rocm", "no rocm platform"),
-        ("cpu:7", "2 cpu"),
+        ("cpu:9", "8 cpu"),
         ("CPU", "No device is called 'CPU'"),
         ("cpu:", "No device is called"),
         ("cpu:-1", "No device is called"),

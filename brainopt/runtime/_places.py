@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places: where the value of a Variable stands, and how another value gets there.
+
+The place of a Variable is the sharding of its value, once that is a `NamedSharding`:
+a mesh, how the mesh divides the value, and the kind of memory. Nothing else records
+it. Every write outside of a trace puts the new value there (`kept`), and every program
+returns its results there (`shardings`), so that only a move changes it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from .._compat import as_keys, is_key_array, key_data
+from . import _slot
+
+_HOST = jax.memory.Space.Host
+_DEVICE = jax.memory.Space.Device
+
+
+def place_of(value: Any) -> NamedSharding | None:
+    """Return the place of an array, or None where it has none."""
+    if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer):
+        return None
+    place = value.sharding
+    return place if isinstance(place, NamedSharding) else None
+
+
+def shardings(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the places of values, each a tree like its value; None: free to choose."""
+    return tuple(jax.tree.map(place_of, value) for value in values)
+
+
+def has_place(places: Any) -> bool:
+    """Whether there is a place in a tree of places."""
+    return bool(jax.tree.leaves(places))
+
+
+def on_device(tree: Any) -> Any:
+    """Return ``tree`` with each array in host memory moved to its device.
+
+    For use inside a trace: code computes in the memory of the device alone.
+    """
+    return jax.tree.map(_on_device, tree)
+
+
+def _on_device(value: Any) -> Any:
+    if getattr(jax.typeof(value), "memory_space", _DEVICE) != _HOST:
+        return value
+    return jax.device_put(value, _DEVICE)
+
+
+def kept(old: Any, new: Any) -> Any:
+    """Return ``new`` at the place of ``old``; the first place is noted as a move.
+
+    Args:
+        old: the value that stands in a Variable.
+        new: what is to replace it; of the same structure.
+    """
+    if isinstance(old, jax.Array) and isinstance(new, jax.Array):
+        return _kept(new, old)
+    try:
+        return jax.tree.map(_kept, new, old)
+    except ValueError:  # the old value ended with its trace, or is no tree of arrays
+        return new
+
+
+def _kept(new: Any, old: Any) -> Any:
+    place = place_of(old)
+    if place is None:
+        if place_of(new) is not None:
+            _slot.note_move()
+        return new
+    if isinstance(new, jax.core.Tracer):
+        return new
+    return new if is_at(new, place) else put(new, place)
+
+
+def is_at(value: Any, place: jax.sharding.Sharding) -> bool:
+    """Whether an array is at ``place`` already."""
+    there = place_of(value)
+    if there is None:
+        return getattr(value, "sharding", None) == place
+    return there is place or (
+        value.committed
+        and there.memory_kind == place.memory_kind
+        and there.is_equivalent_to(place, value.ndim)
+    )
+
+
+def put(value: Any, place: Any) -> jax.Array:
+    """Return a copy of an array at a place, without asking other processes.
+
+    The copy of a NumPy array does not share its memory, and no device holds more of it
+    than its part. Where a place spans processes, `jax.device_put` would send every byte
+    to all of them and compare, wait for ever for one that does not call it, and refuse
+    typed keys. Here each process takes its part of its own value.
+
+    Raises:
+        ValueError: the value cannot be divided so.
+    """
+    if isinstance(value, jax.Array):
+        local = isinstance(place, jax.Device) or place.is_fully_addressable
+        if local or not (value.is_fully_addressable or value.is_fully_replicated):
+            # Without a copy the result would share its buffer with `value`, and
+            # donating the one would delete the other under its holder.
+            return jax.device_put(value, place, may_alias=False)
+        if is_key_array(value):
+            return as_keys(put(key_data(value), place), value.dtype)
+        value = value.addressable_data(0) if value.is_fully_replicated else value
+    host = np.asarray(value)
+    if not isinstance(place, NamedSharding):
+        return jax.device_put(np.array(host), place)
+    place.shard_shape(host.shape)
+    part = functools.partial(_part, host)
+    return jax.make_array_from_callback(host.shape, place, part)
+
+
+def _part(host: np.ndarray, index: Any) -> np.ndarray:
+    return np.array(host[index])
+
+
+def undivided(place: Any) -> Any:
+    """Return a place like ``place`` where values are whole on every device."""
+    if not isinstance(place, NamedSharding):
+        return place
+    return NamedSharding(place.mesh, PartitionSpec(), memory_kind=place.memory_kind)

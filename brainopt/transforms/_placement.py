@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a program leaves what it writes: at the places of its Variables.
+
+JAX alone would choose the sharding of each result anew. Moments divided over the
+devices would divide the weights that they update, and those the next moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import runtime
+from ..runtime import Cell
+from ._encoding import Encoding, is_plain
+
+
+def places(variables: Sequence[Cell]) -> tuple[Any, ...]:
+    """Return the places of Variables now; None for what has none."""
+    return runtime.shardings(variable._committed() for variable in variables)
+
+
+def returned(
+    variables: Sequence[Cell], places: tuple[Any, ...], encoding: Encoding | None
+) -> tuple[Any, ...]:
+    """Return the places in the form in which the values leave a computation.
+
+    Args:
+        variables: what is written.
+        places: of their values.
+        encoding: of the values that JAX would rebuild in Python; None where they
+            leave as they are.
+    """
+    if encoding is None or not runtime.has_place(places):
+        return places
+    values = [variable._committed() for variable in variables]
+    return tuple(
+        place if is_plain(value) else encoding.encode_places(value, place)
+        for value, place in zip(values, places, strict=True)
+    )
+
+
+def aligned(options: dict[str, Any], places: tuple[Any, ...]) -> dict[str, Any]:
+    """Return options of `jax.jit` for ``(donated, kept, args, kwargs)``.
+
+    Args:
+        options: as for the function of the user.
+        places: of the values written, which come before its result.
+    """
+    options = dict(options)
+    if "in_shardings" in options:
+        options["in_shardings"] = (None, None, options["in_shardings"], None)
+    if "out_shardings" in options or runtime.has_place(places):
+        options["out_shardings"] = (places, options.get("out_shardings"))
+    return options
