@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, dataclass_transform
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
