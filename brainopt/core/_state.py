@@ -19,7 +19,7 @@ from ..errors import PathError, StateDictError, message
 from . import _walk
 from ._dtypes import is_weak, keeps_kind
 from ._same import same
-from ._value import entries, same_shape
+from ._value import same_shape
 from ._variable import Variable
 
 
@@ -101,7 +101,7 @@ def state_dicts(roots: Sequence[Any]) -> list[dict[str, Any]]:
 def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, variable in found.items():
-        for tail, leaf in entries(values[variable]):
+        for tail, leaf in variable._entries(values[variable]):
             key = _walk.join(path, tail)
             if key in state:
                 raise PathError(message("Two different objects under one path:", [key]))
@@ -138,10 +138,10 @@ def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
     staged = Staged()
     first = _walk.collect_vars(root).unique()
     values = {variable: runtime.read(variable) for variable in first.values()}
-    leaves = {variable: dict(entries(value)) for variable, value in values.items()}
+    leaves = {v: dict(v._entries(value)) for v, value in values.items()}
     given = _sort(root, state, leaves, staged)
     for path, variable in first.items():
-        new = []
+        new = {}
         for tail, leaf in leaves[variable].items():
             name, keys = _walk.join(path, tail), given.get((variable, tail), [])
             if not keys:
@@ -151,14 +151,14 @@ def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
                 problem = f"{' and '.join(keys)} differ, and are one Variable here"
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
-            value, problem = _convert(state[keys[0]], leaf, variable.batch_axis, cast)
+            convert = _number if variable._has_numbers else _convert
+            value, problem = convert(state[keys[0]], leaf, variable.batch_axis, cast)
             if problem:
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
-            new.append(value)
-        if len(new) == len(leaves[variable]):
-            tree = jax.tree.structure(values[variable])
-            staged._writes[variable] = jax.tree.unflatten(tree, new)
+            new[tail] = value
+        if len(new) == len(leaves[variable]) or (new and variable._has_numbers):
+            staged._writes[variable] = variable._from_entries(values[variable], new)
             staged._paths[variable] = path
     return staged
 
@@ -205,6 +205,15 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
     if not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""
+
+
+def _number(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
+    if isinstance(new, jax.core.Tracer):
+        return new, "" if new.ndim == 0 else f"stored {_what(new)}, a number here"
+    found = np.asarray(new)
+    if found.shape or found.dtype.kind not in "iuf":
+        return None, f"stored {_what(found)}, a number here"
+    return float(found), ""
 
 
 def _beside(new: Any, old: Any) -> Any:

@@ -13,7 +13,14 @@ from ..runtime import Cell, Expired, create, create_outside, read, top, write
 from . import _device
 from ._operators import ArrayLike, unwrap
 from ._same import Frozen
-from ._value import check_axis_names, check_batch_axis, describe, fit, initial
+from ._value import (
+    check_axis_names,
+    check_batch_axis,
+    describe,
+    entries,
+    fit,
+    initial,
+)
 
 
 def _register(cls: type[Variable]) -> None:
@@ -66,6 +73,9 @@ class Variable(Cell, ArrayLike):
 
     _name: str | None
     __slots__ = ("_name", "axis_names", "batch_axis")
+
+    _has_numbers = False
+    """Whether a state dict holds its elements as numbers by name, each for itself."""
 
     def __init__(
         self,
@@ -184,6 +194,14 @@ class Variable(Cell, ArrayLike):
             return shape
         axis = self.batch_axis % len(shape)
         return shape[:axis] + shape[axis + 1 :]
+
+    def _entries(self, value: Any) -> list[tuple[str, Any]]:
+        """Return what a state dict holds of a value, by path from this Variable."""
+        return entries(value)
+
+    def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
+        """Return the value of these entries; ``old`` is the value before."""
+        return jax.tree.unflatten(jax.tree.structure(old), list(given.values()))
 
     def _fit(self, new: Any) -> Any:
         return fit(new, self.value, self.batch_axis, self.label)

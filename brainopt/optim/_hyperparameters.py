@@ -50,6 +50,7 @@ class HyperparamVector(SettingVariable):
     """
 
     __slots__ = ("decays", "names", "owner", "ranges")
+    _has_numbers = True
 
     _fields = (*SettingVariable._fields, *__slots__)
 
@@ -80,6 +81,28 @@ class HyperparamVector(SettingVariable):
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `HyperparameterError` listing every concrete number out of range."""
         check(values, self.decays, dict(self.ranges), self.owner)
+
+    def _entries(self, value: Any) -> list[tuple[str, Any]]:
+        if isinstance(value, Tracer):
+            return [(name, value[i]) for i, name in enumerate(self.names)]
+        vector = np.asarray(value)
+        return [(name, np.asarray(self._float(vector, name))) for name in self.names]
+
+    def _float(self, vector: np.ndarray, name: str) -> float:
+        i = self.names.index(name)
+        if name not in self.decays:
+            return float(str(vector[i]))  # shortest, as 0.001
+        j = len(self.names) + 2 * self.decays.index(name)
+        return common_float(vector[i], vector[j], vector[j + 1])
+
+    def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
+        values = {**dict(self._entries(old)), **given}
+        new = self._pack(values, {})
+        is_free = isinstance(new, Tracer) or isinstance(old, Tracer)
+        new = new.astype(old.dtype)
+        return (
+            new if is_free or not old.committed else jax.device_put(new, old.sharding)
+        )
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
@@ -234,3 +257,33 @@ def _derived(beta: Any) -> list[Any]:
 def derived_of(beta: Any) -> list[Any]:
     """Return 1 - β and log β of a traced decay rate."""
     return [1 - beta, jnp.log(beta)]
+
+
+def common_float(beta: Any, one_minus: Any, log: Any) -> float:
+    """Return the shortest float64 β of which β, 1 - β and log β are the roundings.
+
+    Each rounded number leaves an interval for β, and what it was made from lies in all
+    three. So a file that keeps this one number brings back the other two to the bit.
+    Numbers that were set while tracing may have no such β; then it is β itself.
+    """
+    if not 0 < beta < 1 or beta.dtype == np.float64:
+        return float(str(beta))
+    bounds = [
+        _rounded_to(beta),
+        1 - _rounded_to(one_minus)[::-1],
+        np.exp(_rounded_to(log)),
+    ]
+    low, high = max(b[0] for b in bounds), min(b[1] for b in bounds)
+    for digits in range(1, 18):
+        found = float(f"{(low + high) / 2:.{digits}g}")
+        derived = _derived(found) if 0 < found < 1 else (0, 0)
+        made = np.array([found, *derived]).astype(beta.dtype)
+        if (made == np.array([beta, one_minus, log])).all():
+            return found
+    return float(str(beta))
+
+
+def _rounded_to(x: Any) -> np.ndarray:
+    """Return the ends of the interval of float64 numbers that are rounded to ``x``."""
+    near = np.array([np.nextafter(x, -np.inf), x, np.nextafter(x, np.inf)], np.float64)
+    return np.array([near[0] + near[1], near[1] + near[2]]) / 2

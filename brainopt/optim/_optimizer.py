@@ -106,7 +106,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
-        for group in self.groups:
+        for group in self.groups.values():
             group.count_by(self.step)
         self.register_train_vars(given["train_vars"])
         if given["train_vars"] is not None:

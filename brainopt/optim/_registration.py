@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from ..core import Variable, move
 from ..errors import HyperparameterError, message
 from ._stepping import hypers_of, owned, slots_of
 from .engine._tree import named
-from .settings._groups import Group
+from .settings._groups import Group, add_group
 from .settings._spec import parse, split
 
 
@@ -41,7 +41,7 @@ def or_nothing(optimizer: Any) -> Iterator[None]:
     trained, held = optimizer._trained, vars(optimizer)
     before = trained.variables, trained.paths, trained.has_ambiguous_names
     kept = {
-        "groups": optimizer.groups,
+        "groups": dict(optimizer.groups),
         "slots": {path: dict(slots) for path, slots in optimizer.slots.items()},
         "_members": dict(optimizer._members),
     }
@@ -65,9 +65,17 @@ def _add_group(
     if isinstance(params, list | tuple):
         params = {str(number): list(params)}
     _refuse_double(optimizer, params, index)
-    vars(optimizer)["groups"] = [*optimizer.groups, group]
+    groups = dict(optimizer.groups)
+    add_group(kind, groups, group, _named_by(optimizer._trained.find(params)))
+    vars(optimizer)["groups"] = groups
     group.count_by(optimizer.step)
     _take_in(optimizer, params, index)
+
+
+def _named_by(found: Mapping[str, Any]) -> str:
+    """Return the name of a group of these variables: the first, and how many more."""
+    first = next(iter(found), "empty")
+    return first if len(found) < 2 else f"{first} and {len(found) - 1} more"
 
 
 def _refuse_double(optimizer: Any, params: Any, index: int) -> None:

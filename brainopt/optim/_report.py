@@ -93,7 +93,7 @@ def report(optimizer: Any) -> Report:
         lines=tuple(lines),
         groups=tuple(
             f"{group!r}, variables: {sum(line.group == i for line in lines)}"
-            for i, group in enumerate(optimizer.groups)
+            for i, group in enumerate(optimizer.groups.values())
         ),
         nbytes=own + sum(line.nbytes for line in lines),
     )

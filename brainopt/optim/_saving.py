@@ -12,6 +12,8 @@ import numpy as np
 from ..core import join
 from ._freezing import count_missed
 from ._hyperparameters import HyperparamVector
+from .engine._tree import named
+from .settings._spec import label_of
 
 
 def prepare_load(self: Any, state: dict[str, Any], path: str) -> None:
@@ -36,21 +38,51 @@ def meta(self: Any) -> dict[str, Any]:
         "class": type(self).__name__,
         "options": {k: _plain(v) for k, v in self.groups[0].options.items()},
         "numbers": list(self.groups[0].numbers.names),
-        "schedules": [type(group.schedule).__name__ for group in self.groups],
+        "schedules": {
+            name: type(group.schedule).__name__ for name, group in self.groups.items()
+        },
+        "groups": _members(self),
         "precision": self.precision,
+        "maximize": self.maximize,
+        "nonfinite": self.nonfinite,
+        "mask": None if self.mask is None else label_of({"match": self.mask.choice}),
+        "constraints": _constraints(self),
         "frozen": list(self.frozen),
     }
 
 
+def _constraints(optimizer: Any) -> dict[str, Any]:
+    """Return sign and constraint of each group that has one."""
+    return {
+        name: [
+            None if group.sign is None else np.asarray(group.sign).tolist(),
+            _plain(group.constraint),
+        ]
+        for name, group in optimizer.groups.items()
+        if group.sign is not None or group.constraint is not None
+    }
+
+
+def _members(optimizer: Any) -> dict[str, list[str]]:
+    """Return the paths of each group but the first, which has all others."""
+    found: dict[str, list[str]] = {name: [] for name in optimizer.groups}
+    names = list(found)
+    for path, leaf in named(optimizer._trained.values()):
+        found[names[optimizer._settings.index(path, leaf)]].append(path)
+    del found[names[0]]
+    return found
+
+
 def notes(self: Any, state: Mapping[str, Any]) -> dict[str, float]:
-    """Return the hyperparameters in a state dict of it by name, to be inspected."""
-    found: dict[str, float] = {}
+    """Return the hyperparameters in a state dict of it, to be inspected."""
+    found = {}
     for path, variable in self.vars().items():
-        if isinstance(variable, HyperparamVector) and path in state:
-            values = map(str, np.asarray(state[path]))  # shortest, as 0.001
+        if isinstance(variable, HyperparamVector):
+            keys = {name: join(path, name) for name in variable.names}
             prefix = path.removesuffix("numbers")
-            pairs = zip(variable.names, values, strict=False)
-            found |= {f"{prefix}{name}": float(text) for name, text in pairs}
+            found |= {
+                f"{prefix}{n}": float(state[k]) for n, k in keys.items() if k in state
+            }
     return found
 
 

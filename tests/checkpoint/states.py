@@ -75,6 +75,13 @@ def average():
     return Built(ema, step, held)
 
 
+def least_squares():
+    held = {"W": bo.TrainVar(jnp.ones((3, 2)))}
+    opt = optim.RLS(held, alpha=0.5)
+    inputs = jnp.linspace(0.1, 1.0, 15).reshape(5, 3)
+    return Built(opt, lambda i: opt.update(inputs[i % 5], jnp.ones(2)), held)
+
+
 def schedule(like):
     """Return how to build a schedule that counts epochs."""
     fresh = jax.tree.map(lambda x: x, like)  # a node of its own, with the same numbers
@@ -160,6 +167,7 @@ CASES: dict[str, Callable[[], Built]] = {
     **{m.name: optimizer(m.make) for m in ALL},
     **{type(s).__name__: schedule(s) for s in [*SCHEDULES, optim.Constant(0.1)]},
     "EMA": average,
+    "RLS": least_squares,
     "Lookahead": optimizer(lambda held: optim.Lookahead(optim.SGD(0.1, held), 2)),
     "SAM": by_loss(lambda held: optim.SAM(ADAM(0.1, held))),
     "SAM-Lookahead": by_loss(

@@ -35,7 +35,7 @@ def _bits(value):
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         kind, value = str(jax.random.key_impl(value)), jax.random.key_data(value)
     else:
-        kind = f"{value.dtype} weak={value.weak_type}"
+        kind = f"{value.dtype} weak={getattr(value, 'weak_type', False)}"
     return kind, value.shape, np.asarray(value).tobytes()
 
 

@@ -131,7 +131,7 @@ STATES = {
 def test_the_state_of_adam_is_found(kind):
     expected = {"step": np.asarray(7, "i4"), "slots.l.W.m": M, "slots.l.W.v": V}
     if kind.startswith("brainpy"):
-        expected["groups.0.schedule.last_epoch"] = np.asarray(4, "i4")
+        expected["groups.default.schedule.last_epoch"] = np.asarray(4, "i4")
     found = checkpoint.optimizer_state(STATES[kind])
     assert same(dict(sorted(expected.items())), dict(sorted(found.items())))
 

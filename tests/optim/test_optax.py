@@ -259,7 +259,7 @@ def test_the_numbers_in_a_state_go_on_in_the_transformation_that_made_it():
     tx = bo.optim.SGD(0.1).as_optax()
     params = {"w": jnp.ones(1)}
     state = tx.init(params)
-    state["groups.0.schedule.numbers"] = jnp.array([0.5])
+    state["groups.default.schedule.numbers"] = jnp.array([0.5])
 
     updates, _ = tx.update(params, state, params)
 

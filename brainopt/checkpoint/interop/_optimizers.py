@@ -26,7 +26,7 @@ _BRAINPY_MOMENT = re.compile(r"(.+)_(m|v|vmax)")
 _BRAINPY_SLOTS = {"m": "m", "v": "v", "vmax": "v_max"}
 _PART = r"(?:'[^']*'|\d+)"
 _TUPLE = re.compile(rf"\(({_PART}(?:, {_PART})*),?\)")
-_EPOCH = "groups.0.schedule.last_epoch"
+_EPOCH = "groups.default.schedule.last_epoch"
 
 _Found = dict[Any, Any]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,6 +22,52 @@ from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._spec import GroupSpec, is_off
 
 _LIMITS = {"lower": "[-inf, inf]", "upper": "[-inf, inf]"}
+
+
+DEFAULT = "default"
+"""The name of the group of all variables that no other group has."""
+
+
+class Groups(Mapping[str, "Group"]):
+    """The groups of an optimizer by name, or by their place.
+
+    A group is called by its ``name``, a rule without one by its pattern, a group of
+    listed variables by their paths.
+    """
+
+    def __init__(self, groups: dict[str, Group]):
+        self._groups = groups
+
+    def __getitem__(self, key: str | int) -> Group:
+        if isinstance(key, str):
+            return self._groups[key]
+        return list(self._groups.values())[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __repr__(self) -> str:
+        return repr(self._groups)
+
+
+def add_group(kind: type, groups: dict[str, Group], group: Group, name: str) -> None:
+    """Add a group under its name, or under ``name`` if it has none.
+
+    Raises:
+        HyperparameterError: another group is called so.
+    """
+    group.label = group.label or name
+    if group.label in groups:
+        raise HyperparameterError(
+            message(
+                f"Two groups of this {kind.__name__} are called {group.label!r}.",
+                help="give one of them a `name`; files keep their settings by it.",
+            )
+        )
+    groups[group.label] = group
 
 
 class Group(HasHyperparams):

@@ -25,8 +25,10 @@ class Settings:
         step: the updates done.
     """
 
-    def __init__(self, groups: list[Group], members: Mapping[str, int], step: Variable):
-        self.groups = groups
+    def __init__(
+        self, groups: Mapping[str, Group], members: Mapping[str, int], step: Variable
+    ):
+        self.groups = list(groups.values())
         self._members = members
         self._step = step
 

@@ -16,7 +16,7 @@ from .._hyperparameters import HyperparamVector, scalar
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
 from ..engine._tree import named
-from ._groups import Group
+from ._groups import DEFAULT, Group, Groups, add_group
 from ._spec import parse
 
 _LIBRARY = str(Path(__file__).parents[2])
@@ -52,10 +52,11 @@ class Rules(Field):
     def __get__(self, obj: None, owner: type | None = None) -> Rules: ...
 
     @overload
-    def __get__(self, obj: object, owner: type | None = None) -> list[Group]: ...
+    def __get__(self, obj: object, owner: type | None = None) -> Groups: ...
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
-        return super().__get__(obj, owner)
+        found = super().__get__(obj, owner)
+        return found if obj is None else Groups(found)
 
     def __set__(self, obj: Any, value: Sequence[Mapping[str, Any]]) -> None:
         super().__set__(obj, value)
@@ -198,8 +199,8 @@ def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in names} | whole
 
 
-def make_groups(kind: type, given: Mapping[str, Any]) -> list[Group]:
-    """Return the group of all variables, and those of the rules."""
+def make_groups(kind: type, given: Mapping[str, Any]) -> dict[str, Group]:
+    """Return the group of all variables, and those of the rules, by name."""
     fields = kind._declared.fields  # type: ignore[attr-defined]
     own = [k for k, f in fields.items() if isinstance(f, Number | Option | Together)]
     settings = {k: given[k] for k in ("lr", *own) if k in given}
@@ -207,12 +208,16 @@ def make_groups(kind: type, given: Mapping[str, Any]) -> list[Group]:
         if isinstance(fields[name], Limit):
             settings.pop(name, None)
     first = Group(kind, parse(kind, settings))
-    return [first, *(_as_rule(kind, rule, first) for rule in given["groups"])]
+    groups = {DEFAULT: first}
+    for i, rule in enumerate(given["groups"]):
+        add_group(kind, groups, _as_rule(kind, rule, first), f"rule{i}")
+    return groups
 
 
 def warn_of_unmatched_rules(optimizer: Any, params: Any) -> None:
     """Warn of rules with names that none of the variables has."""
-    rules = [("groups", g.chosen) for g in optimizer.groups if g.chosen]
+    groups = optimizer.groups.values()
+    rules = [("groups", g.chosen) for g in groups if g.chosen]
     if optimizer.mask is not None:
         rules.append(("mask", optimizer.mask))
     warn_of_unmatched(type(optimizer).__name__, rules, named(params), _level())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupS
         raise HyperparameterError(message(f"{owner} needs a learning rate."))
     return GroupSpec(
         owner=owner,
-        label=str(settings.get("name", settings.get("match", ""))),
+        label=label_of(settings),
         match=settings.get("match"),
         lr=lr,
         numbers={name: scalar(value, name) for name, value in values.items()},
@@ -91,6 +92,17 @@ def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupS
         own=frozenset(own),
         constraints=_constraints(settings, owner),
     )
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """Return the name of a group, or its pattern; nothing where it has neither."""
+    name = settings.get("name", settings.get("match"))
+    if isinstance(name, re.Pattern):
+        return f"re:{name.pattern}"
+    several = isinstance(name, list | tuple | set | frozenset) and name
+    if several and all(isinstance(part, str) for part in name):
+        return ", ".join(name)
+    return name if isinstance(name, str) else ""
 
 
 def _taken_apart(settings: Any, declared: Declared, owner: str) -> dict[str, Any]:
