@@ -100,9 +100,7 @@ class HyperparamVector(SettingVariable):
         new = self._pack(values, {})
         is_free = isinstance(new, Tracer) or isinstance(old, Tracer)
         new = new.astype(old.dtype)
-        return (
-            new if is_free or not old.committed else jax.device_put(new, old.sharding)
-        )
+        return new if is_free or not old.committed else runtime.put(new, old.sharding)
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
