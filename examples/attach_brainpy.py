@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a brainpy network with brainopt: three ways, and on after a restart.
+"""Train brainpy networks with brainopt: three ways, and on after a kill.
 
 A spiking network built with ``bp.dyn`` and ``bp.dnn`` learns which half of its inputs
 is more active. Nothing in the model knows of brainopt: the optimizer takes the model
 itself, and the same AdamW works inside ``bm.jit``, inside ``bo.jit`` and in
 ``bp.BPTT(...).fit``. Model, optimizer and random state are saved in one file.
 
+A second program has the shape of one that BrainPy publishes: its trainer ``bp.BPTT``
+teaches a recurrent network to integrate its input. There our optimizer stands in for
+that of BrainPy, and with ``dialect="brainpy"`` it gives equal losses.
+
     pip install brainopt[brainpy]
-    python examples/attach_brainpy.py
+    python examples/attach_brainpy.py             # draws attach_brainpy.png
+
+Source: the example integrator_rnn of BrainPy, for the second program.
 """
 
-import argparse
-import os
-import tempfile
+import program
 
+program.require("brainpy", "brainpy")
+
+# ruff: noqa: E402
 import brainpy as bp
 import brainpy.math as bm
 import jax.numpy as jnp
@@ -96,34 +103,107 @@ def fit(net, opt, data):
     return list(map(float, trainer.get_hist_metric(which="detailed")))
 
 
-def main(steps=60):
-    """Train three ways, save, resume; return the losses by way."""
-    data = batches(steps, seed=0)
-    print(bo.attach(make(seed=0)[0]))
-    losses = {}
-    for way in ("bm.jit", "bo.jit"):
-        losses[way] = train(stepper(*make(seed=0), way), data)
-    net, _, opt = make(seed=0)
-    losses["bp.BPTT"] = fit(net, opt, data)
-    for way, values in losses.items():
-        print(f"{way:8}  first loss {values[0]:.4f}  last {values[-1]:.4f}")
+class Integrator(bp.DynamicalSystem):
+    """A recurrent network whose output is to be the integral of its input."""
 
-    half = steps // 2
-    first, second = ([d[:half] for d in data], [d[half:] for d in data])
-    net, loss, opt = make(seed=0)
-    train(stepper(net, loss, opt, "bo.jit"), first)
-    path = os.path.join(tempfile.mkdtemp(), "run.bopt")
-    bo.checkpoint.save(path, {"net": bo.attach(net), "opt": opt})
+    def __init__(self):
+        super().__init__(mode=bm.training_mode)
+        self.rnn = bp.dyn.RNNCell(1, 32, mode=self.mode)
+        self.out = bp.dnn.Dense(32, 1, mode=self.mode)
 
-    net, loss, opt = make(seed=7)  # as after a restart, with other weights
-    bo.checkpoint.restore(path, {"net": bo.attach(net), "opt": opt})
-    resumed = train(stepper(net, loss, opt, "bo.jit"), second)
-    same = resumed == losses["bo.jit"][half:]
-    print(f"resumed   last loss {resumed[-1]:.4f}, equal to the bit: {same}")
-    return {**losses, "resumed": resumed}
+    def update(self, x):
+        return self.out(self.rnn(x))
+
+
+def integrate(make_optimizer, steps, seed):
+    """Return the losses of BrainPy's trainer with the optimizer of an Integrator."""
+    bm.random.seed(seed)
+    bm.set(mode=bm.training_mode, dt=1.0)
+    net = Integrator()
+    x = np.random.default_rng(seed).normal(size=(steps, BATCH, TIME, 1))
+    x = jnp.asarray(x + 0.5, jnp.float32) / TIME
+    trainer = bp.BPTT(
+        net,
+        loss_fun=bp.losses.mean_squared_error,
+        optimizer=make_optimizer(net),
+        progress_bar=False,
+    )
+    trainer.fit(lambda: zip(x, x.cumsum(2), strict=True), num_epoch=1)
+    return list(map(float, trainer.get_hist_metric(which="detailed")))
+
+
+def theirs(net):
+    """Return BrainPy's Adam."""
+    return bp.optim.Adam(lr=0.025, train_vars=net.train_vars().unique(), eps=0.1)
+
+
+def ours(net):
+    """Return ours, by BrainPy's formula."""
+    numbers = {"eps": 0.1, "weight_decay": 0.0, "dialect": "brainpy"}
+    return bo.optim.AdamW(0.025, net, **numbers)
+
+
+class Run(bo.Node):
+    """What a run needs to go on: the attached network and its optimizer."""
+
+    def __init__(self, seed):
+        net, loss, self.opt = make(seed)
+        self.net = bo.attach(net)
+        self.train = stepper(net, loss, self.opt, "bo.jit")
+
+
+def main(argv=None):
+    """Train three ways and with BrainPy's trainer; return the results."""
+    parser = program.options(__doc__, "attach_brainpy", 60, "one batch", seed=0)
+    args = program.parse(parser, argv)
+    data, losses = batches(args.steps, args.seed), {}
+    run = Run(args.seed)
+    print(run.net)
+
+    def advance():
+        step = int(run.opt.step.value)
+        return {"loss": run.train(data[0][step], data[1][step])}
+
+    history = program.train(args, run, advance, every=min(10, args.steps))
+    losses["bo.jit"] = history["loss"]
+    losses["bm.jit"] = np.array(train(stepper(*make(args.seed), "bm.jit"), data))
+    net, _, opt = make(args.seed)
+    losses["bp.BPTT"] = np.array(fit(net, opt, data))
+    integrator = {
+        way.__name__: np.array(integrate(way, args.steps, args.seed))
+        for way in (theirs, ours)
+    }
+    results = {
+        "first loss": float(losses["bo.jit"][0]),
+        "last loss": float(losses["bo.jit"][-1]),
+        "largest difference of losses between the ways": max(
+            float(np.abs(other - losses["bm.jit"]).max()) for other in losses.values()
+        ),
+        "last loss of the integrator": float(integrator["ours"][-1]),
+        "largest relative difference of its losses to BrainPy's": float(
+            np.abs(integrator["ours"] / integrator["theirs"] - 1).max()
+        ),
+    }
+    program.report(args, run, results)
+    if args.figure:
+        draw(losses, integrator, args.figure)
+    return results
+
+
+def draw(losses, integrator, filename):
+    """Draw the losses of all ways, one over the other."""
+    plt = program.pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for panel, ways in zip(axes, (losses, integrator), strict=True):
+        for k, (way, values) in enumerate(ways.items()):
+            style = {"lw": 5 - 2 * k, "ls": ("-", "-", ":")[k]}
+            panel.semilogy(np.arange(1, len(values) + 1), values, label=way, **style)
+        panel.set(xlabel="update")
+        panel.legend(frameon=False)
+    axes[0].set(ylabel="cross entropy (nats)", title="Spiking network")
+    axes[1].set(ylabel="mean squared error", title="Integrator, bp.BPTT")
+    program.save_figure(figure, filename)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=60)
-    main(parser.parse_args().steps)
+    main()

@@ -5,17 +5,22 @@ A leaky recurrent network remembers the sign of a short pulse through a delay. I
 hidden state is made anew in each call of the loss, as brainstate models do; both ways
 of training give the same numbers, and the state of the run is one file.
 
+The voltage and one parameter have a unit, millivolt: the optimizer keeps it.
+
     pip install brainopt[brainstate]
-    python examples/attach_brainstate.py
+    python examples/attach_brainstate.py          # draws attach_brainstate.png
 """
 
-import argparse
-import os
-import tempfile
+import program
 
+program.require("brainstate", "brainstate")
+
+# ruff: noqa: E402
 import brainstate
+import brainunit as u
 import jax
 import jax.numpy as jnp
+import numpy as np
 from brainstate.transform import for_loop, grad, jit
 
 import brainopt as bo
@@ -24,21 +29,22 @@ HIDDEN, DELAY, BATCH = 32, 30, 64
 
 
 class Memory(brainstate.nn.Module):
-    """h ← h + (tanh(W [h, u]) - h) / 5, and a linear readout."""
+    """v ← v + (g tanh(W [v, u]) - v) / 5 with v and g in mV, and a linear readout."""
 
     def __init__(self):
         super().__init__()
         self.recurrent = brainstate.nn.Linear(HIDDEN + 1, HIDDEN)
         self.readout = brainstate.nn.Linear(HIDDEN, 1)
+        self.gain = brainstate.ParamState(jnp.ones(HIDDEN) * u.mV)
 
     def init_state(self, batch_size=None):
-        self.h = brainstate.HiddenState(jnp.zeros((batch_size, HIDDEN)))
+        self.v = brainstate.HiddenState(jnp.zeros((batch_size, HIDDEN)) * u.mV)
 
-    def update(self, u):
-        h = self.h.value
-        drive = self.recurrent(jnp.concatenate([h, u], -1))
-        self.h.value = h + (jnp.tanh(drive) - h) / 5
-        return self.readout(self.h.value)
+    def update(self, x):
+        v = self.v.value
+        drive = self.recurrent(jnp.concatenate([v / u.mV, x], -1))
+        self.v.value = v + (self.gain.value * jnp.tanh(drive) - v) / 5
+        return self.readout(self.v.value / u.mV)
 
 
 def make(seed):
@@ -85,40 +91,57 @@ def by_brainopt(net, loss, opt):
     return step
 
 
-def train(step, steps, name):
-    """Return the losses, and print some of them."""
-    losses = []
-    for i in range(steps):
-        value, accuracy = step()
-        losses.append(float(value))
-        if i % 25 == 0 or i == steps - 1:
-            shown = f"loss {losses[-1]:.4f}  accuracy {float(accuracy):.3f}"
-            print(f"{name:14} step {i + 1:4d}  {shown}")
-    return losses
+class Run(bo.Node):
+    """What a run needs to go on; brainstate's random state is part of the network."""
+
+    def __init__(self, seed):
+        net, loss, self.opt = make(seed)
+        self.net = bo.attach(net)
+        self.train = by_brainopt(net, loss, self.opt)
 
 
-def main(steps=100):
-    """Train both ways, save, resume; return the losses by way."""
-    print(bo.attach(make(seed=0)[0]))
-    losses = {
-        way.__name__: train(way(*make(seed=0)), steps, way.__name__)
-        for way in (by_brainstate, by_brainopt)
+def main(argv=None):
+    """Train both ways, compare, draw; return the results."""
+    parser = program.options(__doc__, "attach_brainstate", 100, "one batch", seed=0)
+    args = program.parse(parser, argv)
+    step = by_brainstate(*make(args.seed))
+    theirs = np.array([[float(x) for x in step()] for _ in range(args.steps)])
+    run = Run(args.seed)
+    print(run.net)
+
+    def advance():
+        value, accuracy = run.train()
+        return {"loss": value, "accuracy": accuracy}
+
+    history = program.train(args, run, advance, every=min(10, args.steps))
+    results = {
+        "first loss": float(history["loss"][0]),
+        "last loss": float(history["loss"][-1]),
+        "last accuracy": float(history["accuracy"][-1]),
+        "largest difference of losses between the ways": float(
+            np.abs(history["loss"] - theirs[:, 0]).max()
+        ),
     }
+    program.report(args, run, results)
+    if args.figure:
+        draw(history, theirs, args.figure)
+    return results
 
-    half = steps // 2
-    net, loss, opt = make(seed=0)
-    train(by_brainopt(net, loss, opt), half, "first half")
-    path = os.path.join(tempfile.mkdtemp(), "run.bopt")
-    bo.checkpoint.save(path, {"net": bo.attach(net), "opt": opt})
 
-    net, loss, opt = make(seed=5)  # as after a restart, with other weights
-    bo.checkpoint.restore(path, {"net": bo.attach(net), "opt": opt})
-    resumed = train(by_brainopt(net, loss, opt), steps - half, "resumed")
-    print("equal to the bit:", resumed == losses["by_brainopt"][half:])
-    return {**losses, "resumed": resumed}
+def draw(history, theirs, filename):
+    """Draw loss and accuracy of both ways, one over the other."""
+    plt = program.pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    updates = np.arange(1, len(theirs) + 1)
+    for panel, name, values in zip(axes, history, theirs.T, strict=True):
+        panel.plot(updates, values, lw=4, color="0.75", label="brainstate's transforms")
+        panel.plot(updates, history[name], color="tab:blue", label="brainopt's")
+        panel.set(xlabel="update")
+        panel.legend(frameon=False)
+    axes[0].set(ylabel="loss (nats)", title="The sign of a pulse, 30 steps later")
+    axes[1].set(ylabel="accuracy in a batch of 64", ylim=(0.3, 1.03))
+    program.save_figure(figure, filename)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=100)
-    main(parser.parse_args().steps)
+    main()
