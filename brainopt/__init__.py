@@ -5,42 +5,12 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import errors as errors
+from ._command_line import is_command_line as _is_command_line
+from ._command_line import later as _later
 from ._version import __version__ as __version__
-from .core import Host as Host
-from .core import Node as Node
-from .core import NodeDict as NodeDict
-from .core import NodeList as NodeList
-from .core import RandomState as RandomState
-from .core import TrainVar as TrainVar
-from .core import VarDict as VarDict
-from .core import Variable as Variable
-from .core import VariableView as VariableView
-from .core import VarList as VarList
-from .core import register_host as register_host
-from .core import summary as summary
-from .core import use_checkpoints as _use_checkpoints
-from .hosts import attach as attach
-from .transforms import cond as cond
-from .transforms import eval_shape as eval_shape
-from .transforms import for_loop as for_loop
-from .transforms import grad as grad
-from .transforms import hessian as hessian
-from .transforms import ifelse as ifelse
-from .transforms import jacfwd as jacfwd
-from .transforms import jacobian as jacobian
-from .transforms import jacrev as jacrev
-from .transforms import jit as jit
-from .transforms import jvp as jvp
-from .transforms import make_jaxpr as make_jaxpr
-from .transforms import remat as remat
-from .transforms import scan as scan
-from .transforms import shard_map as shard_map
-from .transforms import switch as switch
-from .transforms import value_and_grad as value_and_grad
-from .transforms import vector_grad as vector_grad
-from .transforms import vjp as vjp
-from .transforms import vmap as vmap
-from .transforms import while_loop as while_loop
+
+if not _is_command_line():
+    from ._face import *  # noqa: F403
 
 if _TYPE_CHECKING:
     from . import checkpoint as checkpoint
@@ -48,16 +18,16 @@ if _TYPE_CHECKING:
     from . import optim as optim
 
 # Files and optimizers are half of the import; who only runs a model does not pay.
-_LAZY = ("checkpoint", "distributed", "optim")
+_LAZY = {
+    "checkpoint": lambda: _importlib.import_module("brainopt.checkpoint"),
+    "distributed": lambda: _importlib.import_module("brainopt.distributed"),
+    "optim": lambda: _importlib.import_module("brainopt.optim"),
+}
+_from_face = _later(__name__, lambda: _importlib.import_module("brainopt._face"))
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
-        return _importlib.import_module(f"brainopt.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-_use_checkpoints(lambda: __getattr__("checkpoint"))
+    return _LAZY[name]() if name in _LAZY else _from_face(name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,15 @@ FOLDERS = ("brainopt", "docs", "examples", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 
 # Each wing with the wings it may import.
-GROUND = {"errors", "_typing", "_select", "_version", "_compat", "_deprecation"}
+GROUND = {
+    "errors",
+    "_command_line",
+    "_typing",
+    "_select",
+    "_version",
+    "_compat",
+    "_deprecation",
+}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "distributed": GROUND,
@@ -28,7 +36,7 @@ MAY_IMPORT = {
 }
 # The rooms inside a wing, from the bottom up: each imports those before it.
 ROOMS = {
-    "checkpoint": ["format", "io", "tree", "interop", "tools", ""],
+    "checkpoint": ["format", "io", "tree", "interop", "tools", "", "commands"],
     "optim": [
         "_fields",
         "_declared",
@@ -59,7 +67,7 @@ def _name(path):
 
 def _wing(module):
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
+    return parts[1] if len(parts) > 1 and parts[1] != "_face" else ""
 
 
 MODULES = {_name(p): p for p in FILES}

@@ -11,7 +11,7 @@ import hmac
 import itertools
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -152,8 +152,11 @@ class Reader:
         self._check_digests(arrays)
         return arrays
 
-    def verify(self) -> None:
+    def verify(self, progress: Callable[[int], None] = lambda nbytes: None) -> None:
         """Read and check every byte of the file, holding a few chunks at a time.
+
+        Args:
+            progress: told how many bytes come next.
 
         Raises:
             CheckpointCorruptError: a byte is not what it was when it was written.
@@ -164,6 +167,7 @@ class Reader:
 
         def buffers() -> Iterator[tuple[_Piece, memoryview | threading.local]]:
             for piece, _ in self._pieces(range(len(self.records))):
+                progress(piece.nbytes)
                 yield piece, local
 
         self._run(sum(record.nbytes for record in self.records), buffers())

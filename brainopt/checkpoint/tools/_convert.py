@@ -4,7 +4,8 @@
 import os
 from typing import Any
 
-from ..._select import Rename, Renaming, renamed
+from ..._select import Rename, Renaming, Where, renamed
+from ...errors import PathError, message
 from ..interop._foreign import is_own, load_foreign
 from ..interop._formats import flat_format, write
 from ..interop._optimizers import from_brainpy, optimizer_state
@@ -12,6 +13,7 @@ from ..io._place import Path, place_of
 from ..tree._build import SavedNode
 from ..tree._file import load_file
 from ..tree._paths import flat_paths, mapped
+from ..tree._selection import Selection
 from ..tree._snapshot import Snapshot
 
 
@@ -20,6 +22,8 @@ def convert(
     target: Path,
     *,
     rename: Rename | None = None,
+    only: Where | None = None,
+    skip: Where | None = None,
     optimizer: str | None = None,
     step: int | None = None,
 ) -> Any:
@@ -33,6 +37,8 @@ def convert(
         target: the file to write; see `save`.
         rename: from old paths to new ones, as `restore` takes it; with ``optimizer``
             from the parameters' names to their paths in your model.
+        only: the paths to write, by their new names, in the grammar of `restore`.
+        skip: the paths to leave out.
         optimizer: write the state of the optimizer in ``source`` alone, under this
             name (see `optimizer_state`).
         step: with ``optimizer``, the updates done, where ``source`` does not tell.
@@ -42,20 +48,26 @@ def convert(
 
     Raises:
         CheckpointError: ``source`` cannot be read, or ``target`` cannot hold it.
-        PathError: two values would have one name, or a table renames what is not
-            there.
+        PathError: two values would have one name, or a choice or a table names what
+            is not there.
     """
     if optimizer is not None:
         state = optimizer_state(load_foreign(source), rename=rename, step=step)
         tree: Any = {optimizer: state}
-    elif rename is not None:
+    elif any(given is not None for given in (rename, only, skip)):
         flat = flat_paths(from_brainpy(load_foreign(source)))
         Renaming(rename).refuse_unmatched(list(flat))
-        tree = renamed(flat, rename)
+        tree = _chosen(renamed(flat, rename), Selection(only, skip))
     else:
         tree = from_brainpy(_with_nodes(source))
     write(target, Snapshot(tree), verify=True)
     return mapped(tree, lambda leaf: leaf.node.state if type(leaf) is _Saved else leaf)
+
+
+def _chosen(flat: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    if unmatched := selection.unmatched(flat.items()):
+        raise PathError(message("These choices fit nothing:", unmatched))
+    return {path: value for path, value in flat.items() if selection.takes(path, value)}
 
 
 def _with_nodes(path: Path) -> Any:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``brainopt diff`` and ``brainopt convert``."""
+
+import argparse
+import os
+
+from ...errors import CheckpointError, message, printable
+from ..tools._convert import convert as convert_file
+from ..tools._diff import diff as diff_files
+from ..tools._inspect import inspect_file
+from ._inspect import newest
+from ._output import say, say_json
+
+_SUFFIXES = ("", ".bopt", ".ckpt", ".npz", ".safetensors")
+
+
+def diff(chosen: argparse.Namespace) -> int:
+    """Print where two files differ; 1 if they do."""
+    rtol, atol = (0.0, 0.0) if chosen.exact else (chosen.rtol, chosen.atol)
+    one, two = newest(chosen.one), newest(chosen.two)
+    lines = diff_files(one, two, rtol=rtol, atol=atol)
+    if chosen.json:
+        say_json({"one": one, "two": two, "same": not lines, "differences": lines})
+    else:
+        say(*lines)
+    return 1 if lines else 0
+
+
+def convert(chosen: argparse.Namespace) -> int:
+    """Write a file of any kind as one of the kind that the suffix names."""
+    names = dict(_pair(text) for text in chosen.map) or None
+    if chosen.step is not None and chosen.optimizer is None:
+        raise CheckpointError("--step belongs to --optimizer.")
+    suffix = os.path.splitext(chosen.target)[1].lower()
+    if suffix not in _SUFFIXES:
+        raise CheckpointError(
+            message(
+                f"{chosen.target}: the suffix {suffix} names no format.",
+                help=f"give one of {', '.join(_SUFFIXES[1:])}.",
+            )
+        )
+    written = convert_file(
+        chosen.source,
+        chosen.target,
+        rename=names,
+        only=chosen.only or None,
+        skip=chosen.skip or None,
+        optimizer=chosen.optimizer,
+        step=chosen.step,
+    )
+    own = suffix not in (".npz", ".safetensors")
+    count = len(inspect_file(chosen.target).entries if own else written)
+    if chosen.json:
+        say_json({"file": chosen.target, "values": count})
+    else:
+        say(f"{printable(chosen.target)}: {count} values")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or not old:
+        raise CheckpointError(f"--map {text}: write OLD=NEW.")
+    return old, new
