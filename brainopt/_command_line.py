@@ -17,7 +17,9 @@ def is_command_line() -> bool:
     words = getattr(sys, "orig_argv", [])
     if sys.argv[:1] == ["-m"]:  # so it is while the package of a module is imported
         return "-m" in words and words[words.index("-m") + 1 :][:1] == ["brainopt"]
-    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    folder, program = os.path.split(sys.argv[0] if sys.argv else "")
+    if program == "__main__.py":  # and so it is once the module itself runs
+        return folder == os.path.dirname(__file__)
     return program.removesuffix(".exe") == "brainopt"
 
 

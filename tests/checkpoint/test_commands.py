@@ -168,6 +168,15 @@ def test_looking_at_files_needs_no_jax(file, words):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("words", ["--help", "inspect {}", "verify {}", "list {}"])
+def test_the_module_starts_without_jax(file, words):
+    words = [word.format(file) for word in words.split()]
+    argv = [sys.executable, "-X", "importtime", "-m", "brainopt", *words]
+    told = subprocess.run(argv, capture_output=True, text=True).stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "brainopt" in imported and "jax" not in imported
+
+
 def test_a_pipe_gets_no_colour_and_no_progress(file):
     done = cli("verify", file)
     assert "\x1b" not in done.stdout + done.stderr and done.returncode == 0
