@@ -22,7 +22,7 @@ from .._fields import (
 )
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 from ._adamw_dialects import (
     DIALECTS,
     Dialect,
@@ -123,5 +123,5 @@ class AdamW(Optimizer):
         v_hat = v / hyper.debias("beta2", step)
         if hyper.amsgrad:
             v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
-        direction = m_hat / (jnp.sqrt(v_hat + hyper.eps_root) + hyper.eps)
+        direction = m_hat / (safe_sqrt(v_hat + hyper.eps_root) + hyper.eps)
         return decayed(param, hyper, direction), new

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from .._hyper import Hyper
-from ..engine._tree import abs2
+from ..engine._tree import abs2, safe_sqrt
 
 Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
 DIALECTS = get_args(Dialect)
@@ -44,15 +44,15 @@ def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]
     v_hat = v / hyper.debias("beta2", step, by_power=True)
     if hyper.amsgrad:
         v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
-    direction = m_hat / (jnp.sqrt(v_hat + hyper.eps_root) + hyper.eps)
+    direction = m_hat / (safe_sqrt(v_hat + hyper.eps_root) + hyper.eps)
     return decayed(param, hyper, direction), new
 
 
 def _root(v: Any, hyper: Hyper, step: Any) -> Any:
-    root = jnp.sqrt(hyper.debias("beta2", step))
+    root = safe_sqrt(hyper.debias("beta2", step))
     if hyper.dialect == "torch":
-        return jnp.sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
-    return (jnp.sqrt(v + hyper.eps_root) + hyper.eps) / root
+        return safe_sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
+    return (safe_sqrt(v + hyper.eps_root) + hyper.eps) / root
 
 
 def _scale(hyper: Hyper) -> Any:

@@ -12,7 +12,7 @@ from ..._typing import Scalar
 from .._fields import Number, Rate, argument, flag, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 _BETAS = (
     r":math:`\beta_1, \beta_2, \beta_3` in (0, 1], as in the paper and in brainpy: "
@@ -70,7 +70,7 @@ class Adan(Optimizer):
             x / -jnp.expm1(step.astype(b.dtype) * jnp.log1p(-b))
             for x, b in ((m, b1), (v, b2), (n, b3))
         )
-        u = (m_hat + (1 - b2) * v_hat) / (jnp.sqrt(n_hat + hyper.eps_root) + hyper.eps)
+        u = (m_hat + (1 - b2) * v_hat) / (safe_sqrt(n_hat + hyper.eps_root) + hyper.eps)
         if hyper.no_prox:
             param = hyper.decay(param, param, -hyper.lr) - hyper.lr * u
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._hyper import Hyper
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 
 def first_moments(param: Any, amsgrad: bool = False) -> dict[str, Any]:
@@ -33,4 +33,4 @@ def adam_direction(
     v_hat = v / hyper.debias("beta2", step)
     if amsgrad:
         v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
-    return m_hat / (jnp.sqrt(v_hat + eps_root) + hyper.eps), new
+    return m_hat / (safe_sqrt(v_hat + eps_root) + hyper.eps), new

@@ -22,7 +22,7 @@ from .._fields import (
 )
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 _QUINTIC = (3.4445, -4.775, 2.0315)
 
@@ -107,7 +107,7 @@ def orthogonalize(
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    x = x / jnp.maximum(jnp.sqrt(abs2(x).sum()), eps)
+    x = x / jnp.maximum(safe_sqrt(abs2(x).sum()), eps)
     for _ in range(steps):
         square = x @ x.conj().T
         x = a * x + (b * square + c * square @ square) @ x
@@ -121,7 +121,7 @@ def _is_matrix(param: Any, hyper: Hyper) -> bool:
 def _adamw(grad, param, slots, hyper, step) -> tuple[Any, dict[str, Any]]:
     m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
     v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
-    root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.adam_eps
+    root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.adam_eps
     u = m / hyper.debias("beta1", step) / root
     lr = hyper.lr * hyper.adam_lr_ratio
     return param - lr * hyper.decay(u, param), {"m": m, "v": v}

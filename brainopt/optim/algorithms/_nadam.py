@@ -21,7 +21,7 @@ from .._fields import (
 )
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 
 class NAdam(Optimizer):
@@ -66,7 +66,7 @@ class NAdam(Optimizer):
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         mu, ahead = _momentum(step, hyper), _momentum(step, hyper, 1)
         product = slots["product"] * mu
-        root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
+        root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
         along = (1 - mu) / (1 - product) * grad + ahead / (1 - product * ahead) * m
         new = {"m": m, "v": v, "product": product}
         return param - hyper.lr * along / root, new

@@ -21,7 +21,7 @@ from .._fields import (
 )
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 
 class RAdam(Optimizer):
@@ -72,6 +72,6 @@ class RAdam(Optimizer):
         sure = rho > 5
         rho = jnp.where(sure, rho, 6.0)
         r = ((rho - 4) * (rho - 2) * most) / ((most - 4) * (most - 2) * rho)
-        adapted = m_hat * jnp.sqrt(r) / (jnp.sqrt(v / seen) + hyper.eps)
+        adapted = m_hat * jnp.sqrt(r) / (safe_sqrt(v / seen) + hyper.eps)
         along = jnp.where(sure, adapted, m_hat)
         return param - hyper.lr * along, {"m": m, "v": v}

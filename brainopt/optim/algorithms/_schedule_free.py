@@ -13,7 +13,7 @@ from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, t
 from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._precision import wide
-from ..engine._tree import abs2, named, zeros
+from ..engine._tree import abs2, named, safe_sqrt, zeros
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):
@@ -52,7 +52,7 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
     def rule(self, grad, param, slots, hyper, step):
         """Return the parameter and its slots after one step."""
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
-        root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
+        root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
         average = _average(param, slots["z"], hyper.beta1, hyper.one_minus("beta1"))
         z = slots["z"] - hyper.lr * hyper.decay(grad / root, param)
         most = jnp.maximum(slots["most"], hyper.lr)

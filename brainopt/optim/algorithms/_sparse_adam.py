@@ -12,7 +12,7 @@ from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, t
 from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
-from ..engine._tree import abs2, zeros
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 
 class SparseAdam(Optimizer):
@@ -67,5 +67,5 @@ def _step_rows(rows: Rows, param, slots, hyper, step) -> tuple[Any, dict[str, An
 def _adam(grad: Any, m: Any, v: Any, hyper: Hyper, step: Any) -> tuple[Any, Any, Any]:
     m = hyper.beta1 * m + hyper.one_minus("beta1") * grad
     v = hyper.beta2 * v + hyper.one_minus("beta2") * abs2(grad)
-    root = jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps
+    root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
     return hyper.lr * (m / hyper.debias("beta1", step)) / root, m, v

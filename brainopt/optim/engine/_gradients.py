@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ._tree import safe_sqrt
+
 
 def global_norm(grads: Any) -> Any:
     """Return the Euclidean norm of all gradients together, a 0-d array.
@@ -15,7 +17,16 @@ def global_norm(grads: Any) -> Any:
     Args:
         grads: a pytree of arrays; None is nothing. Sums in float32 or wider.
     """
-    return jnp.sqrt(sum((_square_sum(g) for g in jax.tree.leaves(grads)), _ZERO))
+    leaves = [jnp.asarray(g) for g in jax.tree.leaves(grads)]
+    if not leaves:
+        return jnp.zeros(())
+    squares = sum((_square_sum(g) for g in leaves), _ZERO)
+    if not any(g.size for g in leaves):
+        return safe_sqrt(squares)
+    # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
+    return jax.lax.cond(
+        jnp.isinf(squares), lambda: _scaled_norm(leaves), lambda: safe_sqrt(squares)
+    )
 
 
 def clip_by_global_norm(grads: Any, max_norm: Any) -> Any:
@@ -77,17 +88,39 @@ def all_finite(grads: Any) -> Any:
 _ZERO = 0.0
 
 
-def _square_sum(g: Any) -> Any:
+def _scaled_norm(leaves: list[Any]) -> Any:
+    """Return the norm by the largest modulus, which itself overflows nowhere."""
+    moduli = [jnp.abs(_wide(g)) for g in leaves if g.size]
+    most = jnp.stack([jnp.max(m).astype(float) for m in moduli]).max()
+    most = jax.lax.stop_gradient(jnp.asarray(most, _norm_dtype(leaves)))
+    by = jnp.where(jnp.isfinite(most), most, 1)
+    return (
+        safe_sqrt(sum((_square_sum(m / by.astype(m.dtype)) for m in moduli), _ZERO))
+        * by
+    )
+
+
+def _norm_dtype(leaves: list[Any]) -> Any:
+    return jnp.result_type(*(jnp.finfo(_wide(g).dtype).dtype for g in leaves))
+
+
+def _wide(g: Any) -> Any:
     g = jnp.asarray(g)
-    g = g.astype(jnp.promote_types(g.dtype, jnp.float32))
+    return g.astype(jnp.promote_types(g.dtype, jnp.float32))
+
+
+def _square_sum(g: Any) -> Any:
+    g = _wide(g)
     return jnp.sum((g * g.conj()).real if jnp.iscomplexobj(g) else g * g)
 
 
 def _scale_to(tree: Any, norm: Any, max_norm: Any) -> Any:
     max_norm = jnp.asarray(max_norm, norm.dtype)
+    # Divided by 0, the branch that is not taken would have no derivative.
+    by = jnp.where(norm < max_norm, jnp.ones_like(norm), norm)
 
     def scale(g):
-        small = (g / norm.astype(g.dtype)) * max_norm.astype(g.dtype)
+        small = (g / by.astype(g.dtype)) * max_norm.astype(g.dtype)
         return jnp.where(norm < max_norm, g, small)
 
     return jax.tree.map(scale, tree)

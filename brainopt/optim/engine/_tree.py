@@ -44,6 +44,25 @@ def uphill(grad: Any) -> Any:
     return grad.conj() if jnp.iscomplexobj(grad) else grad
 
 
+@jax.custom_jvp
+def safe_sqrt(x: Any) -> Any:
+    """Return the square root, with the derivative 0 at 0.
+
+    A moment is 0 where a gradient has always been 0. There the derivative of a step is
+    0 times that of the root, which is infinite.
+    """
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    (x,), (change,) = primals, tangents
+    found = jnp.sqrt(x)
+    is_zero = x == 0
+    slope = jnp.where(is_zero, 0, 0.5 / jnp.where(is_zero, 1, found))
+    return found, change * slope.astype(found.dtype)
+
+
 def abs2(x: Any) -> Any:
     """Return the squared modulus, real for complex ``x``."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
