@@ -16,12 +16,14 @@ if _TYPE_CHECKING:
     from . import checkpoint as checkpoint
     from . import distributed as distributed
     from . import optim as optim
+    from . import sharding as sharding
 
 # Files and optimizers are half of the import; who only runs a model does not pay.
 _LAZY = {
     "checkpoint": lambda: _importlib.import_module("brainopt.checkpoint"),
     "distributed": lambda: _importlib.import_module("brainopt.distributed"),
     "optim": lambda: _importlib.import_module("brainopt.optim"),
+    "sharding": lambda: _importlib.import_module("brainopt.sharding"),
 }
 _from_face = _later(__name__, lambda: _importlib.import_module("brainopt._face"))
 

@@ -66,6 +66,10 @@ class DeviceError(BrainoptError, RuntimeError):
     """A device or platform that this process does not have."""
 
 
+class ShardingError(BrainoptError, ValueError):
+    """Rules, axes or batches that do not fit a mesh."""
+
+
 class DistributedError(BrainoptError, RuntimeError):
     """Processes of one run that did not come together, or that disagree."""
 

@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "runtime": GROUND,
     "core": GROUND | {"runtime"},
     "transforms": GROUND | {"runtime", "core"},
-    "optim": GROUND | {"runtime", "core"},
+    "sharding": GROUND | {"runtime", "core", "distributed"},
+    "optim": GROUND | {"runtime", "core", "sharding"},
     "hosts": GROUND | {"runtime", "core", "optim"},
 }
 # The rooms inside a wing, from the bottom up: each imports those before it.
@@ -53,7 +54,11 @@ ROOMS = {
 }
 BORDERS = {"hosts", "checkpoint", "__main__"}  # meet packages that may be missing
 ALWAYS_THERE = {"brainopt", "jax", "numpy", "msgpack"} | sys.stdlib_module_names
-LAZY = {"brainopt.checkpoint", "brainopt.optim"}  # by the names of the face
+LAZY = {
+    "brainopt.checkpoint",
+    "brainopt.optim",
+    "brainopt.sharding",
+}  # by the names of the face
 NOT_YET = {"brainopt.__main__", "brainopt.transforms._program"}
 JAX_PRIVATE = ("jax._src", "jax.extend", "jax.interpreters", "jaxlib")
 NO_SUBJECT = {"utils", "util", "helpers", "common", "misc", "base"}

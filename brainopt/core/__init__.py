@@ -13,6 +13,7 @@ from ._containers import VarDict as VarDict
 from ._containers import VarList as VarList
 from ._device import Place as Place
 from ._device import move as move
+from ._device import move_each as move_each
 from ._dtypes import is_weak as is_weak
 from ._dtypes import keeps_kind as keeps_kind
 from ._files import load_states as load_states

@@ -171,7 +171,7 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
         nodes = [node for node in nodes if isinstance(node, HasHyperparams)]
         counts = [node.revision.count for node in nodes]
         # A function object of its own: JAX keeps traces by function.
-        program = jax.jit(lambda *args: advance(optimizer, *args))
+        program = jax.jit(lambda *args: advance(optimizer, *runtime.on_device(args)))
         cache = nodes, counts, owned(optimizer), program
         vars(optimizer)["_cache"] = cache
     return cache[2], cache[3]

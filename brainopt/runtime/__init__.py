@@ -32,6 +32,7 @@ from ._frame import read_outside as read_outside
 from ._frame import top as top
 from ._overlay import Expired as Expired
 from ._overlay import Overlay as Overlay
+from ._places import divided_as as divided_as
 from ._places import has_place as has_place
 from ._places import is_at as is_at
 from ._places import on_device as on_device

@@ -56,6 +56,14 @@ def _on_device(value: Any) -> Any:
     return jax.device_put(value, _DEVICE)
 
 
+def divided_as(new: Any, old: Any) -> Any:
+    """Return ``new`` divided as ``old`` by the axes of an Explicit mesh, in a trace."""
+    kind = jax.typeof(old).sharding
+    if jax.typeof(new).sharding == kind:
+        return new
+    return jax.sharding.reshard(new, kind)
+
+
 def kept(old: Any, new: Any) -> Any:
     """Return ``new`` at the place of ``old``; the first place is noted as a move.
 

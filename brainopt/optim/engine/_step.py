@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ...errors import HyperparameterError, message
-from ...runtime import cache_of
+from ...runtime import cache_of, divided_as
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
 from ._stages import Accumulator, Flow, Stage, State
@@ -92,7 +92,10 @@ class Engine:
             new, slots, count = take()
         else:
             stay = params, slots, count
-            new, slots, count = jax.lax.cond(flow.due, take, lambda: stay)
+            # On an Explicit mesh both branches divide their results alike.
+            new, slots, count = jax.lax.cond(
+                flow.due, lambda: jax.tree.map(divided_as, take(), stay), lambda: stay
+            )
         state = {**state, "slots": slots, "step": count}
         for stage in self.stages:
             state = stage.after(state, params, new)
