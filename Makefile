@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo results test test-hosts test-long test-gpu check lint types format hooks
-.PHONY: package docs bench clean
+.PHONY: package docs test-site bench clean
 
 VENV := .venv
 HOSTS := .venv-hosts
@@ -29,6 +29,7 @@ help:
 	@echo "make hooks      run the checks before each commit (pre-commit)"
 	@echo "make package    build the sdist and the wheel, and test both elsewhere"
 	@echo "make docs       the documentation, into docs/_build/html"
+	@echo "make test-site  the built documentation in a real browser (chromium)"
 	@echo "make bench      the benchmarks, as ratios within one run"
 	@echo "make clean      remove .venv, .venv-hosts and everything built"
 
@@ -39,13 +40,13 @@ results: $(VENV)/.with-examples
 	@$(PY) examples/results.py $(ARGS)
 
 test: $(VENV)/.with-test
-	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts" $(ARGS)
+	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts and not site" $(ARGS)
 
 test-hosts: $(HOSTS)/.with-test-hosts
 	@$(HOSTS)/bin/python -m pytest -q -n 2 -m "hosts and not long and not gpu" $(ARGS)
 
 test-long: $(VENV)/.with-test
-	@$(PY) -m pytest -q -m "long and not gpu and not hosts" $(ARGS)
+	@$(PY) -m pytest -q -m "long and not gpu and not hosts and not site" $(ARGS)
 
 test-gpu: $(VENV)/.with-test
 	@BRAINOPT_TEST_GPU=1 $(PY) -m pytest -q -m gpu $(ARGS)
@@ -72,6 +73,9 @@ format: $(VENV)/.with-check
 docs: $(VENV)/.with-docs
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+test-site: docs
+	@$(PY) -m pytest -q -m site $(ARGS)
 
 bench: $(VENV)/.with-bench
 	@$(PY) -m tests.benchmarks $(ARGS)
