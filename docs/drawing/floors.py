@@ -139,3 +139,18 @@ def direct(arrows: Arrows, level: dict[str, int]) -> set[tuple[str, str]]:
 
 def _reaches(below: dict[str, set[str]], start: str, end: str) -> bool:
     return start == end or any(_reaches(below, n, end) for n in below[start])
+
+
+def table(house: House) -> str:
+    """Lay out the figures as a table of Markdown."""
+    heads = "wing", "files", "lines", "imports", "upward inside"
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for wing, rooms in house.wings.items():
+        files = sum(len(room.files) for room in rooms.values())
+        length = sum(room.lines for room in rooms.values())
+        lower = [f"{b} {n}" for (a, b), n in house.between_wings.items() if a == wing]
+        arrows = house.between_rooms.get(wing, Counter())
+        wrong = sorted(upward(arrows, levels(rooms, arrows)))
+        up = ", ".join(f"{a} → {b}" for a, b in wrong)
+        lines.append(f"| {wing} | {files} | {length} | {', '.join(lower)} | {up} |")
+    return "\n".join(lines)

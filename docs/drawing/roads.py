@@ -103,8 +103,8 @@ def _model() -> tuple[Callable[[], Any], str]:
     if importlib.util.find_spec("brainpy") is None:
         return lambda: {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, "a dict of arrays"
     brainpy = importlib.import_module("brainpy")
-    model = brainpy.dnn.Dense(3, 2, mode=brainpy.math.training_mode)
-    return lambda: model, "a Dense of brainpy"
+    mode = brainpy.math.training_mode
+    return lambda: brainpy.dnn.Dense(3, 2, mode=mode), "a Dense of brainpy"
 
 
 def table(roads: list[Road]) -> str:
