@@ -6,6 +6,7 @@ import _thread
 import contextlib
 import functools
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -84,6 +85,28 @@ def _quick():
 if not TYPE_CHECKING:
     with contextlib.suppress(ImportError, AttributeError):
         is_eager, is_plain = _quick()
+
+
+def _filtering():
+    """Return what registers a folder of frames to hide, and what hides them."""
+    try:
+        module = importlib.import_module("jax._src.traceback_util")
+        return module.register_exclusion, module.filter_traceback
+    except (ImportError, AttributeError):
+        return (lambda path: None), (lambda traceback: traceback)
+
+
+_exclude, _filter = _filtering()
+_exclude(os.path.dirname(__file__))
+
+
+def hide_library_frames(error: BaseException) -> None:
+    """Take the frames of jax and of this package out of the traceback of an error.
+
+    ``JAX_TRACEBACK_FILTERING`` says whether, as for jax's own functions.
+    """
+    if config.jax_traceback_filtering not in ("off", "tracebackhide"):
+        error.__traceback__ = error.__traceback__ and _filter(error.__traceback__)
 
 
 def is_key_array(value) -> bool:

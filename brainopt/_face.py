@@ -17,6 +17,7 @@ from .core import register_host as register_host
 from .core import summary as summary
 from .core import use_checkpoints as _use_checkpoints
 from .hosts import attach as attach
+from .transforms import assert_compiles_at_most as assert_compiles_at_most
 from .transforms import cond as cond
 from .transforms import eval_shape as eval_shape
 from .transforms import for_loop as for_loop

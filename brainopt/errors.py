@@ -62,6 +62,10 @@ class HyperparameterError(BrainoptError, ValueError):
     """A hyperparameter outside its documented range."""
 
 
+class CompilationError(BrainoptError, AssertionError):
+    """More compilations than a test allows."""
+
+
 class DeviceError(BrainoptError, RuntimeError):
     """A device or platform that this process does not have."""
 

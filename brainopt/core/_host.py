@@ -19,6 +19,7 @@ from ..errors import HostError, first_line, message
 from ..runtime import pending_trackers
 from ._collectors import VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
+from ._reachable import used_by
 from ._variable import TrainVar, Variable
 
 GROUP = "brainopt.hosts"
@@ -55,6 +56,7 @@ class Host(abc.ABC):
         families: top-level modules whose classes it knows; default: the package.
         minimum: the oldest version that works, as in ``"2.7"``.
         tracks: whether `wake` adds a tracker, see `brainopt.runtime.Tracker`.
+        title: how errors call the framework; default: the package.
         advice: what to do instead, said where a Variable of this host is used inside a
             brainopt transform. Only a host with a tracker is understood there.
     """
@@ -63,6 +65,7 @@ class Host(abc.ABC):
     families: ClassVar[tuple[str, ...]] = ()
     minimum: ClassVar[str] = ""
     tracks: ClassVar[bool] = False
+    title: ClassVar[str] = ""
     advice: ClassVar[str] = (
         "read and write it outside, and use the functional core inside: "
         "`opt.init(params)` and `opt.apply(params, state, grads)`."
@@ -93,8 +96,30 @@ class Host(abc.ABC):
         """Change the value of a parameter."""
         owner.value = value
 
+    def untracked(self, value: Any) -> bool:
+        """Whether ``value`` holds parameters that a compiled function would not see.
+
+        Without a tracker that is every model of the framework.
+        """
+        if self.tracks:
+            return False
+        families = frozenset(self.families or (self.package,))
+        return bool(families & _roots(type(value))) and self.find(value) is not None
+
     def refuse(self, function: Callable, args: tuple, kwargs: dict) -> str:
-        """Return why ``bo.jit`` cannot compile this call, or nothing."""
+        """Return why ``bo.jit`` cannot compile this call, or nothing.
+
+        A compiled function would hold the weights of an untracked model as constants.
+        """
+        for name, value in used_by(function, args, kwargs):
+            if self.untracked(value):
+                framework = self.title or self.package
+                return message(
+                    f"bo.jit cannot compile what uses the {framework} "
+                    f"{type(value).__name__} {name!r}: it would not see its weights "
+                    f"change, nor change them.",
+                    help=self.advice,
+                )
         return ""
 
     def resolve(self, key: str) -> Any:
@@ -210,6 +235,8 @@ def _host_of(point: importlib.metadata.EntryPoint) -> Host:
 
 class _Broken(Host):
     """A host that could not be made."""
+
+    tracks = True  # it knows no model
 
     def __init__(self, package: str, error: BaseException):
         self.package = package  # type: ignore[misc]

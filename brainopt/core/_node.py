@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 
 from ..errors import PathError, message
+from ..runtime import changing, dict_of
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
@@ -67,14 +68,19 @@ class Node(Owner):
         _register(cls)
 
     def __setattr__(self, key: str, value: Any) -> None:
-        held = self.__dict__.get(key)
+        held = dict_of(self).get(key)
         if isinstance(held, Variable):
             if value is not held:
                 held.value = value
             return
         self._check_attribute(key, value)
         self._label(value, key)
+        changing(self, key)
         object.__setattr__(self, key, value)
+
+    def __delattr__(self, key: str) -> None:
+        changing(self, key)
+        object.__delattr__(self, key)
 
     def _check_attribute(self, key: str, value: Any) -> None:
         """Hook called before an attribute is set; does nothing by default."""
@@ -205,6 +211,7 @@ class Node(Owner):
                 raise PathError(message("Two different objects under one path:", [key]))
             held[key] = item
         self._label(held, "")
+        changing(self, registry)
         self.__dict__[registry] = held
 
     def state_dict(self) -> dict[str, Any]:

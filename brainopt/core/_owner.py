@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..runtime import Watched
 
-class Owner:
+
+class Owner(Watched):
     """Abstract: an object that owns Variables and other owners as attributes."""
 
     @property

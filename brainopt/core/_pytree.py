@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import HostError, message
+from ..runtime import same
 from . import _host
 from ._foreign import ForeignVariable
 from ._parts import is_atom, parts
-from ._same import same
 from ._variable import Variable
 from ._view import VariableView
 from ._walk import is_node, join

@@ -16,9 +16,9 @@ import numpy as np
 from .. import runtime
 from .._compat import is_key_array, key_impl
 from ..errors import PathError, StateDictError, message
+from ..runtime import same
 from . import _walk
 from ._dtypes import is_weak, keeps_kind
-from ._same import same
 from ._value import same_shape
 from ._variable import Variable
 

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Self
 import jax
 
 from ..errors import TraceContextError
-from ..runtime import Cell, Expired, create, create_outside, read, top, write
+from ..runtime import Cell, Expired, Frozen, create, create_outside, read, top, write
 from . import _device
 from ._operators import ArrayLike, unwrap
-from ._same import Frozen
 from ._value import (
     check_axis_names,
     check_batch_axis,

@@ -22,12 +22,17 @@ from ._access import read as read
 from ._access import snapshot as snapshot
 from ._access import write as write
 from ._cell import Cell as Cell
+from ._constants import warn_of_constants as warn_of_constants
 from ._effects import Effects as Effects
 from ._effects import merge as merge
+from ._equality import Frozen as Frozen
+from ._equality import same as same
+from ._facts import Facts as Facts
 from ._frame import Frame as Frame
 from ._frame import at_rest as at_rest
 from ._frame import cache_of as cache_of
 from ._frame import depend_on as depend_on
+from ._frame import depend_on_facts as depend_on_facts
 from ._frame import read_outside as read_outside
 from ._frame import top as top
 from ._overlay import Expired as Expired
@@ -52,3 +57,7 @@ from ._trackers import depend as depend
 from ._trackers import foreign_kinds as foreign_kinds
 from ._trackers import inside_framework as inside_framework
 from ._trackers import pending_trackers as pending_trackers
+from ._watched import Watched as Watched
+from ._watched import changes as changes
+from ._watched import changing as changing
+from ._watched import dict_of as dict_of

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._compat import EAGER, current_trace
+from .._compat import EAGER, current_trace, is_eager
 from ..errors import TraceContextError
 from . import _slot, _trackers
 from ._cell import Cell
+from ._constants import any_constants, note_constant, warn_of_constants
 from ._frame import at_rest, has_ended, local, read_outside
 from ._guard import check_creation, check_writable
 from ._overlay import Expired
@@ -53,16 +54,21 @@ def read(variable: Cell) -> Any:
     """
     if _trackers.pending_trackers:
         _trackers.activate()
+    frame = local.top
+    if frame is not None:
+        frame.was_read = True
     if not variable._native:
         value = variable._read()
     elif _trackers.active and (proxy := _trackers.proxy_of(variable)) is not None:
         value = proxy.value
     else:
-        value = read_outside(local.top, variable)
+        value = read_outside(frame, variable)
     if type(value) is Expired:
         raise TraceContextError(has_ended(variable, [f"created at {value.where}"]))
     if variable._creation_trace is not None:
         check_creation(variable, value)
+    elif frame is None and not is_eager():
+        note_constant(variable)
     return value
 
 
@@ -74,12 +80,16 @@ def write(variable: Cell, value: Any) -> None:
             Variable was created in nor a brainopt transform runs in.
     """
     check_writable((variable,), read)
+    if any_constants():
+        warn_of_constants((variable,))
     _put(variable, value)
 
 
 def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
     """Write many Variables at once: all of them or, after an error, none."""
     check_writable(variables, read)
+    if any_constants():
+        warn_of_constants(variables)
     if not at_rest():
         for variable, value in zip(variables, values, strict=True):
             _put(variable, value)

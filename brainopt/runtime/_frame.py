@@ -38,17 +38,21 @@ import jax
 from .._compat import current_trace
 from ..errors import TraceContextError, message
 from . import _slot, _trackers
+from ._attributes import AttributeRecord, enter_record, leave_record, lost_state
 from ._cell import Cell
 from ._effects import Effects
+from ._facts import Facts
 from ._overlay import Expired, Overlay
 from ._revisions import Revision
+from ._watched import start_recording, stop_recording
 
 cache_of = jax.make_user_context()
 """``with cache_of(x):`` finds none of the traces that JAX kept elsewhere than under x.
 
 JAX keeps what it traced of a function (a `jax.jit`, or the body of a `jax.lax.scan`,
 inside a function that is compiled), and with it the values that Variables had then. So
-each run has a cache of its own. ``cache_of(None)`` selects the cache that all share;
+each frame has a cache of its own, and a new one when a Variable is written after some
+were read. ``cache_of(None)`` selects the cache that all share;
 use it only for code that reads Variables through brainopt transforms.
 """
 
@@ -77,21 +81,37 @@ class Frame(Overlay):
         bindings: the value of each Variable known to the transform.
         effects: those of an earlier run of the same function.
         sealed: see `Overlay`.
+        facts: where the attributes of Nodes that the run reads are recorded; None
+            takes those of the frame around.
 
     Attributes:
         parent: the frame around this one, while it runs.
+        was_read: whether a Variable was read since the cache is as it is.
         listeners: its places on the stacks of other frameworks.
     """
 
-    __slots__ = ("_cached", "listeners", "parent")
+    __slots__ = (
+        "_cached",
+        "_caches",
+        "_record",
+        "facts",
+        "listeners",
+        "parent",
+        "was_read",
+    )
 
     def __init__(
         self,
         bindings: Iterable[tuple[Cell, Any]] = (),
         effects: Effects | None = None,
         sealed: bool = False,
+        facts: Facts | None = None,
     ):
         self.parent: Frame | None = None
+        self.facts = facts
+        self._record: AttributeRecord | None = None
+        self._caches: list[Any] = []
+        self.was_read = False
         self.listeners: list[_trackers.TraceListener] = []
         self._cached = iter(effects.inner if effects is not None else ())
         super().__init__(bindings, sealed=sealed)
@@ -105,16 +125,46 @@ class Frame(Overlay):
         self.trace = current_trace()
         self.listeners = [tracker.listener(self) for tracker in _trackers.active]
         local.top = self
+        if self.facts is not None:
+            start_recording()
+        self._record = enter_record(self.facts)
+        self._renew_cache()
         for listener in self.listeners:
             listener.open()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type | None, *_) -> None:
         while self.listeners:
             self.listeners.pop().close()
+        while self._caches:
+            self._caches.pop().__exit__(None, None, None)
         local.top = self.parent
+        lost = self._leave_record()
         for variable, expired in self.created_here.items():
             variable._store(expired)
+        if lost and kind is None:
+            raise lost_state(lost)
+
+    def _renew_cache(self) -> None:
+        cache = cache_of(object())
+        cache.__enter__()
+        self._caches.append(cache)
+        self.was_read = False
+
+    def write(self, variable: Cell, value: Any) -> None:
+        """Set the value of ``variable`` inside this run."""
+        super().write(variable, value)
+        if self.was_read:
+            self._renew_cache()
+
+    def _leave_record(self) -> list[str]:
+        record, self._record = self._record, None
+        if record is None:
+            return []
+        leave_record(record)
+        if self.facts is not None:
+            stop_recording()
+        return record.close(None if self.sealed else self.trace, self.created_here)
 
     def read(self, variable: Cell) -> Any:
         """Return the value of ``variable`` inside this run."""
@@ -192,6 +242,15 @@ def depend_on(revision: Revision) -> None:
         frame.revisions.append((revision, revision.count))
         frame = frame.parent
     _trackers.depend(revision)
+
+
+def depend_on_facts(facts: Facts) -> None:
+    """Note that the function being traced depends on what another trace read."""
+    frame = local.top
+    while frame is not None and frame.facts is None:
+        frame = frame.parent
+    if frame is not None and frame.facts is not None:
+        frame.facts.add(facts)
 
 
 def _creation_site() -> str:

@@ -110,7 +110,15 @@ class Loan:
             self.settled = values
 
     def close(self) -> None:
-        """Put the values back, and forget the slots if this is the loan that stands."""
+        """Put the values back, and forget the slots if this is the loan that stands.
+
+        The garbage collector calls this in any thread at any moment, also where JAX
+        holds a lock of its own. So it waits only where there is something to do:
+        another thread that has our lock may be waiting for that one, and puts all
+        values back before.
+        """
+        if self.box[0] is self.settled and loan is not self:
+            return
         with lock:
             self.put()
             if loan is self:

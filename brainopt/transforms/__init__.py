@@ -6,6 +6,7 @@ from ._abstract import make_jaxpr as make_jaxpr
 from ._branches import cond as cond
 from ._branches import ifelse as ifelse
 from ._branches import switch as switch
+from ._compilations import assert_compiles_at_most as assert_compiles_at_most
 from ._grad import grad as grad
 from ._grad import value_and_grad as value_and_grad
 from ._grad import vector_grad as vector_grad

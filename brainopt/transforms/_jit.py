@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -15,8 +17,11 @@ from .._compat import config, is_eager, is_plain
 from ..core import models_among, refusal
 from ..errors import HostError, StateLostError, message
 from ..runtime import Effects
+from ._compilations import Compilations, describe
+from ._errors import explain
 from ._lift import is_state, is_view, run_directly
-from ._program import DeepState, Program, UnknownVariables, forget
+from ._program import Program
+from ._retrace import DeepState, UnknownVariables, forget
 from ._static import Split, Static
 
 _OPTIONS = {
@@ -30,12 +35,16 @@ _OPTIONS = {
 }
 
 
+_MAX_EARLIER = 16
+"""How many programs of earlier Python values are kept beside the current one."""
+
+
 class Jitted:
     """What `jit` returns: call it as you would call the function.
 
     It has the methods of what `jax.jit` returns: ``lower``, ``trace``, ``eval_shape``
     and ``clear_cache``. Variables stand in their results as further inputs and
-    outputs; their values do not change.
+    outputs; their values do not change. ``compiles`` counts the compilations.
     """
 
     def __init__(
@@ -48,11 +57,15 @@ class Jitted:
         self._safe = safe
         self._options = options
         self._programs: dict[Any, Program] = {}
+        self._earlier: dict[Any, list[Program]] = {}
         self._bound: weakref.WeakKeyDictionary[Any, Jitted] = (
             weakref.WeakKeyDictionary()
         )
         self._owner: Any = None
+        self._compilations = Compilations(function)
         functools.update_wrapper(self, function, updated=())
+        with contextlib.suppress(TypeError, ValueError):
+            self.__signature__ = inspect.signature(function)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Jitted:
         if instance is None:
@@ -68,8 +81,17 @@ class Jitted:
             )
         # The cache must not keep the instance alive; what is handed out must.
         bound = Jitted.__new__(Jitted)
-        bound.__dict__ = cached.__dict__ | {"_owner": instance}
+        own = {"_owner": instance, "__self__": instance, "__func__": self}
+        bound.__dict__ = cached.__dict__ | own
         return bound
+
+    def __repr__(self) -> str:
+        return f"<bo.jit of {describe(self._function)}>"
+
+    @property
+    def compiles(self) -> int:
+        """How often the function was compiled; a method for each instance."""
+        return self._compilations.count
 
     def __call__(self, *args, **kwargs):
         if self._donates and is_plain() and runtime.at_rest():
@@ -90,7 +112,11 @@ class Jitted:
                     _explain(error, program)
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
-        return self._learn(self._run, args, kwargs)
+        try:
+            return self._learn(self._run, args, kwargs)
+        except Exception as error:
+            explain(error, self._function)
+            raise
 
     def _learn(self, run: Callable, args, kwargs) -> Any:
         """Run a program that knows every Variable, and keep it for the next call."""
@@ -100,11 +126,14 @@ class Jitted:
         program = self._programs.get(split.key)
         if program is not None and program.broken:
             program = program.renewed()
-        elif program is None or program.stale():
+        elif program is not None and program.stale():
+            program = self._earlier_program(split.key, program)
+        if program is None:
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
             effects, discovery_only = hint or Effects(), hint is None
             program = self._program(split, effects, discovery_only)
+        runtime.warn_of_constants(program.written)
         while True:
             try:
                 out = run(program, split.args, split.kwargs)
@@ -122,9 +151,24 @@ class Jitted:
             frame.inner.append(program.learned())
         return out
 
+    def _earlier_program(self, key: Any, stale: Program) -> Program | None:
+        """Return a program of earlier Python values, if these are back."""
+        programs = self._earlier.setdefault(key, [])
+        found = next((p for p in programs if not p.stale()), None)
+        kept = [p for p in (stale, *programs) if p is not found and not p.lapsed()]
+        programs[:] = kept[:_MAX_EARLIER]
+        return found
+
     def _program(self, split: Split, effects: Effects, discovery_only: bool) -> Program:
         function = split.bind(self._function)
-        return Program(function, effects, effects.known, self._options, discovery_only)
+        return Program(
+            function,
+            effects,
+            effects.known,
+            self._options,
+            discovery_only,
+            self._compilations,
+        )
 
     def _look(self, error: Exception, program: Program, args, kwargs) -> None:
         """See whether arguments that JAX cannot take are Nodes or Variables."""
@@ -167,6 +211,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all compiled code, and the Variables and Nodes it refers to."""
         self._programs.clear()
+        self._earlier.clear()
         for bound in self._bound.values():
             bound.clear_cache()
 
@@ -184,6 +229,11 @@ def _method(function: Callable, ref: weakref.ref) -> Callable:
     def method(*args, **kwargs):
         return function(ref(), *args, **kwargs)
 
+    with contextlib.suppress(TypeError, ValueError):
+        signature = inspect.signature(function)
+        _, *parameters = signature.parameters.values()
+        signature = signature.replace(parameters=parameters)
+        method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
 

@@ -22,6 +22,7 @@ from ..core import ArrayLike, Node, Variable, unwrap
 from ..runtime import (
     Cell,
     Effects,
+    Facts,
     Frame,
     commit,
     foreign_kinds,
@@ -138,13 +139,20 @@ class Sealed(Frame):
         effects: what an earlier run taught.
         discovery_only: whether the trace is given up afterwards, so that it only has
             to find Variables: loops are not built then, and gradients not taken.
+        facts: where the attributes of Nodes that are read are recorded.
 
     Attributes:
         skipped_work: whether something was left out.
     """
 
-    def __init__(self, bindings: Bindings, effects: Effects, discovery_only: bool):
-        super().__init__(bindings, effects, sealed=True)
+    def __init__(
+        self,
+        bindings: Bindings,
+        effects: Effects,
+        discovery_only: bool,
+        facts: Facts | None = None,
+    ):
+        super().__init__(bindings, effects, sealed=True, facts=facts)
         self.discovery_only = discovery_only
         self.skipped_work = False
 

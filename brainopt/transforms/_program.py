@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
 import jax
@@ -15,22 +15,14 @@ import jax.numpy as jnp
 
 from .. import runtime
 from .._compat import is_key_array, thread_count
-from ..runtime import Cell, Deferred, Effects, _mixed, _slot
+from ..runtime import Cell, Deferred, Effects, _mixed, _slot, changes
 from . import _placement
+from ._compilations import Compilations
 from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
 from ._lift import Sealed, is_state, merge, pack, unpack
-
-
-class UnknownVariables(Exception):
-    """The function touched Variables that the program does not thread yet."""
-
-    def __init__(self, effects: Effects, known: Sequence[Cell]):
-        self.effects = effects
-        self.known = known
-
-
-class DeepState(Exception):
-    """A list or dict among the arguments holds a Node or a Variable."""
+from ._named import named_as
+from ._questions import is_donatable, is_gone
+from ._retrace import DeepState, UnknownVariables
 
 
 class Program:
@@ -51,6 +43,7 @@ class Program:
         known: Variables that it reads.
         options: options of `jax.jit`.
         discovery_only: whether the first trace only looks for Variables.
+        compilations: counts them; default: those of this program alone.
     """
 
     def __init__(
@@ -60,12 +53,15 @@ class Program:
         known: Sequence[Cell],
         options: dict[str, Any],
         discovery_only: bool = False,
+        compilations: Compilations | None = None,
     ):
         self.discovery_only = discovery_only
+        self.compilations = compilations or Compilations(function)
         self.function = function
         self.effects = effects
         self.options = options
         self.revisions: dict[runtime.Revision, int] = {}
+        self.facts = runtime.Facts()
         self.encoding = Encoding()
         self.broken = False
         self._aligned = "out_shardings" in options
@@ -74,7 +70,7 @@ class Program:
         self._moves = -1
         self._looking = False
         self._deferred: Deferred | None = None
-        self.donated = tuple(filter(_is_donatable, effects.written))
+        self.donated = tuple(filter(is_donatable, effects.written))
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
         self._halfway = len(self.donated) < len(self.written)
         self.kept = tuple(
@@ -101,18 +97,20 @@ class Program:
         encoding = None if self.loan is None else self.encoding
         returned = _placement.returned(self.written, self._places, encoding)
         aligned = _placement.aligned(options, returned)
-        self.donating = jax.jit(self._traced, donate_argnums=0, **aligned)
-        self.keeping = jax.jit(lambda *args: self._pure(*args), **aligned)
+        self.donating = jax.jit(
+            named_as(function, self._traced), donate_argnums=0, **aligned
+        )
+        self.keeping = jax.jit(named_as(function, self._pure), **aligned)
         self.plain = self.keeping
         if runtime.has_place(returned):  # a trace around it decides about places
             free = _placement.aligned(options, (None,) * len(self.written))
-            self.plain = jax.jit(lambda *args: self._pure(*args), **free)
+            self.plain = jax.jit(named_as(function, self._pure), **free)
 
     def extended(self, news: UnknownVariables) -> Program:
         """Return a program that threads what this one and ``news`` know."""
         effects = merge(self.effects, news.effects)
         effects.inner = news.effects.inner
-        return Program(self.function, effects, [*self.kept, *news.known], self.options)
+        return self._like(effects, [*self.kept, *news.known])
 
     def renewed(self) -> Program:
         """Return the same program without code.
@@ -120,12 +118,30 @@ class Program:
         A trace that failed inside `jax.jit` leaves the slow road behind for every
         later call of this shape.
         """
-        return Program(self.function, self.effects, self.kept, self.options)
+        return self._like(self.effects, self.kept)
+
+    def _like(self, effects: Effects, known: Sequence[Cell]) -> Program:
+        kept = self.function, effects, known, self.options
+        return Program(*kept, compilations=self.compilations)
 
     def stale(self) -> bool:
         """Whether the code is broken, or something baked into it has changed since."""
         if self.broken:
             return True
+        facts = self.facts
+        try:
+            unchanged = facts.count == changes.count and facts.safe == facts.copies
+            if unchanged and facts.views:
+                # As `Facts.same_items`, which would be one more call of each step.
+                unchanged = tuple(map(len, facts.views)) == facts.sizes and all(
+                    map(is_, chain.from_iterable(facts.views), facts.items)
+                )
+        except Exception:  # an array in the place of a string has no truth value
+            unchanged = False
+        if not unchanged:
+            if not facts.hold():
+                return True
+            runtime.warn_of_constants(self.written)
         for revision, count in self.revisions.items():
             if revision.count != count:
                 return True
@@ -135,6 +151,10 @@ class Program:
                 return True
             self._placed_at = moves
         return False
+
+    def lapsed(self) -> bool:
+        """Whether no later change can make this code valid again."""
+        return self.broken or any(r.count != n for r, n in self.revisions.items())
 
     def lasting(self) -> bool:
         """Whether every Variable outlives the trace that is running now."""
@@ -157,8 +177,9 @@ class Program:
         values = (*map(self.encoding.decode, donated), *kept)
         values = tuple(map(runtime.on_device, values))
         bindings = zip(known, values, strict=True)
-        frame = Sealed(bindings, self.effects, discovery_only=self.discovery_only)
-        with runtime.cache_of(object()), frame:
+        facts = runtime.Facts()
+        frame = Sealed(bindings, self.effects, self.discovery_only, facts)
+        with frame:
             out = self._encoded(pack(self.function(*args, **kwargs)))
             effects = frame.effects()
             if (
@@ -169,10 +190,15 @@ class Program:
                 raise UnknownVariables(
                     effects, [v for v in frame.missing if v not in frame.created_here]
                 )
-            self.effects.inner = effects.inner
-            self.revisions.update(frame.revisions)
-            self.broken = False
-            return self._stored(frame.values), out
+            results = self._stored(frame.values), out
+        self.effects.inner = effects.inner
+        self.revisions.update(frame.revisions)
+        facts.add(self.facts)  # of another shape of the arguments
+        facts.close()
+        self.facts = facts
+        self.broken = False
+        self.compilations.add()
+        return results
 
     def _traced(self, *args):
         """Trace what donates its first argument."""
@@ -217,26 +243,24 @@ class Program:
         if thread_count() or self._moves != _slot.moves:
             out = self._launch_locked(args, kwargs)
         else:
+            # No other thread looks, and code for this call exists; everything that
+            # the usual step runs in Python stands here, in one function.
+            loan = self.loan
             try:
-                out = self._launch_alone(args, kwargs)
+                if loan is None:
+                    out = self._launch_mixed(args, kwargs)
+                else:
+                    if loan.box[0] is loan.settled or self._halfway:
+                        loan.open()
+                        loan.lend(self._gifts())
+                    kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
+                    out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
+                    if self._halfway:
+                        _slot.settle()
             finally:
                 if self._deferred is not None:
                     self._end_deferral()
         return self.decoded(out) if self._decodes else out
-
-    def _launch_alone(self, args, kwargs) -> Any:
-        """Run where no other thread looks, and code for this call exists."""
-        loan = self.loan
-        if loan is None:
-            return self._launch_mixed(args, kwargs)
-        if loan.box[0] is loan.settled or self._halfway:
-            loan.open()
-            loan.lend(self._gifts())
-        kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
-        out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
-        if self._halfway:
-            _slot.settle()
-        return out
 
     def _end_deferral(self) -> None:
         deferred, self._deferred = self._deferred, None
@@ -345,6 +369,7 @@ class Program:
             frame = frame.parent
         for revision in self.revisions:
             runtime.depend(revision)
+        runtime.depend_on_facts(self.facts)
         runtime.commit(self.written, self.encoding.decode_all(values))
         return self.decoded(out)
 
@@ -367,33 +392,9 @@ class Program:
 
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""
-        return [v.label for v in self.written if _is_gone(v._committed())]
-
-
-def forget(error: BaseException) -> None:
-    """Let go of what the frames of an error hold.
-
-    They hold the values of the Variables, which would pass for shared with somebody.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen.__traceback__ = None
-        seen = seen.__cause__ or seen.__context__
+        return [v.label for v in self.written if is_gone(v._committed())]
 
 
 _NOTHING = contextlib.nullcontext()
 _aval = attrgetter("aval")
 _fallible = attrgetter("fallible")
-
-
-def _is_donatable(variable: Any) -> bool:
-    value = runtime.read(variable)
-    return variable.batch_axis is None and isinstance(value, jax.Array)
-
-
-def _is_gone(value: Any) -> bool:
-    return any(
-        isinstance(leaf, jax.Array) and leaf.is_deleted()
-        for leaf in jax.tree.leaves(value)
-    )

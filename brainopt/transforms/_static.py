@@ -113,6 +113,7 @@ class Split(NamedTuple):
             fixed_named = {k: v for k, v in fixed.items() if isinstance(k, str)}
             return function(*everything, **named, **fixed_named)
 
+        of_the_rest.__wrapped__ = function  # type: ignore[attr-defined]
         bound = of_the_rest if fixed else function
         if unfold is None:
             return bound
@@ -121,6 +122,7 @@ class Split(NamedTuple):
             positional, named = unfold(leaves)
             return bound(*positional, **named)
 
+        of_the_leaves.__wrapped__ = function  # type: ignore[attr-defined]
         return of_the_leaves
 
 

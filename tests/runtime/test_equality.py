@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainopt.core._same import Frozen, same
+from brainopt.runtime import Frozen, same
 
 EQUAL = [
     (float("nan"), float("nan")),

@@ -10,16 +10,21 @@ import jax.core
 import numpy as np
 
 from .._compat import is_key_array
+from ._cell import Cell
+from ._watched import Watched
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are of one type and equal: arrays by their bytes.
 
-    NaN equals NaN, since a structure that differs from itself would be compiled anew
-    at every call. What cannot be compared is equal to itself only.
+    Variables, Nodes, and what cannot be compared are equal to themselves only. NaN
+    equals NaN, since a structure that differs from itself would be compiled anew at
+    every call.
     """
     if a is b:
         return True
+    if isinstance(a, Cell | Watched):
+        return False
     if isinstance(a, jax.Array) and isinstance(b, jax.Array):
         return _same_arrays(a, b)
     if type(a) is not type(b):

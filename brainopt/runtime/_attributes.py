@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attributes of Nodes inside a frame: what is read becomes a fact, and tracers go back.
+
+A tracer, or a Variable created in a trace, ends with the frame. An attribute that was
+given one is set back to what it was, so that no dead value stays on a Node. What the
+function read before it wrote a tracer was meant as state: that is an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.core
+import numpy as np
+
+from .._compat import is_of_trace
+from ..errors import TraceContextError, message
+from ._cell import Cell
+from ._facts import MISSING, Facts, value_of
+from ._watched import Recorder, Watched, dict_of, recorders
+
+
+class AttributeRecord(Recorder):
+    """What happens to attributes of Nodes during one frame.
+
+    Args:
+        parent: the record around this one, if any.
+        facts: where reads are recorded; None takes those of the parent.
+    """
+
+    __slots__ = ("_created", "_own", "_writes", "facts", "parent")
+
+    def __init__(self, parent: Recorder | None, facts: Facts | None):
+        self.parent = parent if isinstance(parent, AttributeRecord) else None
+        self._own = facts is not None
+        inherited = None if self.parent is None else self.parent.facts
+        self.facts = facts if self._own else inherited
+        self._created: dict[int, Watched] = {}
+        self._writes: dict[tuple[int, str], tuple[Watched, str, Any, bool]] = {}
+
+    def create(self, owner: Watched) -> None:
+        """Note an object that ends with this frame; its attributes are no facts."""
+        self._created[id(owner)] = owner
+
+    def created(self, owner: Watched) -> bool:
+        """Whether an object was created in what is traced now."""
+        if id(owner) in self._created:
+            return True
+        outer = None if self._own else self.parent
+        return outer is not None and outer.created(owner)
+
+    def read(self, owner: Watched, name: str) -> None:
+        """Record the value of an attribute as a fact."""
+        if self.facts is not None and not self.created(owner):
+            self.facts.read(owner, name)
+
+    def write(self, owner: Watched, name: str) -> None:
+        """Remember what an attribute was before the function set it."""
+        key = id(owner), name
+        if key not in self._writes and not self.created(owner):
+            known = self.facts is not None and self.facts.knows(owner, name)
+            self._writes[key] = owner, name, value_of(owner, name), known
+
+    def close(self, trace: Any, variables: Mapping[Cell, Any]) -> list[str]:
+        """End the frame: set back what would be dead afterwards.
+
+        Args:
+            trace: the trace of the frame; None takes every tracer for dead.
+            variables: the Variables created in the frame.
+
+        Returns:
+            ``Class.attribute`` of what was read as state and given a dead value.
+        """
+        lost, noted = [], []
+        for owner, name, before, known in self._writes.values():
+            now = value_of(owner, name)
+            if now is not before and self._is_dead(now, trace, variables):
+                _set_back(owner, name, before)
+                place = f"{type(owner).__name__}.{name}"
+                created = isinstance(now, Cell | Watched)
+                state = known and isinstance(before, jax.Array | np.ndarray | float)
+                (lost if created or state else noted).append(place)
+            elif self.parent is not None:
+                self.parent._writes.setdefault(
+                    (id(owner), name), (owner, name, before, known)
+                )
+        if self._own and self.facts is not None:
+            noted += self.facts.take_back_tracers()
+            for owner, name, _, _ in self._writes.values():
+                self.facts.update(owner, name)
+            self.facts.close()
+        for place in noted:
+            _warn_of_tracer(place)
+        return lost
+
+    def _is_dead(self, value: Any, trace: Any, variables: Mapping[Cell, Any]) -> bool:
+        for leaf in jax.tree.leaves(value, is_leaf=_is_whole):
+            if isinstance(leaf, Cell):
+                if leaf in variables:
+                    return True
+            elif isinstance(leaf, Watched):
+                if id(leaf) in self._created:
+                    return True
+            elif isinstance(leaf, jax.core.Tracer) and (
+                trace is None or is_of_trace(leaf, trace)
+            ):
+                return True
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Cell | Watched)
+
+
+def _set_back(owner: Watched, name: str, before: Any) -> None:
+    if before is MISSING:
+        dict_of(owner).pop(name, None)
+    else:
+        dict_of(owner)[name] = before
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_tracer(place: str) -> None:
+    if place in _warned:
+        return
+    _warned.add(place)
+    warnings.warn(
+        message(
+            "A plain attribute was given an array of a traced function, and is set "
+            "back to what it was:",
+            [place],
+            "keep what lasts from call to call in a `bo.Variable`; return what the "
+            "caller needs.",
+        ),
+        stacklevel=5,
+    )
+
+
+def lost_state(places: list[str]) -> TraceContextError:
+    """Return the error for state that was kept in plain attributes."""
+    return TraceContextError(
+        message(
+            "State was kept in plain attributes inside a transform, which carries "
+            "Variables alone; they are set back to what they were:",
+            places,
+            "create a `bo.Variable` for each before the transform, as in `__init__`, "
+            "and assign to it.",
+        )
+    )
+
+
+def enter_record(facts: Facts | None) -> AttributeRecord:
+    """Put a record on the stack of this thread."""
+    record = AttributeRecord(recorders.top, facts)
+    recorders.top = record
+    return record
+
+
+def leave_record(record: AttributeRecord) -> None:
+    """Take a record off the stack of this thread."""
+    recorders.top = record.parent

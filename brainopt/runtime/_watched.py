@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watched objects: a Node whose attributes compiled functions follow.
+
+**How it works.** A compiled function holds the Python values that it was traced with:
+a flag, a list of layers, a number that is no Variable. Three pieces let it follow when
+the user changes one.
+
+1. *While a function is traced*, `Watched.__getattribute__` exists. It records which
+   attributes the function reads, with their values (`Facts`). Outside of traces the
+   method is absent, and an attribute is read by C code as ever; a method that stayed
+   would cost every read some 70 ns.
+2. *Each assignment* to an attribute of any watched object advances one counter.
+3. *A call* compares that counter with the one of its trace. Only where they differ are
+   the recorded values compared, one by one. Lists and dicts change without an
+   assignment, so each that was read is compared with its copy, in C.
+
+**What must never happen.** The recorder left behind on the class after a trace: every
+attribute of every Node would be slow. A value that holds a tracer kept as a fact: it
+would keep its whole trace in memory. A read by the library itself recorded as one of
+the user's: it would compile anew for a reason that the user cannot see.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+_PACKAGE = __name__.partition(".")[0]
+_read_plainly = object.__getattribute__
+
+dict_of: Callable[[Any], dict[str, Any]]
+"""Return the attributes of a watched object, without that being recorded."""
+
+
+class Changes:
+    """The count of assignments to attributes of watched objects.
+
+    Two threads may count at once and lose one of two; it is enough that the count
+    differs from what it was.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
+changes = Changes()
+
+
+class Watched:
+    """Abstract: an object whose attributes compiled functions follow."""
+
+    _in_library = True
+    """Whether it is one of our classes: its lists and dicts change by methods only,
+    which count a `Revision`. Those of users' classes are compared at each call."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        cls._in_library = cls.__module__.partition(".")[0] == _PACKAGE
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return a new object, which the trace that is running knows for its own."""
+        new = super().__new__
+        plain = new is object.__new__
+        created = new(cls) if plain else new(cls, *args, **kwargs)  # type: ignore[call-arg]
+        recorder = recorders.top
+        if recorder is not None:
+            recorder.create(created)
+        return created
+
+
+dict_of = Watched.__dict__["__dict__"].__get__
+
+
+class Recorder:
+    """Abstract: is told of what happens to watched objects in its thread."""
+
+    __slots__ = ()
+
+    def create(self, owner: Watched) -> None:
+        """Note an object that was created."""
+
+    def read(self, owner: Watched, name: str) -> None:
+        """Note that an attribute is about to be read."""
+
+    def write(self, owner: Watched, name: str) -> None:
+        """Note that an attribute is about to be set or deleted."""
+
+
+class _Recorders(threading.local):
+    top: Recorder | None = None
+
+
+recorders = _Recorders()
+"""The recorder of this thread, if there is one."""
+
+_lock = threading.Lock()
+_count = 0
+
+
+def _recorded_getattribute(self: Watched, name: str) -> Any:
+    recorder = recorders.top
+    if recorder is not None and (name[:2] != "__" or name == "__dict__"):
+        recorder.read(self, name)
+    return _read_plainly(self, name)
+
+
+def start_recording() -> None:
+    """Have reads of attributes recorded, in threads that have a recorder."""
+    global _count
+    with _lock:
+        _count += 1
+        if _count == 1:
+            Watched.__getattribute__ = _recorded_getattribute  # type: ignore[method-assign]
+
+
+def stop_recording() -> None:
+    """Undo one `start_recording`."""
+    global _count
+    with _lock:
+        _count -= 1
+        if _count == 0:
+            del Watched.__getattribute__
+
+
+def changing(owner: Watched, name: str) -> None:
+    """Note that an attribute is about to be set or deleted."""
+    recorder = recorders.top
+    if recorder is not None:
+        recorder.write(owner, name)
+    changes.count += 1

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of compilations: of one function, and within a block."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import CompilationError, message
+
+
+class Compilations:
+    """How often one compiled function was compiled.
+
+    Args:
+        function: what is compiled.
+    """
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self.count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        self.count += 1
+        for block in _blocks.active:
+            block.append(describe(self.function))
+
+
+class _Blocks(threading.local):
+    def __init__(self):
+        self.active: list[list[str]] = []
+
+
+_blocks = _Blocks()
+
+
+def describe(function: Any) -> str:
+    """Return ``name (file:line)`` of a function, as far as they are known."""
+    plain = inspect.unwrap(function)
+    name = getattr(plain, "__qualname__", None) or type(plain).__name__
+    code = getattr(plain, "__code__", None)
+    return (
+        name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
+    )
+
+
+@contextlib.contextmanager
+def assert_compiles_at_most(count: int) -> Iterator[None]:
+    """Raise if functions of `jit` are compiled more often in a block, as in tests.
+
+    Args:
+        count: how many compilations are allowed in this thread, of all functions
+            together.
+
+    Raises:
+        CompilationError: there were more; lists the functions. It is an AssertionError.
+
+    Example:
+        >>> import brainopt as bo
+        >>> step = bo.jit(lambda x: x + 1)
+        >>> with bo.assert_compiles_at_most(1):
+        ...     _ = step(1.0), step(2.0)
+    """
+    compiled: list[str] = []
+    _blocks.active.append(compiled)
+    try:
+        yield
+    finally:
+        _blocks.active.remove(compiled)
+    if len(compiled) > count:
+        each = [f"{name}: {compiled.count(name)}" for name in dict.fromkeys(compiled)]
+        raise CompilationError(
+            message(
+                f"{len(compiled)} compilations, where at most {count} are allowed:",
+                each,
+                "look for arguments whose shape, dtype or static value changes, and "
+                "for attributes of Nodes that change from call to call.",
+            )
+        )

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors inside transformed functions: where they arose, and the likely mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from .._compat import hide_library_frames
+from ..errors import BrainoptError
+from ._compilations import describe
+
+_HELP: tuple[tuple[type[Exception], str, str], ...] = (
+    (
+        jax.errors.TracerBoolConversionError,
+        "",
+        "choose by `bo.cond` or `jnp.where`; an argument that is a plain switch is "
+        "named in `static_argnames`.",
+    ),
+    (
+        jax.errors.TracerIntegerConversionError,
+        "",
+        "index with jnp arrays; an argument that is a plain number is named in "
+        "`static_argnames`.",
+    ),
+    (
+        jax.errors.TracerArrayConversionError,
+        "",
+        "use `jnp` in the place of `np` inside compiled functions.",
+    ),
+    (
+        jax.errors.ConcretizationTypeError,
+        "",
+        "a traced value is no Python number: use `jnp`, or return the value and "
+        "convert it outside.",
+    ),
+    (
+        jax.errors.UnexpectedTracerError,
+        "",
+        "an array of a traced function was kept outside of it; keep it in a "
+        "`bo.Variable`, or return it.",
+    ),
+    (
+        TypeError,
+        "not a valid JAX type",
+        "name arguments that are no arrays in `static_argnames`.",
+    ),
+    (
+        TypeError,
+        "Gradient only defined for scalar-output functions",
+        "reduce the loss to one number, as by `.mean()`.",
+    ),
+)
+
+
+def explain(error: Exception, function: Callable) -> None:
+    """Note in an error where it arose, and hide frames of the library.
+
+    Args:
+        error: raised while ``function`` was traced or run.
+        function: what the user compiles.
+    """
+    place = f"in bo.jit of {describe(function)}"
+    notes = getattr(error, "__notes__", [])
+    if not isinstance(error, BrainoptError) and place not in notes:
+        error.add_note(place)
+        if not any(note.startswith("help: ") for note in notes):
+            _add_help(error)
+    hide_library_frames(error)
+
+
+def _add_help(error: Exception) -> None:
+    for kind, words, help in _HELP:
+        if isinstance(error, kind) and words in str(error):
+            error.add_note(f"help: {help}")
+            return
