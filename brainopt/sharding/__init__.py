@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules about places: variables, moments and batches over the devices of a mesh."""
 
+from ._batch import batch as batch
 from ._shard import shard as shard
 from ._zero import zero as zero

@@ -123,12 +123,12 @@ def divided(
     """
     if math.prod(shape) < min_size or set(_each(names)) & set(_used(spec)):
         return spec, ""
-    parts = _parts(mesh, names)
+    pieces = parts(mesh, names)
     entries = [*spec, *[None] * (len(shape) - len(spec))]
     free = [i for i, entry in enumerate(entries) if entry is None]
-    fitting = [i for i in free if shape[i] % parts == 0 and shape[i] > 0]
+    fitting = [i for i in free if shape[i] % pieces == 0 and shape[i] > 0]
     if not fitting:
-        return spec, f"no free dimension of {tuple(shape)} divides by {parts}"
+        return spec, f"no free dimension of {tuple(shape)} divides by {pieces}"
     entries[max(fitting, key=lambda i: shape[i])] = names
     return PartitionSpec(*entries), ""
 
@@ -163,9 +163,9 @@ def _misfits(
         yield f"{path}: {spec} for a value of shape {tuple(shape)}"
         return
     for i, names in enumerate(spec):
-        parts = _parts(mesh, names)
-        if shape[i] % parts:
-            yield f"{path}: {shape[i]} along axis {i} does not divide by {parts}"
+        pieces = parts(mesh, names)
+        if shape[i] % pieces:
+            yield f"{path}: {shape[i]} along axis {i} does not divide by {pieces}"
     used = _used(spec)
     if len(set(used)) < len(used):
         yield f"{path}: {spec} uses an axis twice"
@@ -179,7 +179,8 @@ def _used(spec: PartitionSpec) -> list[str]:
     return [name for names in spec for name in _each(names)]
 
 
-def _parts(mesh: Mesh, names: AxisNames) -> int:
+def parts(mesh: Mesh, names: AxisNames) -> int:
+    """Return into how many parts axes of a mesh divide a dimension."""
     return math.prod(mesh.shape[name] for name in _each(names))
 
 
