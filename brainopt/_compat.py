@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 try:

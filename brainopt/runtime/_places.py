@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -118,7 +119,8 @@ def put(value: Any, place: Any) -> jax.Array:
         if local or not (value.is_fully_addressable or value.is_fully_replicated):
             # Without a copy the result would share its buffer with `value`, and
             # donating the one would delete the other under its holder.
-            return jax.device_put(value, place, may_alias=False)
+            moved: Any = jax.device_put(value, place, may_alias=False)
+            return moved
         if is_key_array(value):
             return as_keys(put(key_data(value), place), value.dtype)
         value = value.addressable_data(0) if value.is_fully_replicated else value
@@ -127,7 +129,8 @@ def put(value: Any, place: Any) -> jax.Array:
         return jax.device_put(np.array(host), place)
     place.shard_shape(host.shape)
     part = functools.partial(_part, host)
-    return jax.make_array_from_callback(host.shape, place, part)
+    make: Any = jax.make_array_from_callback
+    return make(host.shape, place, part)
 
 
 def _part(host: np.ndarray, index: Any) -> np.ndarray:

@@ -33,13 +33,13 @@ def test_every_argument_has_a_line_in_the_documentation(cls):
     assert block and re.findall(r"^    (\w+):", block[1], re.M) == list(arguments)
 
 
-def test_four_classes_make_an_optimizer():
+def test_few_classes_make_an_optimizer():
     ours = [c for c in optim.AdamW.__mro__ if c.__module__.startswith("brainopt")]
 
     setters = [c.__name__ for c in ours if "__setattr__" in vars(c)]
     getters = [c.__name__ for c in ours if "__getattr__" in vars(c)]
 
-    assert len(ours) <= 4 and (setters, getters) == (["Node"], [])
+    assert len(ours) <= 6 and (setters, getters) == (["Node"], [])
 
 
 def test_little_but_methods_of_the_documents_and_settings_is_public():

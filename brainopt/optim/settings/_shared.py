@@ -58,7 +58,7 @@ class Rules(Field):
         found = super().__get__(obj, owner)
         return found if obj is None else Groups(found)
 
-    def __set__(self, obj: Any, value: Sequence[Mapping[str, Any]]) -> None:
+    def __set__(self, obj: Any, value: Sequence[Mapping[str, Any]] | None) -> None:
         super().__set__(obj, value)
 
 
