@@ -275,8 +275,8 @@ class Renaming:
         PathError: a name is a glob, or no text.
 
     Example:
-        >>> new = Renaming({"enc": "net.encoder", "re:blocks\\.(\\d+)": r"layers.\1"})
-        >>> new("enc.blocks.0.W")
+        >>> new = Renaming({"enc": "net.encoder"})
+        >>> new("enc.layers.0.W")
         'net.encoder.layers.0.W'
     """
 

@@ -83,8 +83,8 @@ class HyperparamVector(SettingVariable):
         check(values, self.decays, dict(self.ranges), self.owner)
 
     def _entries(self, value: Any) -> list[tuple[str, Any]]:
-        if isinstance(value, Tracer):
-            return [(name, value[i]) for i, name in enumerate(self.names)]
+        if isinstance(value, Tracer) or value.ndim > 1:  # traced, or of an ensemble
+            return [(name, value[..., i]) for i, name in enumerate(self.names)]
         vector = np.asarray(value)
         return [(name, np.asarray(self._float(vector, name))) for name in self.names]
 
@@ -97,10 +97,18 @@ class HyperparamVector(SettingVariable):
 
     def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
         values = {**dict(self._entries(old)), **given}
-        new = self._pack(values, {})
+        new = self._pack(values, {}) if old.ndim == 1 else self._stacked(values)
         is_free = isinstance(new, Tracer) or isinstance(old, Tracer)
         new = new.astype(old.dtype)
         return new if is_free or not old.committed else runtime.put(new, old.sharding)
+
+    def _stacked(self, values: dict[str, Any]) -> Any:
+        """Return the numbers of an ensemble, whose members stand along axis 0."""
+        columns = [jnp.asarray(values[name]) for name in self.names]
+        for name in self.decays:
+            rate = jnp.asarray(values[name])
+            columns += [1 - rate, jnp.log(rate)]
+        return jnp.stack(columns, axis=-1)
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
@@ -189,9 +197,8 @@ class HasHyperparams(Node):
 
     def __repr__(self) -> str:
         numbers: HyperparamVector | None = vars(self).get("numbers")
-        shown = (
-            [f"{n}={show(numbers.number(n))}" for n in numbers.names] if numbers else ""
-        )
+        names = () if numbers is None else numbers.names
+        shown = [f"{n}={show(numbers.number(n))}" for n in names if numbers is not None]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 

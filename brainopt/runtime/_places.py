@@ -103,7 +103,7 @@ def is_at(value: Any, place: jax.sharding.Sharding) -> bool:
     )
 
 
-def put(value: Any, place: Any) -> jax.Array:
+def put(value: Any, place: Any) -> Any:
     """Return a copy of an array at a place, without asking other processes.
 
     The copy of a NumPy array does not share its memory, and no device holds more of it
@@ -119,8 +119,7 @@ def put(value: Any, place: Any) -> jax.Array:
         if local or not (value.is_fully_addressable or value.is_fully_replicated):
             # Without a copy the result would share its buffer with `value`, and
             # donating the one would delete the other under its holder.
-            moved: Any = jax.device_put(value, place, may_alias=False)
-            return moved
+            return jax.device_put(value, place, may_alias=False)
         if is_key_array(value):
             return as_keys(put(key_data(value), place), value.dtype)
         value = value.addressable_data(0) if value.is_fully_replicated else value

@@ -62,8 +62,8 @@ def shard(
         >>> net = Net()
         >>> bo.sharding.shard(net, mesh, {"W": P("data")})
         {}
-        >>> net.W.value.sharding.spec
-        PartitionSpec('data',)
+        >>> tuple(net.W.value.sharding.spec)
+        ('data',)
 
     Source: Rajbhandari et al. 2020, ZeRO, stage 3; Zhao et al. 2023, PyTorch FSDP.
     """

@@ -55,8 +55,8 @@ def zero(
         >>> opt = bo.optim.AdamW(1e-3, weights)
         >>> bo.sharding.zero(opt, mesh)
         {}
-        >>> opt.slots["w"]["m"].value.sharding.spec
-        PartitionSpec('data', None)
+        >>> tuple(opt.slots["w"]["m"].value.sharding.spec)
+        ('data', None)
 
     Source: Rajbhandari et al. 2020, ZeRO: Memory Optimizations Toward Training Trillion
     Parameter Models, stage 1.

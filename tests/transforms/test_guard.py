@@ -50,6 +50,9 @@ FOREIGN = {
 }
 X = 1.0
 
+# An eager function of plain JAX whose Variable is then written warns, as it should.
+pytestmark = pytest.mark.filterwarnings("ignore:(.|\\n)*was traced by plain JAX")
+
 
 def closed(transformed):
     """Return a function of nothing that returns a scalar."""
