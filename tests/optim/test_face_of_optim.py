@@ -33,13 +33,19 @@ def test_every_argument_has_a_line_in_the_documentation(cls):
     assert block and re.findall(r"^    (\w+):", block[1], re.M) == list(arguments)
 
 
-def test_few_classes_make_an_optimizer():
-    ours = [c for c in optim.AdamW.__mro__ if c.__module__.startswith("brainopt")]
+OURS = [c for c in optim.AdamW.__mro__ if c.__module__.startswith("brainopt")]
 
-    setters = [c.__name__ for c in ours if "__setattr__" in vars(c)]
-    getters = [c.__name__ for c in ours if "__getattr__" in vars(c)]
 
-    assert len(ours) <= 6 and (setters, getters) == (["Node"], [])
+@pytest.mark.xfail(strict=True, reason="six today: Node stands on two classes more")
+def test_four_classes_make_an_optimizer():
+    assert len(OURS) <= 4
+
+
+def test_attributes_are_set_in_one_place():
+    setters = [c.__name__ for c in OURS if "__setattr__" in vars(c)]
+    getters = [c.__name__ for c in OURS if "__getattr__" in vars(c)]
+
+    assert (setters, getters) == (["Node"], [])
 
 
 def test_little_but_methods_of_the_documents_and_settings_is_public():
