@@ -61,6 +61,14 @@ def is_plain() -> bool:
     )
 
 
+def leave_traces() -> None:
+    """Make this thread eager again, after an error in a call that was made eagerly.
+
+    JAX leaves a trace in the ``__exit__`` of a ``with`` block, written in Python. A
+    signal handler that raises there would have every later operation traced.
+    """
+
+
 def _quick():
     # Every compiled step asks, so a look at jax's own state is worth its fragility.
     context = importlib.import_module("jax._src.core").trace_ctx
@@ -78,14 +86,18 @@ def _quick():
             disable_jit.value or nans.value or infs.value
         )
 
+    def leave_traces() -> None:
+        if not context.is_top_level():
+            context.reset()
+
     if quick_is_plain() != is_plain():
         raise AttributeError("jax keeps its state elsewhere")
-    return quick_is_eager, quick_is_plain
+    return quick_is_eager, quick_is_plain, leave_traces
 
 
 if not TYPE_CHECKING:
     with contextlib.suppress(ImportError, AttributeError):
-        is_eager, is_plain = _quick()
+        is_eager, is_plain, leave_traces = _quick()
 
 
 def _filtering():

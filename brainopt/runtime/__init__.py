@@ -29,6 +29,7 @@ from ._equality import Frozen as Frozen
 from ._equality import same as same
 from ._facts import Facts as Facts
 from ._frame import Frame as Frame
+from ._frame import abandon as abandon
 from ._frame import at_rest as at_rest
 from ._frame import cache_of as cache_of
 from ._frame import depend_on as depend_on

@@ -35,7 +35,7 @@ from typing import Any
 
 import jax
 
-from .._compat import current_trace
+from .._compat import current_trace, leave_traces
 from ..errors import TraceContextError, message
 from . import _slot, _trackers
 from ._attributes import AttributeRecord, enter_record, leave_record, lost_state
@@ -72,6 +72,20 @@ def top() -> Frame | None:
 def at_rest() -> bool:
     """Whether neither brainopt nor a framework with a tracker runs a transform."""
     return local.top is None and not (_trackers.active and _trackers.inside_framework())
+
+
+def abandon() -> None:
+    """Leave all frames and traces, after an error in a call that was made at rest.
+
+    Both are left in ``__exit__`` methods, where a signal handler may raise. Without
+    this, all that the thread did later would be taken for a part of the dead trace.
+    """
+    while (frame := local.top) is not None:
+        try:
+            frame.__exit__(BaseException)
+        finally:
+            local.top = frame.parent
+    leave_traces()
 
 
 class Frame(Overlay):
@@ -137,7 +151,8 @@ class Frame(Overlay):
         while self.listeners:
             self.listeners.pop().close()
         while self._caches:
-            self._caches.pop().__exit__(None, None, None)
+            self._caches[-1].__exit__(None, None, None)
+            self._caches.pop()
         local.top = self.parent
         lost = self._leave_record()
         for variable, expired in self.created_here.items():

@@ -109,6 +109,7 @@ class Jitted:
                 except (DeepState, TypeError) as error:
                     self._look(error, program, args, kwargs)
                 except BaseException as error:
+                    runtime.abandon()
                     _explain(error, program)
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
@@ -194,6 +195,7 @@ class Jitted:
         except (UnknownVariables, DeepState):
             raise
         except BaseException as error:
+            runtime.abandon()
             _explain(error, program)
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:
