@@ -18,6 +18,7 @@ from .core import summary as summary
 from .core import use_checkpoints as _use_checkpoints
 from .hosts import attach as attach
 from .transforms import assert_compiles_at_most as assert_compiles_at_most
+from .transforms import checkify as checkify
 from .transforms import cond as cond
 from .transforms import eval_shape as eval_shape
 from .transforms import for_loop as for_loop
@@ -29,6 +30,7 @@ from .transforms import jacobian as jacobian
 from .transforms import jacrev as jacrev
 from .transforms import jit as jit
 from .transforms import jvp as jvp
+from .transforms import lift as lift
 from .transforms import make_jaxpr as make_jaxpr
 from .transforms import remat as remat
 from .transforms import scan as scan

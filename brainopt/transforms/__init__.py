@@ -6,6 +6,7 @@ from ._abstract import make_jaxpr as make_jaxpr
 from ._branches import cond as cond
 from ._branches import ifelse as ifelse
 from ._branches import switch as switch
+from ._checkify import checkify as checkify
 from ._compilations import assert_compiles_at_most as assert_compiles_at_most
 from ._grad import grad as grad
 from ._grad import value_and_grad as value_and_grad
@@ -15,6 +16,7 @@ from ._jacobian import jacfwd as jacfwd
 from ._jacobian import jacobian as jacobian
 from ._jacobian import jacrev as jacrev
 from ._jit import jit as jit
+from ._lift import lift as lift
 from ._linear import jvp as jvp
 from ._linear import vjp as vjp
 from ._loops import for_loop as for_loop

@@ -9,6 +9,7 @@ that are only read need no threading: closing over a value is what JAX does well
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -248,6 +249,58 @@ def run_to_fixed_point(
     return unpack(out)
 
 
+def lift(
+    transform: Callable[[Callable], Callable],
+    split: Callable[[Any], tuple[Any, Any]] = lambda result: result,
+) -> Callable[[Callable], Callable]:
+    """Return a transform of JAX as one for functions that read and write Variables.
+
+    For transforms whose function may return more than before: what the function wrote
+    leaves the transform as a further result, and is committed around it.
+
+    Args:
+        transform: takes a pure function ``f(args, kwargs) -> (out, values)`` and
+            returns one of the same arguments.
+        split: takes the result of that function, and returns ``(out, values)``: what
+            to return, and the ``values`` as they left the transform. Left out, the
+            transform returns the pair of ``f``.
+
+    Returns:
+        A function that takes the user's function and returns the transformed one.
+
+    Example:
+        >>> import brainopt as bo
+        >>> count = bo.Variable(0.0)
+        >>> def add(x):
+        ...     count.value += x
+        ...     return count * 10
+        >>> float(bo.lift(jax.checkpoint)(add)(2.0)), float(count)
+        (20.0, 2.0)
+    """
+
+    def lifted(fun: Callable) -> Callable:
+        @functools.wraps(fun)
+        def wrapper(*args, **kwargs):
+            packed = pack((args, kwargs))
+
+            def attempt(effects: Effects):
+                seen: list[Effects] = []
+
+                def pure(args, kwargs):
+                    run = Run(fun, args, (), effects, kwargs)
+                    seen[:] = [run.effects]
+                    return run.out, run.results(run.effects.written)
+
+                out, values = split(transform(pure)(*packed))
+                return (out, seen[0].written, values), Effects((), seen[0].inner)
+
+            return run_to_fixed_point(lambda: (Effects(), None), attempt)
+
+        return wrapper
+
+    return lifted
+
+
 def as_operands(operands: Any) -> tuple[Any, ...]:
     """Return operands as a packed tuple; a tuple is many."""
     many = operands if isinstance(operands, tuple) else (operands,)
@@ -270,6 +323,7 @@ __all__ = [
     "discovering",
     "is_state",
     "is_view",
+    "lift",
     "merge",
     "pack",
     "placeholder",

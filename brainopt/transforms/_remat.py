@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from ..runtime import Effects
-from ._lift import Run, pack, run_to_fixed_point
+from ._lift import lift
 
 
 def remat(
@@ -43,27 +42,20 @@ def remat(
         )
     nums = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
 
+    checkpoint = functools.partial(
+        jax.checkpoint, prevent_cse=prevent_cse, policy=policy
+    )
+
     @functools.wraps(fun)
     def wrapper(*args, **kwargs):
         fixed = {n % len(args) for n in nums}
-        dynamic = pack([a for i, a in enumerate(args) if i not in fixed])
+        dynamic = [a for i, a in enumerate(args) if i not in fixed]
 
-        def filled(dynamic):
+        def filled(*dynamic, **kwargs):
             rest = iter(dynamic)
-            return [a if i in fixed else next(rest) for i, a in enumerate(args)]
+            every = [a if i in fixed else next(rest) for i, a in enumerate(args)]
+            return fun(*every, **kwargs)
 
-        def attempt(effects: Effects):
-            seen: list[Effects] = []
-
-            def pure(dynamic, kwargs):
-                run = Run(fun, filled(dynamic), (), effects, kwargs)
-                seen[:] = [run.effects]
-                return run.out, run.results(run.effects.written)
-
-            checkpointed = jax.checkpoint(pure, prevent_cse=prevent_cse, policy=policy)
-            out, values = checkpointed(dynamic, pack(kwargs))
-            return (out, seen[0].written, values), Effects((), seen[0].inner)
-
-        return run_to_fixed_point(lambda: (Effects(), None), attempt)
+        return lift(checkpoint)(filled)(*dynamic, **kwargs)
 
     return wrapper
