@@ -22,6 +22,7 @@ GROUND = {
     "_select",
     "_version",
     "_compat",
+    "_display",
     "_deprecation",
 }
 MAY_IMPORT = {

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 
+from .._display import table_html
 from ..errors import PathError, message
 from ._variable import Variable
 
@@ -93,8 +94,18 @@ class Collector(dict):
         )
 
     def __repr__(self) -> str:
-        lines = "".join(f"\n  {k}: {v!r}" for k, v in self.items())
+        lines = "".join(f"\n  {k}: {self._said(v)}" for k, v in self.items())
         return f"{type(self).__name__}({len(self)}){lines}"
+
+    def _repr_html_(self) -> str:
+        rows = [(key, self._said(value)) for key, value in self.items()]
+        title = f"{type(self).__name__}({len(self)})"
+        return table_html(("path", type(self)._item), rows, above=[title])
+
+    def _said(self, value: Any) -> str:
+        return repr(value)
+
+    _item: ClassVar[str] = "value"
 
     def __reduce__(self):
         return type(self), (list(self.items()),)
@@ -102,6 +113,11 @@ class Collector(dict):
 
 class NodeCollector(Collector):
     """``{path or name: Node}``."""
+
+    _item = "class"
+
+    def _said(self, value: Any) -> str:
+        return type(value).__name__
 
 
 class VarCollector(Collector):

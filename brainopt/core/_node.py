@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Self
 
 import jax
 
+from .._display import tree_html, tree_text
 from ..errors import PathError, message
 from ..runtime import changing, dict_of
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
+from ._outline import outline
 from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
@@ -359,8 +361,10 @@ class Node(Owner):
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        owned = [key for key, _ in self._owned_attributes() if key]
-        return f"{type(self).__name__}({', '.join(owned)})"
+        return tree_text(outline(self))
+
+    def _repr_html_(self) -> str:
+        return tree_html(outline(self))
 
 
 def _flatten(items: Any, named: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:

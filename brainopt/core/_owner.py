@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from ..runtime import Watched
 
 
 class Owner(Watched):
     """Abstract: an object that owns Variables and other owners as attributes."""
+
+    _fits_a_line: ClassVar[bool] = False
+    """Whether ``repr`` says in one line all that a tree should show of it."""
 
     @property
     def name(self) -> str:

@@ -8,17 +8,35 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from .. import runtime
+from .._compat import is_key_array
+from .._display import size_text, table_html, table_text
 from ..errors import message
 from . import _walk
 from ._value import entries, place
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_STATS = ("min", "max", "mean", "not finite")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One array of a summary."""
+    """One array of a summary, or the arrays of one node together.
+
+    Attributes:
+        path: of the array, or of the node.
+        kind: the class of the Variable, or of the node.
+        shape: of the array; of a node ``()``.
+        dtype: of the array; of a node "".
+        place: the device or sharding; of a node "".
+        nbytes: bytes of the elements.
+        aliases: the other paths of the Variable.
+        size: how many elements there are.
+        count: how many arrays there are.
+        stats: with ``stats=True`` the smallest, largest and mean number of those that
+            are finite, and how many are not; else None.
+    """
 
     path: str
     kind: str
@@ -27,6 +45,9 @@ class Row:
     place: str
     nbytes: int
     aliases: tuple[str, ...] = ()
+    size: int = 0
+    count: int = 1
+    stats: tuple[float, float, float, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +56,11 @@ class Summary:
 
     Attributes:
         rows: one for each array, in order of the paths.
+        groups: with ``depth=`` one for each node of that depth; else the same.
     """
 
     rows: tuple[Row, ...]
+    groups: tuple[Row, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -47,40 +70,64 @@ class Summary:
     @property
     def size(self) -> int:
         """Elements of all arrays together."""
-        return sum(_size(row) for row in self.rows)
+        return sum(row.size for row in self.rows)
 
     def __str__(self) -> str:
-        head = ("path", "kind", "shape", "dtype", "device", "bytes")
-        body = [
-            (_path(r), r.kind, str(r.shape), r.dtype, r.place, f"{r.nbytes:,}")
-            for r in self.rows
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = [_line(cells, widths) for cells in (head, *body)]
+        lines = table_text(*self._table())
+        return "\n".join([*lines, lines[1], *self._totals()])
+
+    def _repr_html_(self) -> str:
+        return table_html(*self._table(), below=self._totals())
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        if self.groups:
+            head, shown = ("path", "class", "arrays", "elements", "bytes"), self.groups
+            body = [
+                (r.path, r.kind, f"{r.count}", f"{r.size:,}", f"{r.nbytes:,}")
+                for r in shown
+            ]
+        else:
+            head, shown = _HEAD, self.rows
+            body = [
+                (_path(r), r.kind, str(r.shape), r.dtype, r.place, f"{r.nbytes:,}")
+                for r in shown
+            ]
+        if any(row.stats for row in shown):
+            head = (*head, *_STATS)
+            body = [
+                (*cells, *_stats_text(row))
+                for cells, row in zip(body, shown, strict=True)
+            ]
+        return head, body
+
+    def _totals(self) -> list[str]:
         kinds = sorted({row.kind for row in self.rows})
-        totals = [
-            _total(kind, [r for r in self.rows if r.kind == kind]) for kind in kinds
-        ]
-        rule = "─" * len(lines[0])
-        return "\n".join(
-            [lines[0], rule, *lines[1:], rule, *totals, _total("total", self.rows)]
-        )
+        totals = [_total(k, [r for r in self.rows if r.kind == k]) for k in kinds]
+        return [*totals, _total("total", self.rows)]
 
     __repr__ = __str__
 
 
-def summary(node: Any) -> Summary:
+_HEAD = ("path", "kind", "shape", "dtype", "device", "bytes")
+
+
+def summary(node: Any, *, depth: int | None = None, stats: bool = False) -> Summary:
     """Return a table of the Variables below ``node``.
 
     Args:
         node: a Node, or a list or dict of Nodes and Variables.
+        depth: show one row for each node, with subtotals: the arrays whose paths
+            agree in their first so many parts; default: a row for each array.
+        stats: show the smallest, largest and mean number, and how many numbers are
+            NaN or infinite; this waits for the arrays and reads them.
 
     Returns:
         path, kind, shape, dtype, device or sharding and bytes of each array, and
-        totals; printing it draws the table.
+        totals; printing it draws the table, and a notebook shows it as one.
 
     Raises:
         TypeError: ``node`` is nothing that could own a Variable.
+        ValueError: ``depth`` is below 1.
 
     Example:
         >>> import brainopt as bo
@@ -92,6 +139,8 @@ def summary(node: Any) -> Summary:
         TrainVar: 6 elements, 24 bytes
         total: 6 elements, 24 bytes
     """
+    if depth is not None and depth < 1:
+        raise ValueError(message(f"depth={depth}.", help="give 1 or more."))
     variables = _walk.collect_vars(node)
     if not variables and not _walk.may_own(node):
         raise TypeError(
@@ -116,26 +165,74 @@ def summary(node: Any) -> Summary:
                     place=place(leaf),
                     nbytes=leaf.size * leaf.dtype.itemsize,
                     aliases=tuple(_walk.join(path, tail) for path in paths[1:]),
+                    size=math.prod(leaf.shape),
+                    stats=_stats(leaf) if stats else None,
                 )
             )
-    return Summary(tuple(rows))
+    return Summary(tuple(rows), () if depth is None else _groups(node, rows, depth))
 
 
-def _size(row: Row) -> int:
-    return math.prod(row.shape)
+def _groups(node: Any, rows: Sequence[Row], depth: int) -> tuple[Row, ...]:
+    classes = {p: type(n).__name__ for p, n in _walk.collect_nodes(node).items()}
+    inside: dict[str, list[Row]] = {}
+    for row in rows:
+        inside.setdefault(".".join(row.path.split(".")[:depth]), []).append(row)
+    return tuple(
+        Row(
+            path=path,
+            kind=classes.get(path, own[0].kind if own[0].path == path else ""),
+            shape=(),
+            dtype="",
+            place="",
+            nbytes=sum(row.nbytes for row in own),
+            size=sum(row.size for row in own),
+            count=len(own),
+            stats=_joined(own),
+        )
+        for path, own in inside.items()
+    )
+
+
+def _stats(leaf: Any) -> tuple[float, float, float, int] | None:
+    if is_key_array(leaf) or not leaf.size:
+        return None
+    real = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
+    wide = real.astype(jnp.promote_types(real.dtype, jnp.float32))
+    is_finite = jnp.isfinite(wide)
+    bad = leaf.size - int(is_finite.sum())
+    if bad == leaf.size:
+        return (math.nan, math.nan, math.nan, bad)
+    return (
+        float(wide.min(where=is_finite, initial=jnp.inf)),
+        float(wide.max(where=is_finite, initial=-jnp.inf)),
+        float(wide.mean(where=is_finite)),
+        bad,
+    )
+
+
+def _joined(rows: Sequence[Row]) -> tuple[float, float, float, int] | None:
+    known = [(row.size - row.stats[3], row.stats) for row in rows if row.stats]
+    if not known:
+        return None
+    bad, finite = sum(s[3] for _, s in known), [(n, s) for n, s in known if n]
+    if not finite:
+        return (math.nan, math.nan, math.nan, bad)
+    mean = sum(n * s[2] for n, s in finite) / sum(n for n, _ in finite)
+    return min(s[0] for _, s in finite), max(s[1] for _, s in finite), mean, bad
+
+
+def _stats_text(row: Row) -> tuple[str, ...]:
+    if row.stats is None:
+        return ("",) * len(_STATS)
+    *numbers, bad = row.stats
+    return (*(f"{number:.4g}" for number in numbers), f"{bad:,}")
 
 
 def _total(name: str, rows: Sequence[Row]) -> str:
-    size, nbytes = sum(map(_size, rows)), sum(row.nbytes for row in rows)
+    size, nbytes = sum(r.size for r in rows), sum(row.nbytes for row in rows)
     text = f"{name}: {size:,} element{'s' * (size != 1)}, {nbytes:,} bytes"
-    unit = min(int(math.log2(nbytes or 1)) // 10, len(_UNITS) - 1)
-    return f"{text} ({nbytes / 1024**unit:.1f} {_UNITS[unit]})" if unit else text
+    return text if nbytes < 1024 else f"{text} ({size_text(nbytes)})"
 
 
 def _path(row: Row) -> str:
     return " = ".join((row.path, *row.aliases))
-
-
-def _line(cells: Any, widths: list[int]) -> str:
-    *left, last = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
-    return "  ".join([*left, last.strip().rjust(widths[-1])])

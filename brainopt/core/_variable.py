@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -214,6 +215,9 @@ class Variable(Cell, ArrayLike):
             return f"{type(self).__name__}(<ended with its trace>)"
         name = f"{self._name!r}, " if self._name else ""
         return f"{type(self).__name__}({name}{describe(value)})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {

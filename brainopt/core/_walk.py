@@ -58,7 +58,7 @@ def children(
         yield key, container
     elif is_atom(container) or id(container) in above:
         return
-    elif (foreign := _foreign(container)) is not None:
+    elif (foreign := foreign_vars(container)) is not None:
         paths = getattr(foreign, "paths", {})
         for path, variable in foreign.items():
             yield join(key, paths.get(variable, path)), variable
@@ -69,7 +69,8 @@ def children(
                 yield from children(item, join(key, str(name)), above)
 
 
-def _foreign(obj: Any) -> Mapping[str, Variable] | None:
+def foreign_vars(obj: Any) -> Mapping[str, Variable] | None:
+    """Return what a host finds in a model of another framework; None of others."""
     return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
@@ -83,7 +84,7 @@ def _inside(node: Any) -> Iterator[tuple[str, Any]]:
 
 def may_own(obj: Any) -> bool:
     """Whether Variables could be in ``obj``: a Node, a container, a known model."""
-    return is_node(obj) or parts(obj) is not None or _foreign(obj) is not None
+    return is_node(obj) or parts(obj) is not None or foreign_vars(obj) is not None
 
 
 def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:

@@ -195,6 +195,8 @@ class HasHyperparams(Node):
     def __getstate__(self) -> dict[str, Any]:
         return dict(self._pytree_attributes())
 
+    _fits_a_line = True
+
     def __repr__(self) -> str:
         numbers: HyperparamVector | None = vars(self).get("numbers")
         names = () if numbers is None else numbers.names

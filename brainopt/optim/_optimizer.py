@@ -16,14 +16,13 @@ import jax
 
 from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
 from ..core import VarCollector, Variable, move
-from . import _freezing, _nonfinite, _registration, _saving, _stepping, _torch
+from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
 from ._closure import Loss
 from ._fields import Rate, argument, fixed, rate
 from ._hooks import add_hook, changed_by_hooks
 from ._hyper import Hyper
 from ._hyperparameters import HasHyperparams, takes_fields
 from ._parameters import TrainedVariables
-from ._report import Report, explain, line, metrics, report
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
 from ._transformation import as_optax
@@ -305,26 +304,9 @@ class Optimizer(HasHyperparams, abc.ABC):
         """
         return as_optax(self)
 
-    def explain(self, path: str) -> str:
-        """Say which rule won for a variable, and what holds for it.
-
-        Raises:
-            PathError: no variable has this path.
-        """
-        return explain(self, path)
-
-    def metrics(self) -> dict[str, jax.Array]:
-        """Return what is known of the last update, 0-d arrays.
-
-        Always ``step`` and ``lr``; ``skipped`` and ``in_a_row`` with ``nonfinite=``;
-        ``micro_batches`` with ``accumulate=``; ``grad_norm``, ``param_norm``,
-        ``update_norm`` and ``update_ratio`` with ``monitor=True``.
-        """
-        return metrics(self)
-
-    def summary(self) -> Report:
-        """Return a table of its variables, groups, settings and bytes."""
-        return report(self)
+    explain = _report.explain
+    metrics = _report.metrics
+    summary = _report.summary
 
     param_groups = _torch.param_groups
     defaults = _torch.defaults
@@ -397,4 +379,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)
 
     def __repr__(self) -> str:
-        return line(self)
+        return _report.line(self)
+
+    def _repr_html_(self) -> str:
+        return _report.as_html(self)

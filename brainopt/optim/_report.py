@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from typing import Any
 
 import jax.numpy as jnp
 
+from .._display import table_html, table_text
 from ..errors import PathError, message
 from ._stepping import owned
 from .engine._tree import named
@@ -43,6 +45,13 @@ class Report:
     nbytes: int
 
     def __str__(self) -> str:
+        table = table_text(*self._table())
+        return "\n".join([self.title, *table, table[1], *self._below()])
+
+    def _repr_html_(self) -> str:
+        return table_html(*self._table(), above=[self.title], below=self._below())
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         head = ("path", "shape", "dtype", "group", "slots", "slot bytes", "")
         body = [
             (
@@ -56,21 +65,18 @@ class Report:
             )
             for n in self.lines
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        rows = [
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in (head, *body)
-        ]
-        rule = "─" * max(map(len, rows))
+        return head, body
+
+    def _below(self) -> list[str]:
         groups = [f"group {i}: {text}" for i, text in enumerate(self.groups)]
         total = f"total: {len(self.lines)} variables, {self.nbytes:,} bytes of state"
-        return "\n".join([self.title, rows[0], rule, *rows[1:], rule, *groups, total])
+        return [*groups, total]
 
     __repr__ = __str__
 
 
-def report(optimizer: Any) -> Report:
-    """Return the report of an optimizer."""
+def summary(optimizer: Any) -> Report:
+    """Return a table of its variables, groups, settings and bytes."""
     lines = []
     for path, leaf in named(optimizer._trained.values()):
         slots = optimizer.slots[path]
@@ -99,6 +105,13 @@ def report(optimizer: Any) -> Report:
     )
 
 
+def as_html(optimizer: Any) -> str:
+    """Return its settings and its table for a notebook."""
+    return (
+        f"<code>{html.escape(line(optimizer))}</code>{summary(optimizer)._repr_html_()}"
+    )
+
+
 def line(optimizer: Any) -> str:
     """Return the settings of all variables in one line."""
     shown = {"lr": repr(optimizer.groups[0].schedule)}
@@ -108,7 +121,14 @@ def line(optimizer: Any) -> str:
 
 
 def explain(optimizer: Any, path: str) -> str:
-    """Say which rule won for a variable, and what holds for it."""
+    """Say which rule won for a variable, and what holds for it.
+
+    Args:
+        path: of the variable.
+
+    Raises:
+        PathError: no variable has this path.
+    """
     known = dict(named(optimizer._trained.values()))
     if path not in known:
         raise PathError(
@@ -133,7 +153,12 @@ def explain(optimizer: Any, path: str) -> str:
 
 
 def metrics(optimizer: Any) -> dict[str, Any]:
-    """Return what is known of the last update, 0-d arrays."""
+    """Return what is known of the last update, 0-d arrays.
+
+    Always ``step`` and ``lr``; ``skipped`` and ``in_a_row`` with ``nonfinite=``;
+    ``micro_batches`` with ``accumulate=``; ``grad_norm``, ``param_norm``,
+    ``update_norm`` and ``update_ratio`` with ``monitor=True``.
+    """
     found = {"step": optimizer.step.value, "lr": optimizer.current_lr}
     counters = {k: v.value for k, v in optimizer.counters.items() if k != "weight"}
     found |= counters

@@ -236,7 +236,3 @@ def test_slots_are_refused_where_they_would_hide_variables():
 
         class Hidden(bo.Node):
             __slots__ = ("W",)
-
-
-def test_repr_names_the_attributes():
-    assert repr(Cell()) == "Cell(W, V)"

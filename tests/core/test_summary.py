@@ -102,3 +102,36 @@ def test_the_kind_is_the_class(kind):
     node.x = kind([1.0])
 
     assert bo.summary(node).rows[0].kind == kind.__name__
+
+
+def _mixed():
+    W = jax.numpy.array([[1.0, -3.0], [jax.numpy.nan, jax.numpy.inf]])
+    layer = bo.Node()
+    layer.W, layer.b = bo.TrainVar(W), bo.TrainVar([5.0, 7.0])
+    net = bo.Node()
+    net.layers, net.count = [layer], bo.Variable(3, "int32")
+    net.rng = bo.RandomState(0)
+    return net
+
+
+def test_numbers_that_are_not_finite_are_counted_and_left_out():
+    rows = {row.path: row.stats for row in bo.summary(_mixed(), stats=True).rows}
+
+    assert rows["layers.0.W"] == (-3.0, 1.0, -1.0, 2)
+    assert rows["layers.0.b"] == (5.0, 7.0, 6.0, 0)
+    assert rows["count"] == (0.0, 0.0, 0.0, 0)
+    assert rows["rng"] is None
+
+
+def test_subtotals_are_those_of_numpy():
+    summary = bo.summary(_mixed(), depth=2, stats=True)
+    layer = next(row for row in summary.groups if row.path == "layers.0")
+
+    assert (layer.kind, layer.count, layer.size, layer.nbytes) == ("Node", 2, 6, 24)
+    assert layer.stats == (-3.0, 7.0, (1 - 3 + 5 + 7) / 4, 2)
+    assert "layers.0" in str(summary) and "layers.0.W" not in str(summary)
+
+
+def test_a_depth_below_one_is_refused():
+    with pytest.raises(ValueError, match="depth=0"):
+        bo.summary(_mixed(), depth=0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..._display import table_html
 from ...errors import printable
 from ..format._records import ARRAYS, CONTAINERS
 from ..io._input import Readable, name_of, opened
@@ -62,21 +63,31 @@ class Inspection:
 
     def __str__(self) -> str:
         """Lay out the entries as a table."""
-        head = (
+        lines = self._above()
+        width = max((len(entry.path) for entry in self.entries), default=0)
+        for entry in self.entries:
+            lines.append(
+                f"  {entry.path:{width}}  {entry.kind:8} {_what(entry):24} "
+                f"{entry.nbytes:>14,}"
+            )
+        return "\n".join(map(printable, lines))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (printable(e.path), e.kind, printable(_what(e)), f"{e.nbytes:,}")
+            for e in self.entries
+        ]
+        above = [printable(line) for line in self._above()]
+        return table_html(("path", "kind", "value", "bytes"), rows, above=above)
+
+    def _above(self) -> list[str]:
+        lines = [
             f"{self.path}: format {self.version}, {self.library}, {self.nbytes:,} bytes"
-        )
-        lines = [head]
+        ]
         for path, meta in self.nodes.items():
             said = ", ".join(f"{key}={value!r}" for key, value in meta.items())
             lines.append(f"  {path or '.'}: {said}")
-        width = max((len(entry.path) for entry in self.entries), default=0)
-        for entry in self.entries:
-            what = f"{entry.dtype} {entry.shape}" if entry.dtype else ""
-            what = what or _shown(entry.value)
-            lines.append(
-                f"  {entry.path:{width}}  {entry.kind:8} {what:24} {entry.nbytes:>14,}"
-            )
-        return "\n".join(map(printable, lines))
+        return lines
 
 
 def inspect_file(path: Readable) -> Inspection:
@@ -122,6 +133,11 @@ def inspect_flat(path: Readable, suffix: str, arrays: Mapping[str, Any]) -> Insp
     with opened(path) as file:
         size = file.size
     return Inspection(name_of(path), 0, suffix, size, {}, entries)
+
+
+def _what(entry: Entry) -> str:
+    what = f"{entry.dtype} {entry.shape}" if entry.dtype else ""
+    return what or _shown(entry.value)
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
 from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
+from ._curve import curve
 
 Clock = Literal["step", "epoch"]
 
@@ -106,6 +107,9 @@ class Schedule(HasHyperparams, abc.ABC):
             return self.rate(self._float(i))
         counter = self.__dict__.get("_counter")
         return self.at(0 if counter is None else counter.value)
+
+    def _repr_html_(self) -> str:
+        return curve(self)
 
     def step_epoch(self) -> None:
         """Count one epoch."""
