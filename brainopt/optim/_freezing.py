@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -20,8 +21,9 @@ def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[s
     for path in _chosen(optimizer, choices):
         if drop_slots:
             optimizer.slots[path] = {}
+            optimizer.revision.changed()
         count_missed(optimizer, path)
-        optimizer.frozen = tuple(sorted({*optimizer.frozen, path}))
+        _set_frozen(optimizer, {*optimizer.frozen, path})
     optimizer._parameters_changed()
     return list(optimizer.frozen)
 
@@ -35,9 +37,31 @@ def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
             slots = slots_of(optimizer, path, leaf, hypers)
             optimizer.slots[path] |= as_variables(path, slots)
             optimizer.slots[path]["missed_steps"].value = optimizer.step.value
-    optimizer.frozen = tuple(path for path in optimizer.frozen if path not in thawed)
+            optimizer.revision.changed()
+    _set_frozen(optimizer, {*optimizer.frozen} - thawed)
     optimizer._parameters_changed()
     return list(optimizer.frozen)
+
+
+def as_frozen_now(optimizer: Any) -> Callable[[], None]:
+    """Return what freezes again exactly what is frozen now, with the slots of now."""
+    frozen, slots = {*optimizer.frozen}, {k: {**v} for k, v in optimizer.slots.items()}
+
+    def set_back() -> None:
+        for path, held in slots.items():
+            present = optimizer.slots.get(path, held)
+            if any(present.get(name) is not variable for name, variable in held.items()):
+                optimizer.slots[path] = present | held
+                optimizer.revision.changed()
+        if frozen != {*optimizer.frozen}:
+            _set_frozen(optimizer, frozen)
+            optimizer._parameters_changed()
+
+    return set_back
+
+
+def _set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
+    optimizer.frozen = tuple(sorted(paths))
 
 
 def count_missed(optimizer: Any, path: str) -> None:

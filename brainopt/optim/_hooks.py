@@ -21,11 +21,28 @@ def add_hook(optimizer: Any, when: str, hook: Callable) -> Callable[[], None]:
         raise TypeError(f"A hook is a function, not {hook!r}.")
     hooks = optimizer._hooks[when]
     hooks.append(hook)
-    optimizer.revision.changed()
+    _note(optimizer)
 
     def remove() -> None:
         if hook in hooks:
             hooks.remove(hook)
-            optimizer.revision.changed()
+            _note(optimizer)
 
     return remove
+
+
+def as_hooked_now(optimizer: Any) -> Callable[[], None]:
+    """Return what brings back exactly the hooks of now."""
+    kept = {when: list(hooks) for when, hooks in optimizer._hooks.items()}
+
+    def set_back() -> None:
+        for when, hooks in kept.items():
+            optimizer._hooks[when][:] = hooks
+        _note(optimizer)
+
+    return set_back
+
+
+def _note(optimizer: Any) -> None:
+    hooks = optimizer._hooks
+    optimizer.revision.note("hooks", (tuple(hooks["before"]), tuple(hooks["after"])))

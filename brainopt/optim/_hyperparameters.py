@@ -182,11 +182,11 @@ class HasHyperparams(Node):
 
     def _check_attribute(self, key: str, value: Any) -> None:
         if key not in self._declared.fields:
-            self.revision.changed()
+            self.revision.note(key, value)
 
     @property
     def revision(self) -> Revision:
-        """Counts the changes that compiled functions must see."""
+        """What compiled functions compare to see whether they still fit."""
         return vars(self).setdefault("_revision", Revision())
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from ._hooks import add_hook, changed_by_hooks
 from ._hyper import Hyper
 from ._hyperparameters import HasHyperparams, takes_fields
 from ._parameters import TrainedVariables
-from ._rollback import Snapshot, Trial, missed
+from ._rollback import Snapshot, Trial, keeping_settings, missed
 from ._stepping import first_counters
 from ._transformation import as_optax
 from .engine._precision import Precision
@@ -105,6 +105,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
+        self.revision.note("hooks", ((), ()))
         for group in self.groups.values():
             group.count_by(self.step)
         self.register_train_vars(given["train_vars"])
@@ -276,6 +277,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         return Snapshot(
             [*self.vars().unique().values(), *variables],
             lambda values: missed(self.slots, self._trained, self.step, values),
+            keeping_settings(self),
         )
 
     def restore(self, snapshot: Snapshot) -> None:

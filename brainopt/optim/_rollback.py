@@ -6,12 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+import jax.core
 import jax.numpy as jnp
 
 from .. import runtime
 from ..core import Variable
+from ._freezing import as_frozen_now
+from ._hooks import as_hooked_now
 from ._parameters import TrainedVariables
 from .engine._tree import named
+from .settings._shared import Mask, Switch
 
 
 class Snapshot:
@@ -22,23 +27,62 @@ class Snapshot:
     Args:
         variables: what to remember.
         since: from the values by Variable to those of Variables that came later.
+        set_back: sets the Python settings of that instant, before the values.
     """
 
     def __init__(
         self,
         variables: Iterable[Variable],
         since: Callable[[dict[Variable, Any]], dict[Variable, Any]] | None = None,
+        set_back: Callable[[], None] | None = None,
     ):
         self._variables = list(dict.fromkeys(variables))
         self._values = runtime.snapshot(self._variables)
         self._since = since
+        self._set_back = set_back
 
     def restore(self) -> None:
-        """Write the values back, all at once."""
-        values = dict(zip(self._variables, self._values, strict=True))
+        """Write the values back, all at once, where their Variables are now."""
+        if self._set_back is not None:
+            self._set_back()
+        now = runtime.snapshot(self._variables)
+        values = dict(zip(self._variables, map(_there, self._values, now), strict=True))
         if self._since is not None:
             values |= self._since(values)
         runtime.commit(list(values), list(values.values()))
+
+
+def _there(value: Any, now: Any) -> Any:
+    """Return ``value`` on the devices of ``now``."""
+    try:
+        return jax.tree.map(_moved, value, now)
+    except ValueError:  # a value of another structure
+        return value
+
+
+def _moved(value: Any, now: Any) -> Any:
+    for array in (value, now):
+        if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+            return value
+    if not now.committed or now.sharding == value.sharding:
+        return value
+    return runtime.put(value, now.sharding)
+
+
+def keeping_settings(optimizer: Any) -> Callable[[], None]:
+    """Return what sets those settings back to now that change between steps."""
+    fields = type(optimizer)._declared.fields.items()
+    kept = {k: getattr(optimizer, k) for k, f in fields if isinstance(f, Mask | Switch)}
+    parts = as_frozen_now(optimizer), as_hooked_now(optimizer)
+
+    def set_back() -> None:
+        for name, value in kept.items():
+            if getattr(optimizer, name) is not value:
+                setattr(optimizer, name, getattr(value, "where", value))
+        for part in parts:
+            part()
+
+    return set_back
 
 
 class Trial:

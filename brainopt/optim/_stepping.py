@@ -29,6 +29,7 @@ from .settings._resolve import HyperCache
 from .settings._shared import warn_of_unmatched_rules
 
 _COUNTED = ("step", "counters.")
+_MAX_PROGRAMS = 16
 
 
 def owned(optimizer: Any) -> dict[str, Variable]:
@@ -165,16 +166,22 @@ def _program(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
 
 
 def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
-    cache = vars(optimizer).get("_cache")
-    if cache is None or [n.revision.count for n in cache[0]] != cache[1]:
-        nodes = optimizer.nodes().values()
-        nodes = [node for node in nodes if isinstance(node, HasHyperparams)]
-        counts = [node.revision.count for node in nodes]
-        # A function object of its own: JAX keeps traces by function.
-        program = jax.jit(lambda *args: advance(optimizer, *runtime.on_device(args)))
-        cache = nodes, counts, owned(optimizer), program
-        vars(optimizer)["_cache"] = cache
-    return cache[2], cache[3]
+    cache = vars(optimizer).setdefault("_cache", [])
+    for compiled in cache:
+        nodes, counts, own, program = compiled
+        if [node.revision.count for node in nodes] == counts:
+            if compiled is not cache[0]:
+                cache.remove(compiled)
+                cache.insert(0, compiled)
+            return own, program
+    nodes = optimizer.nodes().values()
+    nodes = [node for node in nodes if isinstance(node, HasHyperparams)]
+    counts = [node.revision.count for node in nodes]
+    # A function object of its own: JAX keeps traces by function.
+    program = jax.jit(lambda *args: advance(optimizer, *runtime.on_device(args)))
+    cache.insert(0, (nodes, counts, owned(optimizer), program))
+    del cache[_MAX_PROGRAMS:]
+    return cache[0][2:]
 
 
 def commit(optimizer: Any, params: Any, after: Mapping[str, Any]) -> None:

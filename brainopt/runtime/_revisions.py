@@ -1,15 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revisions: counts of changes to Python objects that compiled code has baked in."""
+"""Revisions: what state Python objects are in that compiled code has baked in."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Hashable
+from typing import Any
+
+_MAX_KNOWN = 16
+_VALUES = (str, bytes, int, float, bool, types.NoneType)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 class Revision:
-    """A count of changes to something that compiled functions have baked in."""
+    """A number for the state of something that compiled functions have baked in.
 
-    __slots__ = ("__weakref__", "count")
+    Two equal numbers mean the same state, so code that was compiled in one of them
+    fits again whenever that state is back. Settings that compare by value are told
+    with `note`: their combination gets a number, and gets it again when it returns.
+    For every other change there is `changed`, which makes a state that never was.
+
+    Attributes:
+        count: the number of the present state.
+        since: the smallest number of a state that may come back.
+    """
+
+    __slots__ = ("__weakref__", "_known", "_last", "_settings", "count", "since")
 
     def __init__(self):
-        self.count = 0
+        self.count = self.since = self._last = 0
+        self._settings: dict[str, Hashable] = {}
+        # The last few combinations, the latest at the end: they keep hooks alive.
+        self._known: dict[frozenset, int] = {frozenset(): 0}
 
     def changed(self) -> None:
-        """Make every function compiled from the old state trace anew."""
-        self.count += 1
+        """Make every function compiled so far trace anew, for good."""
+        self._last += 1
+        self.count = self.since = self._last
+        self._known = {frozenset(self._settings.items()): self.count}
+
+    def note(self, name: str, value: Any) -> None:
+        """Take in what a setting is now, by its value where it has one."""
+        if not _compares(value):
+            self._settings.pop(name, None)
+            self.changed()
+            return
+        self._settings[name] = _typed(value)
+        state = frozenset(self._settings.items())
+        number = self._known.pop(state, None)
+        if number is None:
+            number = self._last = self._last + 1
+        self._known[state] = self.count = number
+        if len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+
+
+def _compares(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_compares, value))
+    if isinstance(value, _VALUES) or isinstance(value, _FUNCTIONS):
+        return True
+    return callable(value) and type(value).__hash__ is object.__hash__
+
+
+def _typed(value: Any) -> Hashable:
+    """Return a key that tells 1, 1.0 and True apart."""
+    if isinstance(value, tuple):
+        return tuple(map(_typed, value))
+    return type(value), value

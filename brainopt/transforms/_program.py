@@ -154,7 +154,7 @@ class Program:
 
     def lapsed(self) -> bool:
         """Whether no later change can make this code valid again."""
-        return self.broken or any(r.count != n for r, n in self.revisions.items())
+        return self.broken or any(n < r.since for r, n in self.revisions.items())
 
     def lasting(self) -> bool:
         """Whether every Variable outlives the trace that is running now."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Freezing, hooks, snapshots and trials."""
+"""Settings that return find the program that was compiled for them."""
 
 import jax
 import jax.numpy as jnp
@@ -7,140 +7,178 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from tests.optim.runs import encoder, ones
-
-optim = bo.optim
+from brainopt.runtime import Revision
 
 
-# --- freezing
+class Net(bo.Node):
+    def __init__(self):
+        self.w, self.b = bo.TrainVar(jnp.ones((4, 3))), bo.TrainVar(jnp.zeros((1, 3)))
+
+    def loss(self):
+        return (((jnp.ones((2, 4)) @ self.w) + self.b - 1) ** 2).mean()
 
 
-def test_frozen_variables_do_not_move():
-    net = encoder()
-    opt = optim.AdamW(0.1, net)
-    step = bo.jit(opt.update)
-    step(ones(opt))
-    before = np.asarray(net.enc.W.value), np.asarray(opt.slots["enc.W"]["m"].value)
-
-    assert opt.freeze("enc") == ["enc.W", "enc.b"]
-    step(ones(opt))
-    step({"out.W": jnp.ones((3, 1))})
-
-    np.testing.assert_array_equal(net.enc.W.value, before[0])
-    np.testing.assert_array_equal(opt.slots["enc.W"]["m"].value, before[1])
-    assert "frozen" in opt.explain("enc.W") and "frozen" in str(opt.summary())
+def halve(opt, grads):
+    return jax.tree.map(lambda g: g / 2, grads)
 
 
-@pytest.mark.parametrize("drop", [False, True])
-def test_thawed_variables_go_on(drop):
-    net, alone = encoder(), bo.TrainVar(jnp.ones(3))
-    opt, other = optim.AdamW(0.1, net), optim.AdamW(0.1, alone)
-    opt.update(ones(opt))
-    other.update(jnp.ones(3))
-
-    opt.freeze("enc.b", drop_slots=drop)
-    opt.update(ones(opt))
-    assert opt.unfreeze("enc.b") == []
-    if drop:
-        fresh = bo.TrainVar(alone.value)
-        other, alone = optim.AdamW(0.1, fresh), fresh
-    opt.update(ones(opt))
-    other.update(jnp.ones(3))
-
-    np.testing.assert_allclose(net.enc.b.value, alone.value, rtol=1e-6)
+def double_b(opt):
+    opt._trained.variables["b"].value *= 2
 
 
-def test_a_choice_that_fits_nothing_is_an_error():
-    opt = optim.AdamW(0.1, encoder())
-
-    with pytest.raises(bo.errors.PathError, match=r"encoder"):
-        opt.freeze("encoder")
-    with pytest.raises(bo.errors.PathError, match=r"enc\.W"):
-        opt.explain("encoder")
+def freeze(opt):
+    opt.freeze("w")
+    return lambda: opt.unfreeze("w")
 
 
-# --- hooks and going back
+def set_mask(opt):
+    opt.mask = "w"
+    return lambda: setattr(opt, "mask", None)
 
 
-def test_hooks_see_each_update_and_may_change_gradients():
-    w, seen = bo.TrainVar(jnp.ones(2)), []
-    opt = optim.SGD(1.0, w)
-    halve = opt.before_update(lambda opt, g: jax.tree.map(lambda x: x / 2, g))
-    opt.after_update(lambda opt: seen.append(int(opt.step)))
-
-    opt.update(jnp.ones(2))
-    halve()
-    opt.update(jnp.ones(2))
-
-    np.testing.assert_allclose(w.value, 1 - 0.5 - 1.0)
-    assert seen == [1, 2]
+def climb(opt):
+    opt.maximize = True
+    return lambda: setattr(opt, "maximize", False)
 
 
-def test_a_snapshot_survives_donated_steps():
-    w = bo.TrainVar(jnp.ones(1000))
-    opt = optim.AdamW(0.1, w)
-    step = bo.jit(opt.update)
-    step(jnp.ones(1000))
-    before = {k: np.asarray(v) for k, v in opt.state_dict().items()}
-    kept, value = opt.snapshot(), np.asarray(w.value)
-
-    step(jnp.ones(1000))
-    opt.lr = 0.7
-    opt.restore(kept)
-
-    np.testing.assert_array_equal(w.value, value)
-    for key, array in opt.state_dict().items():
-        np.testing.assert_array_equal(array, before[key])
+CHANGES = {
+    "frozen": freeze,
+    "hook before": lambda opt: opt.before_update(halve),
+    "hook after": lambda opt: opt.after_update(double_b),
+    "mask": set_mask,
+    "maximize": climb,
+}
 
 
-def test_a_trial_is_undone_unless_committed():
-    w = bo.TrainVar(jnp.ones(2))
-    opt = optim.SGD(0.1, w)
+def compiled(opt, net):
+    return bo.jit(lambda: opt.step(net.loss))
 
+
+def eager(opt, net):
+    grad = bo.jit(bo.grad(net.loss, net.vars()))
+
+    def step():
+        grads = grad()
+        opt.update({k: None if k in opt.frozen else g for k, g in grads.items()})
+
+    return step
+
+
+WAYS = {"compiled": compiled, "eager": eager}
+
+
+def run(change, way, rounds):
+    """Change the setting and back, with steps between; return weights and compiles."""
+    net = Net()
+    opt = bo.optim.AdamW(0.1, net)
+    step = WAYS[way](opt, net)
+    for number in range(rounds):
+        if number == 2:
+            counter = count_compiles()
+        undo = CHANGES[change](opt)
+        step()
+        undo()
+        step()
+    return net, counter()
+
+
+def count_compiles():
+    seen = []
+
+    def listen(event, _, **__):
+        seen.append("backend_compile" in event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+    def done():
+        jax.monitoring.unregister_event_duration_listener(listen)
+        return sum(seen)
+
+    return done
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_setting_that_returns_compiles_nothing(change):
+    nets, compiles = zip(*(run(change, way, 5) for way in WAYS), strict=True)
+    assert compiles == (0, 0)
+    for values in zip(*(net.vars().values() for net in nets), strict=True):
+        np.testing.assert_allclose(*(v.value for v in values), rtol=1e-5)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("changed_before", [False, True])
+def test_a_trial_brings_settings_back(change, changed_before):
+    net = Net()
+    opt = bo.optim.AdamW(0.1, net)
+    undo = CHANGES[change](opt) if changed_before else None
+    seen = opt.frozen, getattr(opt.mask, "where", None), opt.maximize
     with opt.trial():
-        opt.update(jnp.ones(2))
-    assert (int(opt.step), float(w[0])) == (0, 1.0)
-    with pytest.raises(ZeroDivisionError), opt.trial() as trial:
-        opt.update(jnp.ones(2))
-        trial.commit()
-        1 / 0
-    assert int(opt.step) == 0
-    with opt.trial() as trial:
-        opt.update(jnp.ones(2))
-        trial.commit()
-
-    assert (int(opt.step), float(w[0])) == (1, pytest.approx(0.9))
+        (undo if changed_before else lambda: CHANGES[change](opt))()
+        opt.step(net.loss)
+    assert (opt.frozen, getattr(opt.mask, "where", None), opt.maximize) == seen
+    np.testing.assert_array_equal(net.w.value, np.ones((4, 3)))
 
 
-@pytest.mark.parametrize("steps", [0, 2])
-@pytest.mark.parametrize("through", [lambda f: f, bo.jit])
-def test_a_step_missed_on_trial_is_not_missed(steps, through):
-    def run(trial):
-        variables = {"a": bo.TrainVar(jnp.ones(2)), "b": bo.TrainVar(jnp.ones(2))}
-        opt = optim.Adam(0.1, variables)
-        for _ in range(steps):
-            opt.update({"a": jnp.ones(2), "b": jnp.ones(2)})
-        if trial:
-            with opt.trial():
-                through(lambda: opt.update({"a": jnp.ones(2), "b": None}))()
-        opt.update({"a": jnp.ones(2), "b": jnp.full(2, 0.1)})
-        return variables["b"].value
-
-    np.testing.assert_allclose(run(True), run(False), rtol=1e-6)
+def test_a_trial_brings_dropped_slots_back():
+    net = Net()
+    opt = bo.optim.AdamW(0.1, net)
+    opt.step(net.loss)
+    before = jax.tree.map(np.asarray, opt.state_dict())
+    with opt.trial():
+        opt.freeze("w", drop_slots=True)
+        opt.step(net.loss)
+    after = opt.state_dict()
+    for path, value in before.items():
+        np.testing.assert_array_equal(after[path], value, err_msg=path)
+    assert opt.frozen == ()
 
 
-def test_a_variable_registered_since_a_snapshot_keeps_its_own_steps():
-    a, b, twin = (bo.TrainVar(jnp.ones(2)) for _ in range(3))
-    opt, other = optim.Adam(0.1, {"a": a}), optim.Adam(0.1, twin)
-    before = opt.snapshot()
-    opt.update({"a": jnp.ones(2)})
-    opt.register_train_vars({"b": b})
-    grads = {"a": jnp.ones(2), "b": jnp.ones(2)}
-    opt.update(grads)
+class TestRevision:
+    def test_equal_settings_have_equal_numbers(self):
+        revision = Revision()
+        revision.note("a", 1)
+        first = revision.count
+        revision.note("a", 2)
+        assert revision.count != first
+        revision.note("a", 1)
+        assert revision.count == first
 
-    opt.restore(before)
-    opt.update(grads)
+    @pytest.mark.parametrize("other", [1.0, True, (1,), "1", None])
+    def test_values_that_python_takes_for_equal_are_told_apart(self, other):
+        revision = Revision()
+        revision.note("a", 1)
+        first = revision.count
+        revision.note("a", other)
+        assert revision.count != first
 
-    other.update(jnp.ones(2))
-    other.update(jnp.ones(2))
-    np.testing.assert_allclose(b.value, twin.value, rtol=1e-6)
+    @pytest.mark.parametrize("change", [Revision.changed, lambda r: r.note("b", [])])
+    def test_no_earlier_number_returns_after_a_change_without_a_value(self, change):
+        revision = Revision()
+        revision.note("a", 1)
+        first = revision.count
+        change(revision)
+        revision.note("a", 2)
+        revision.note("a", 1)
+        assert revision.count != first and first < revision.since <= revision.count
+
+    def test_the_combinations_that_it_keeps_are_few(self):
+        revision = Revision()
+        for number in range(1000):
+            revision.note("hooks", (lambda: number,))
+        assert len(revision._known) <= 16
+
+
+def test_a_snapshot_goes_back_to_the_device_of_now():
+    here, there = jax.devices()[:2]
+    net = Net()
+    opt = bo.optim.AdamW(0.1, net)
+    opt.to(here)
+    snapshot = opt.snapshot()
+    opt.freeze("w")
+    opt.update({"w": None, "b": jnp.ones((1, 3))})
+    opt.to(there)
+    opt.restore(snapshot)
+    assert opt.frozen == ()
+    for path, variable in opt.vars().items():
+        assert variable.value.devices() == {there}, path
+    np.testing.assert_array_equal(net.b.value, np.zeros((1, 3)))

@@ -83,7 +83,7 @@ class Mask(Field):
                 message(f"{type(obj).__name__} has no weight decay to mask.")
             )
         vars(obj)[self.name] = None if value is None else Choice(value)
-        obj.revision.changed()
+        obj.revision.note(self.name, value)
 
 
 class Switch(Field):
@@ -91,7 +91,7 @@ class Switch(Field):
 
     def __set__(self, obj: Any, value: bool) -> None:
         vars(obj)[self.name] = bool(value)
-        obj.revision.changed()
+        obj.revision.note(self.name, bool(value))
 
 
 class Limit(Number):
