@@ -18,6 +18,7 @@ from .core import summary as summary
 from .core import use_checkpoints as _use_checkpoints
 from .hosts import attach as attach
 from .transforms import assert_compiles_at_most as assert_compiles_at_most
+from .transforms import bounded_while_loop as bounded_while_loop
 from .transforms import checkify as checkify
 from .transforms import cond as cond
 from .transforms import eval_shape as eval_shape

@@ -50,7 +50,7 @@ def as_frozen_now(optimizer: Any) -> Callable[[], None]:
     def set_back() -> None:
         for path, held in slots.items():
             present = optimizer.slots.get(path, held)
-            if any(present.get(name) is not variable for name, variable in held.items()):
+            if any(present.get(name) is not v for name, v in held.items()):
                 optimizer.slots[path] = present | held
                 optimizer.revision.changed()
         if frozen != {*optimizer.frozen}:

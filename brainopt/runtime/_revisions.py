@@ -8,8 +8,10 @@ from collections.abc import Hashable
 from typing import Any
 
 _MAX_KNOWN = 16
-_VALUES = (str, bytes, int, float, bool, types.NoneType)
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+_BY_VALUE = (
+    *(str, bytes, int, float, bool, types.NoneType),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType),
+)
 
 
 class Revision:
@@ -58,7 +60,7 @@ class Revision:
 def _compares(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_compares, value))
-    if isinstance(value, _VALUES) or isinstance(value, _FUNCTIONS):
+    if isinstance(value, _BY_VALUE):
         return True
     return callable(value) and type(value).__hash__ is object.__hash__
 

@@ -24,4 +24,5 @@ from ._loops import scan as scan
 from ._remat import remat as remat
 from ._shard_map import shard_map as shard_map
 from ._vmap import vmap as vmap
+from ._while import bounded_while_loop as bounded_while_loop
 from ._while import while_loop as while_loop

@@ -14,6 +14,7 @@ from .._compat import config
 from ..core import is_weak, keeps_kind
 from ..errors import TraceContextError, message
 from ..runtime import Effects
+from ._branches import cond
 from ._lift import (
     Run,
     as_operands,
@@ -23,7 +24,7 @@ from ._lift import (
     run_to_fixed_point,
     unpack,
 )
-from ._loops import check_carried, joined
+from ._loops import check_carried, joined, scan
 
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
 
@@ -121,6 +122,69 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
         return (operands, effects.written, values), Effects(seen.written, inner)
 
     out = run_to_fixed_point(discover, attempt)
+    return out if many else out[0]
+
+
+def bounded_while_loop(
+    body_fun: Callable,
+    cond_fun: Callable,
+    operands: Any = (),
+    *,
+    max_steps: int,
+    checkpoint_every: int | bool | None = None,
+) -> Any:
+    """Call ``body_fun`` as long as ``cond_fun`` is true, ``max_steps`` times at most.
+
+    As `while_loop`, but reverse mode can differentiate it, since its length is known:
+    it is a `scan` whose iterations do nothing once the condition fails. An iteration
+    that does nothing costs as much as a `cond`; inside `vmap` it costs the body.
+
+    Args:
+        body_fun: takes the operands and returns new ones of the same shapes; None
+            returns them unchanged.
+        cond_fun: takes the operands and returns a scalar; true where it is not zero.
+        operands: one operand, or a tuple of them.
+        max_steps: in [1, inf). Where the loop reaches it, ``cond_fun`` of the result
+            is still true.
+        checkpoint_every: as for `scan`.
+
+    Returns:
+        The last operands: a tuple where a tuple was given.
+
+    Raises:
+        TypeError: the condition is no scalar, or the body changes the shapes or
+            dtypes of its operands.
+        ValueError: ``max_steps`` is no positive integer.
+
+    Example:
+        >>> import brainopt as bo
+        >>> def halved(x):
+        ...     return bo.bounded_while_loop(
+        ...         lambda x: x / 2, lambda x: x > 1, x, max_steps=10)
+        >>> float(halved(5.0)), float(bo.grad(halved, argnums=0)(5.0))
+        (0.625, 0.125)
+    """
+    if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(
+            message(f"max_steps is a positive integer, not {max_steps!r}.")
+        )
+    many = isinstance(operands, tuple)
+
+    def body(*before: Any) -> tuple:
+        out = body_fun(*before)
+        after = before if out is None else tuple(out) if many else (out,)
+        return _like(pack(before), pack(after))
+
+    def one(state: tuple, _: Any) -> tuple[tuple, None]:
+        going = _scalar(_condition(cond_fun, state).out)
+        return cond(going, body, lambda *same: same, state), None
+
+    out, _ = scan(
+        one,
+        as_operands(operands),
+        length=max_steps,
+        checkpoint_every=checkpoint_every,
+    )
     return out if many else out[0]
 
 
