@@ -6,10 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from ..errors import GradientError, message
 from ..runtime import depend_on
+from .engine._rows import peel
 
 
 def limit_of(optimizer: Any) -> int | None:
@@ -19,8 +22,12 @@ def limit_of(optimizer: Any) -> int | None:
     return optimizer.max_nonfinite
 
 
-def watch(optimizer: Any) -> None:
+def watch(optimizer: Any, grads: dict[str, Any]) -> None:
     """Raise once the limit is reached; inside a compiled step, at its next call.
+
+    Args:
+        optimizer: has taken its step.
+        grads: of that step, by path.
 
     Raises:
         GradientError: gradients were not finite so many times in a row.
@@ -28,19 +35,29 @@ def watch(optimizer: Any) -> None:
     limit = limit_of(optimizer)
     if limit is None:
         return
-    row = optimizer.counters["in_a_row"].value
+    row, step = optimizer.counters["in_a_row"].value, optimizer.step.value
 
-    def trip(row: Any) -> None:
+    def trip(row: Any, step: Any, counts: dict[str, Any]) -> None:
         # A compiled step runs no Python. Declaring it out of date makes its next call
         # trace, and `before` raises there; the state is that of the last good step.
         if row.max() >= limit:
-            vars(optimizer)["_has_tripped"] = True
+            last = jax.tree.map(np.asarray, (step, counts))  # raised while tracing
+            vars(optimizer)["_has_tripped"] = last
             optimizer.revision.changed()
 
     if isinstance(row, Tracer):
-        jax.debug.callback(trip, row)
+        jax.debug.callback(trip, row, step, _counts(optimizer, grads))
     elif int(row) >= limit:
-        _complain(int(row))
+        _complain(optimizer, int(row), step, _counts(optimizer, grads))
+
+
+def _counts(optimizer: Any, grads: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return by path how many numbers of a gradient are not finite, and of how many."""
+    return {
+        path: ((~jnp.isfinite(grad)).sum(), jnp.size(grad))
+        for path, grad in peel(grads).items()
+        if grad is not None and path not in optimizer.frozen
+    }
 
 
 def before(optimizer: Any) -> None:
@@ -48,16 +65,24 @@ def before(optimizer: Any) -> None:
     if limit_of(optimizer) is None:
         return
     depend_on(optimizer.revision)
-    if vars(optimizer).pop("_has_tripped", False):
-        _complain(limit_of(optimizer))
+    if tripped := vars(optimizer).pop("_has_tripped", None):
+        _complain(optimizer, limit_of(optimizer), *tripped)
 
 
-def _complain(row: Any) -> None:
+def _complain(optimizer: Any, row: Any, step: Any, counts: dict[str, Any]) -> None:
+    bad = [
+        f"{path}: {int(np.max(count)):,} of {int(np.max(size)):,} numbers"
+        for path, (count, size) in counts.items()
+        if np.max(count)
+    ]
+    end = " The last:" if bad else ""
     raise GradientError(
         message(
-            f"The gradients were not finite {row} times in a row; none of these "
-            f"steps was taken.",
-            help="lower the learning rate, clip the gradients, or look for the "
-            "first bad one with jax_debug_nans.",
+            f"The gradients of this {type(optimizer).__name__} were not finite {row} "
+            f"times in a row after step {int(np.max(step))}; none of these steps was taken."
+            f"{end}",
+            bad,
+            "lower the learning rate, clip the gradients, or find the operation that "
+            "gave the first of them with `bo.debug.find_nan(step, ...)`.",
         )
     )

@@ -27,7 +27,7 @@ from ._rollback import Snapshot, Trial, keeping_settings, missed
 from ._stepping import first_counters
 from ._transformation import as_optax
 from .engine._precision import Precision
-from .engine._stages import Nonfinite
+from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine, Move, OneByOne
 from .engine._step_count import Step, zero_count
 from .settings._names import bind, refuse_slip
@@ -76,7 +76,7 @@ class Optimizer(HasHyperparams, abc.ABC):
     clip_norm: Limit = Limit(None, DOCS["clip_norm"], "(0, inf)")
     clip_value: Limit = Limit(None, DOCS["clip_value"], "(0, inf)")
     accumulate: Limit = Limit(1, DOCS["accumulate"], "[1, inf)")
-    monitor: bool = fixed(False, "note norms, for ``opt.metrics()``")
+    monitor: Monitored = fixed(False, DOCS["monitor"])
     seed: int = fixed(0, "of stochastic rounding")
 
     _takes_rows: ClassVar[bool] = False
@@ -208,7 +208,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         grads = self._match(changed_by_hooks(self, grads))
         _freezing.note_skipped(self, grads)
         _stepping.update(self, grads, weight)
-        self._after_step()
+        self._after_step(grads)
 
     def init(self, params: PyTree) -> dict[str, Any]:
         """Return the first state for a pytree of parameters; a pure function.
@@ -364,8 +364,8 @@ class Optimizer(HasHyperparams, abc.ABC):
         self.update(grads)
         return out
 
-    def _after_step(self) -> None:
-        _nonfinite.watch(self)
+    def _after_step(self, grads: dict[str, Any] | None = None) -> None:
+        _nonfinite.watch(self, grads or {})
         for hook in self._hooks["after"]:
             hook(self)
 

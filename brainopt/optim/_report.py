@@ -10,8 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from .._display import table_html, table_text
-from ..errors import PathError, message
+from ..errors import HyperparameterError, PathError, message
 from ._stepping import owned
+from .engine._stages import NORMS
 from .engine._tree import named
 
 
@@ -152,12 +153,28 @@ def explain(optimizer: Any, path: str) -> str:
     return "\n".join(lines)
 
 
-def metrics(optimizer: Any) -> dict[str, Any]:
+def metrics(optimizer: Any, *, per_variable: bool = False) -> dict[str, Any]:
     """Return what is known of the last update, 0-d arrays.
 
     Always ``step`` and ``lr``; ``skipped`` and ``in_a_row`` with ``nonfinite=``;
     ``micro_batches`` with ``accumulate=``; ``grad_norm``, ``param_norm``,
     ``update_norm`` and ``update_ratio`` with ``monitor=True``.
+
+    Args:
+        per_variable: the norms of each variable too, as ``grad_norm/layers.0.W``; they
+            are noted with ``monitor="variables"``.
+
+    Raises:
+        HyperparameterError: the norms of each variable are not noted.
+
+    Example:
+        >>> import brainopt as bo
+        >>> import jax.numpy as jnp
+        >>> w = bo.TrainVar([1.0, 2.0], name="w")
+        >>> opt = bo.optim.SGD(0.1, {"w": w}, monitor="variables")
+        >>> opt.update({"w": jnp.array([3.0, 4.0])})
+        >>> float(opt.metrics(per_variable=True)["grad_norm/w"])
+        5.0
     """
     found = {"step": optimizer.step.value, "lr": optimizer.current_lr}
     counters = {k: v.value for k, v in optimizer.counters.items() if k != "weight"}
@@ -165,4 +182,21 @@ def metrics(optimizer: Any) -> dict[str, Any]:
     if "param_norm" in found:
         size = jnp.maximum(found["param_norm"], jnp.finfo(jnp.float32).tiny)
         found["update_ratio"] = found["update_norm"] / size
-    return found
+    return found | _own_norms(optimizer) if per_variable else found
+
+
+def _own_norms(optimizer: Any) -> dict[str, Any]:
+    if optimizer.monitor != "variables":
+        raise HyperparameterError(
+            message(
+                f"This {type(optimizer).__name__} does not note the norms of each "
+                "variable.",
+                help="make it with monitor='variables'.",
+            )
+        )
+    return {
+        f"{name}/{path}": slots[name].value
+        for name in NORMS
+        for path, slots in optimizer.slots.items()
+        if name in slots
+    }

@@ -66,7 +66,8 @@ def slots_of(optimizer: Any, path: str, param: Any, hypers: Any) -> dict[str, An
     """Return the first slots of one parameter."""
     own = optimizer.init_slots(param, hypers(path, param)[1])
     is_summed = "micro_batches" in optimizer.counters
-    return first_slots(own, param, optimizer.precision, is_summed)
+    is_noted = optimizer.monitor == "variables"
+    return first_slots(own, param, optimizer.precision, is_summed, is_noted)
 
 
 def init(optimizer: Any, params: Any) -> dict[str, Any]:

@@ -261,3 +261,57 @@ def test_norms_are_noted_in_a_compiled_step():
     assert metrics["param_norm"] == pytest.approx(3.0)
     assert metrics["update_ratio"] == pytest.approx(0.2)
     assert (metrics["step"], metrics["lr"]) == (1, pytest.approx(0.1))
+
+
+def test_a_refusal_names_the_gradients_with_counts_and_the_step():
+    _, opt = _pair(nonfinite="raise")
+    opt.update(_grads())
+    opt.update(_grads())
+    said = r"after step 2.*\n  w: 1 of 6 numbers\nhelp: .*find_nan"
+
+    with pytest.raises(bo.errors.GradientError, match=said):
+        opt.update(_grads(one=jnp.nan))
+
+
+def test_a_compiled_step_names_them_at_its_next_call():
+    _, opt = _pair(nonfinite="raise")
+    step = bo.jit(opt.update)
+    step(_grads())
+    step(_grads(one=jnp.inf))
+    jax.effects_barrier()
+
+    with pytest.raises(bo.errors.GradientError, match=r"step 1.*\n  w: 1 of 6 numbers"):
+        step(_grads())
+
+
+@each(few=True)
+@pytest.mark.parametrize(
+    "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
+)
+def test_the_norms_of_each_variable_are_those_of_numpy(member, through):
+    variables = {"w": bo.TrainVar(jnp.ones((2, 3))), "b": bo.TrainVar(jnp.ones(3))}
+    opt = member.make(variables, monitor="variables")
+    before = {path: np.asarray(v.value) for path, v in variables.items()}
+    grads = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.arange(3.0) - 1}
+
+    (bo.jit(opt.update) if through == "jit" else opt.update)(grads)
+    seen = opt.metrics(per_variable=True)
+
+    for path, variable in variables.items():
+        change = np.asarray(variable.value) - before[path]
+        for name, array in (
+            ("grad_norm", grads[path]),
+            ("param_norm", before[path]),
+            ("update_norm", change),
+        ):
+            right = np.linalg.norm(np.asarray(array, np.float64).ravel())
+            np.testing.assert_allclose(seen[f"{name}/{path}"], right, rtol=1e-5)
+
+
+def test_norms_that_are_not_noted_are_refused():
+    _, opt = _pair(monitor=True)
+
+    with pytest.raises(bo.errors.HyperparameterError, match="monitor='variables'"):
+        opt.metrics(per_variable=True)
+    with pytest.raises(bo.errors.HyperparameterError, match="monitor='each'"):
+        _pair(monitor="each")

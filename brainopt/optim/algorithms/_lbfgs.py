@@ -190,14 +190,15 @@ class LBFGS(JointOptimizer):
             key = rounding_key(self.precision, self.seed, count, path)
             new[path], more = narrow(new[path], leaf.dtype, slots[path], key)
             slots[path] = {**slots[path], **more}
-        state = {**state, "step": jnp.where(fine, next_step(count), count)}
+        count = jnp.where(fine, next_step(count), count)
+        state = {**state, "slots": slots, "step": count}
         if Monitor in kinds:
-            change = [new[path] - leaf for path, leaf in leaves.items()]
+            change = {path: new[path] - leaf for path, leaf in leaves.items()}
+            slopes = _unflat(slope, leaves)
             state = Monitor().note(
-                state, grad_norm=slope, param_norm=leaves, update_norm=change
+                state, grad_norm=slopes, param_norm=leaves, update_norm=change
             )
-        new_params = jax.tree.unflatten(tree, list(new.values()))
-        return out, new_params, {**state, "slots": slots}
+        return out, jax.tree.unflatten(tree, list(new.values())), state
 
     def _iterate(self, value_and_grad, x, loss, slope, held, fine) -> tuple[dict, Any]:
         lr = jnp.asarray(self.current_lr).astype(x.dtype)

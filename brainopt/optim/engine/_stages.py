@@ -17,6 +17,7 @@ from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_n
 from ._rows import peel, wrap
 
 Nonfinite = Literal["propagate", "skip", "raise"]
+Monitored = bool | Literal["variables"]
 State = dict[str, Any]
 
 
@@ -120,12 +121,17 @@ class Accumulator(Stage):
         return state, flow._replace(grads=means, due=due)
 
 
-class Monitor(Stage):
-    """Notes the global norms of gradients, parameters and updates."""
+NORMS = ("grad_norm", "param_norm", "update_norm")
 
-    counters: ClassVar = dict.fromkeys(
-        ("grad_norm", "param_norm", "update_norm"), float
-    )
+
+class Monitor(Stage):
+    """Notes the norms of gradients, parameters and updates.
+
+    The global ones are counters. Where the slots of a parameter have places for its
+    own norms, these are noted there.
+    """
+
+    counters: ClassVar = dict.fromkeys(NORMS, float)
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the norm of the gradients that came in."""
@@ -136,15 +142,17 @@ class Monitor(Stage):
         change = {path: new[path] - param for path, param in old.items()}
         return self.note(state, param_norm=old, update_norm=change)
 
-    def note(self, state: State, **trees: Any) -> State:
-        """Return the state with the norm of each tree."""
-        norms = {
-            f"counters.{name}": jnp.asarray(global_norm(tree)).astype(
-                state[f"counters.{name}"].dtype
-            )
-            for name, tree in trees.items()
-        }
-        return {**state, **norms}
+    def note(self, state: State, **trees: Mapping[str, Any]) -> State:
+        """Return the state with the norm of each tree of arrays by path."""
+        norms, slots = {}, dict(state["slots"])
+        for name, tree in trees.items():
+            kept = f"counters.{name}"
+            norms[kept] = jnp.asarray(global_norm(tree)).astype(state[kept].dtype)
+            for path, leaf in tree.items():
+                if leaf is not None and name in slots.get(path, ()):
+                    own = jnp.asarray(global_norm(leaf), slots[path][name].dtype)
+                    slots[path] = {**slots[path], name: own}
+        return {**state, **norms, "slots": slots}
 
 
 class Clip(Stage):

@@ -19,11 +19,11 @@ from ...errors import HyperparameterError, message
 from ...runtime import cache_of, divided_as
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
-from ._stages import Accumulator, Flow, Stage, State
+from ._stages import NORMS, Accumulator, Flow, Stage, State
 from ._tree import named, uphill, zeros
 
 _LAST_STEP = jnp.iinfo(jnp.int32).max
-OF_THE_ENGINE = frozenset({"missed_steps", "grad_sum", "master", "residual"})
+OF_THE_ENGINE = frozenset({"missed_steps", "grad_sum", "master", "residual", *NORMS})
 """The slots that no rule sees."""
 
 
@@ -174,10 +174,13 @@ class OneByOne:
         return new, {**slots, **kept, **extra}
 
 
-def first_slots(own: dict[str, Any], param: Any, precision: str, sums: bool) -> dict:
+def first_slots(
+    own: dict[str, Any], param: Any, precision: str, sums: bool, norms: bool
+) -> dict:
     """Return the slots of one parameter: those of the rule, and of the engine."""
     slots = {**own, **extra_slots(precision, param)}
-    return slots | ({"grad_sum": zeros(param)} if sums else {})
+    slots |= {"grad_sum": zeros(param)} if sums else {}
+    return slots | (dict.fromkeys(NORMS, jnp.zeros(())) if norms else {})
 
 
 def rounding_key(precision: str, seed: int, count: Any, path: str) -> Any:

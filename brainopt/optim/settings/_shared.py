@@ -37,6 +37,8 @@ DOCS = {
     "max_nonfinite": "with ``'skip'`` or ``'raise'``, raise after so many in a row",
     "clip_norm": "the largest global norm of the gradients, over all groups",
     "clip_value": "the largest size of an element of a gradient",
+    "monitor": "note norms for ``opt.metrics()``: True for those of all variables "
+    "together, ``'variables'`` for those of each variable too",
     "accumulate": "micro-batches to a step; a gradient of None counts as zero then",
 }
 """What the settings are, for the documentation."""
@@ -177,6 +179,12 @@ def check_shared(given: Mapping[str, Any]) -> None:
                 help="'propagate', 'skip' or 'raise'.",
             )
         )
+    if isinstance(given["monitor"], str) and given["monitor"] != "variables":
+        raise HyperparameterError(
+            message(
+                f"monitor={given['monitor']!r}.", help="False, True or 'variables'."
+            )
+        )
     if limit is None:
         return
     if given["nonfinite"] == "propagate":
@@ -195,7 +203,9 @@ def check_shared(given: Mapping[str, Any]) -> None:
 def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are attributes as they are given."""
     names = ("precision", "nonfinite", "max_nonfinite")
-    whole = {"monitor": bool(given["monitor"]), "seed": int(given["seed"])}
+    monitor = given["monitor"]
+    monitor = monitor if monitor == "variables" else bool(monitor)
+    whole = {"monitor": monitor, "seed": int(given["seed"])}
     return {name: given[name] for name in names} | whole
 
 
