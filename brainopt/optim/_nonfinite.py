@@ -79,8 +79,8 @@ def _complain(optimizer: Any, row: Any, step: Any, counts: dict[str, Any]) -> No
     raise GradientError(
         message(
             f"The gradients of this {type(optimizer).__name__} were not finite {row} "
-            f"times in a row after step {int(np.max(step))}; none of these steps was taken."
-            f"{end}",
+            f"times in a row after step {int(np.max(step))}; none of these steps was "
+            f"taken.{end}",
             bad,
             "lower the learning rate, clip the gradients, or find the operation that "
             "gave the first of them with `bo.debug.find_nan(step, ...)`.",
