@@ -122,6 +122,20 @@ def hide_library_frames(error: BaseException) -> None:
         error.__traceback__ = error.__traceback__ and _filter(error.__traceback__)
 
 
+def is_staging() -> bool:
+    """Whether a trace is running that becomes code, as that of `jax.jit`.
+
+    `jax.grad` and `jax.vmap` in eager code compute each operation at once. Where a
+    newer jax keeps traces elsewhere the answer is True outside of eager code.
+    """
+    if is_eager():
+        return False
+    trace = getattr(current_trace(), "_trace_ref", lambda: None)()
+    while type(trace).__name__ in ("BatchTrace", "JVPTrace", "LinearizeTrace"):
+        trace = trace.parent_trace
+    return type(trace).__name__ != "EvalTrace"
+
+
 def is_key_array(value) -> bool:
     """Whether ``value`` is an array of typed PRNG keys (``jax.random.key``)."""
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

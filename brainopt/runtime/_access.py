@@ -56,7 +56,7 @@ def read(variable: Cell) -> Any:
         _trackers.activate()
     frame = local.top
     if frame is not None:
-        frame.was_read = True
+        frame.note_read()
     if not variable._native:
         value = variable._read()
     elif _trackers.active and (proxy := _trackers.proxy_of(variable)) is not None:

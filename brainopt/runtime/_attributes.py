@@ -9,7 +9,7 @@ function read before it wrote a tracer was meant as state: that is an error.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -29,11 +29,18 @@ class AttributeRecord(Recorder):
     Args:
         parent: the record around this one, if any.
         facts: where reads are recorded; None takes those of the parent.
+        note_read: is called at each read.
     """
 
-    __slots__ = ("_created", "_own", "_writes", "facts", "parent")
+    __slots__ = ("_created", "_note_read", "_own", "_writes", "facts", "parent")
 
-    def __init__(self, parent: Recorder | None, facts: Facts | None):
+    def __init__(
+        self,
+        parent: Recorder | None,
+        facts: Facts | None,
+        note_read: Callable[[], None],
+    ):
+        self._note_read = note_read
         self.parent = parent if isinstance(parent, AttributeRecord) else None
         self._own = facts is not None
         inherited = None if self.parent is None else self.parent.facts
@@ -54,6 +61,7 @@ class AttributeRecord(Recorder):
 
     def read(self, owner: Watched, name: str) -> None:
         """Record the value of an attribute as a fact."""
+        self._note_read()
         if self.facts is not None and not self.created(owner):
             self.facts.read(owner, name)
 
@@ -154,9 +162,9 @@ def lost_state(places: list[str]) -> TraceContextError:
     )
 
 
-def enter_record(facts: Facts | None) -> AttributeRecord:
+def enter_record(facts: Facts | None, note_read: Callable[[], None]) -> AttributeRecord:
     """Put a record on the stack of this thread."""
-    record = AttributeRecord(recorders.top, facts)
+    record = AttributeRecord(recorders.top, facts, note_read)
     recorders.top = record
     return record
 

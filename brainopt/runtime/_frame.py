@@ -35,7 +35,7 @@ from typing import Any
 
 import jax
 
-from .._compat import current_trace, leave_traces
+from .._compat import current_trace, is_staging, leave_traces
 from ..errors import TraceContextError, message
 from . import _slot, _trackers
 from ._attributes import AttributeRecord, enter_record, leave_record, lost_state
@@ -54,11 +54,18 @@ inside a function that is compiled), and with it the values that Variables had t
 each frame has a cache of its own, and a new one when a Variable is written after some
 were read. ``cache_of(None)`` selects the cache that all share;
 use it only for code that reads Variables through brainopt transforms.
+
+In eager code, as in a `grad` that nobody compiles, JAX compiles each operation by
+itself, and would do so again in each new cache. There a cache is used again by a later
+frame, unless a Variable or an attribute of a Node was read inside a further trace.
 """
 
 
 class _Local(threading.local):
-    top: Frame | None = None
+    def __init__(self):
+        self.top: Frame | None = None
+        self.unspoilt: list[Any] = []
+        """Caches of eager frames that hold no values of Variables."""
 
 
 local = _Local()
@@ -100,13 +107,15 @@ class Frame(Overlay):
 
     Attributes:
         parent: the frame around this one, while it runs.
-        was_read: whether a Variable was read since the cache is as it is.
+        was_read: whether a Variable was read since the cache is as it is; in eager code
+            whether that was inside a further trace.
         listeners: its places on the stacks of other frameworks.
     """
 
     __slots__ = (
         "_cached",
         "_caches",
+        "_eager",
         "_record",
         "facts",
         "listeners",
@@ -125,6 +134,7 @@ class Frame(Overlay):
         self.facts = facts
         self._record: AttributeRecord | None = None
         self._caches: list[Any] = []
+        self._eager: Frame | None = None  # the nearest frame in eager code
         self.was_read = False
         self.listeners: list[_trackers.TraceListener] = []
         self._cached = iter(effects.inner if effects is not None else ())
@@ -138,10 +148,14 @@ class Frame(Overlay):
         self.parent = local.top
         self.trace = current_trace()
         self.listeners = [tracker.listener(self) for tracker in _trackers.active]
+        if not is_staging():
+            self._eager = self
+        elif self.parent is not None and not self.sealed:
+            self._eager = self.parent._eager
         local.top = self
-        if self.facts is not None:
+        if self._follows():
             start_recording()
-        self._record = enter_record(self.facts)
+        self._record = enter_record(self.facts, self.note_read)
         self._renew_cache()
         for listener in self.listeners:
             listener.open()
@@ -150,9 +164,14 @@ class Frame(Overlay):
     def __exit__(self, kind: type | None, *_) -> None:
         while self.listeners:
             self.listeners.pop().close()
+        unspoilt = self._eager is self and not self.was_read
         while self._caches:
-            self._caches[-1].__exit__(None, None, None)
+            token, cache = self._caches[-1]
+            cache.__exit__(None, None, None)
             self._caches.pop()
+            if unspoilt:
+                local.unspoilt.append(token)
+            unspoilt = False
         local.top = self.parent
         lost = self._leave_record()
         for variable, expired in self.created_here.items():
@@ -161,10 +180,26 @@ class Frame(Overlay):
             raise lost_state(lost)
 
     def _renew_cache(self) -> None:
-        cache = cache_of(object())
+        known = local.unspoilt if self._eager is self else None
+        token = known.pop() if known else object()
+        cache = cache_of(token)
         cache.__enter__()
-        self._caches.append(cache)
+        self._caches.append((token, cache))
         self.was_read = False
+
+    def _follows(self) -> bool:
+        """Whether reads of attributes have to be noted."""
+        return self.facts is not None or self._eager is self
+
+    def note_read(self) -> None:
+        """Note that what runs now depends on a Variable or an attribute."""
+        near = self._eager
+        if near is not self:
+            self.was_read = True
+        if near is not None and not near.was_read and is_staging():
+            while near is not None:
+                near.was_read = True
+                near = near.parent
 
     def write(self, variable: Cell, value: Any) -> None:
         """Set the value of ``variable`` inside this run."""
@@ -177,7 +212,7 @@ class Frame(Overlay):
         if record is None:
             return []
         leave_record(record)
-        if self.facts is not None:
+        if self._follows():
             stop_recording()
         return record.close(None if self.sealed else self.trace, self.created_here)
 

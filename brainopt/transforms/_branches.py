@@ -13,6 +13,7 @@ from .._compat import config
 from ..errors import message
 from ..runtime import Effects
 from ._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
+from ._reuse import reuse
 
 
 def _branch(
@@ -80,15 +81,21 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
         >>> int(spikes)
         1
     """
-    pred = pack(pred)
+    return _reused(_cond, [true_fun, false_fun], pred, operands)
+
+
+def _cond(
+    functions: Sequence[Callable], args: tuple, *, given: tuple[bool, ...]
+) -> Any:
+    pred, operands, constants = args
 
     def choose(branches, operands):
         return jax.lax.cond(jnp.asarray(pred) != 0, *branches, *operands)
 
-    branches = [_function(true_fun), _function(false_fun)]
+    branches = _filled(functions, constants, given)
     if config.jax_disable_jit and (holds := _known(bool, pred)) is not None:
-        return run_directly(branches[0 if holds else 1], as_operands(operands))
-    return _branch(choose, branches, as_operands(operands))
+        return run_directly(branches[0 if holds else 1], operands)
+    return _branch(choose, branches, operands)
 
 
 def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
@@ -107,16 +114,22 @@ def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
     """
     if not branches:
         raise ValueError(message("switch needs at least one branch."))
-    index = pack(index)
+    return _reused(_switch, branches, index, operands)
+
+
+def _switch(
+    functions: Sequence[Callable], args: tuple, *, given: tuple[bool, ...]
+) -> Any:
+    index, operands, constants = args
 
     def choose(branches, operands):
         return jax.lax.switch(index, branches, *operands)
 
-    functions = [_function(branch) for branch in branches]
+    branches = _filled(functions, constants, given)
     if config.jax_disable_jit and (place := _known(int, index)) is not None:
-        place = max(0, min(place, len(functions) - 1))
-        return run_directly(functions[place], as_operands(operands))
-    return _branch(choose, functions, as_operands(operands))
+        place = max(0, min(place, len(branches) - 1))
+        return run_directly(branches[place], operands)
+    return _branch(choose, branches, operands)
 
 
 def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
@@ -157,5 +170,21 @@ def _known(kind: Callable, value: Any) -> Any:
         return None
 
 
-def _function(value: Any) -> Callable:
-    return value if callable(value) else lambda *_: value
+def _reused(road: Callable, branches: Sequence[Any], choice: Any, operands: Any) -> Any:
+    """Run a branch; the constants among the branches are traced as arguments."""
+    functions = [branch for branch in branches if callable(branch)]
+    constants = tuple(pack(branch) for branch in branches if not callable(branch))
+    args = pack(choice), as_operands(operands), constants
+    return reuse(road, functions, args, given=tuple(map(callable, branches)))
+
+
+def _filled(
+    functions: Sequence[Callable], constants: Sequence[Any], given: Sequence[bool]
+) -> list[Callable]:
+    """Return a function for each branch, in order."""
+    remaining, values = iter(functions), iter(constants)
+    return [next(remaining) if known else _constant(next(values)) for known in given]
+
+
+def _constant(value: Any) -> Callable:
+    return lambda *_: value

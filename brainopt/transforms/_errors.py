@@ -54,14 +54,15 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
 )
 
 
-def explain(error: Exception, function: Callable) -> None:
+def explain(error: Exception, function: Callable, transform: str = "bo.jit") -> None:
     """Note in an error where it arose, and hide frames of the library.
 
     Args:
         error: raised while ``function`` was traced or run.
         function: what the user compiles.
+        transform: by what.
     """
-    place = f"in bo.jit of {describe(function)}"
+    place = f"in {transform} of {describe(function)}"
     notes = getattr(error, "__notes__", [])
     if not isinstance(error, BrainoptError) and place not in notes:
         error.add_note(place)

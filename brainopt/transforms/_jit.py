@@ -48,9 +48,16 @@ class Jitted:
     """
 
     def __init__(
-        self, function: Callable, static: Static, donate: bool, safe: bool, options
+        self,
+        function: Callable,
+        static: Static,
+        donate: bool,
+        safe: bool,
+        options: dict[str, Any],
+        transform: str = "bo.jit",
     ):
         self._function = function
+        self._transform = transform
         self._static = static
         self._donate = donate
         self._donates = donate and not safe
@@ -86,7 +93,7 @@ class Jitted:
         return bound
 
     def __repr__(self) -> str:
-        return f"<bo.jit of {describe(self._function)}>"
+        return f"<{self._transform} of {describe(self._function)}>"
 
     @property
     def compiles(self) -> int:
@@ -116,7 +123,7 @@ class Jitted:
         try:
             return self._learn(self._run, args, kwargs)
         except Exception as error:
-            explain(error, self._function)
+            explain(error, self._function, self._transform)
             raise
 
     def _learn(self, run: Callable, args, kwargs) -> Any:

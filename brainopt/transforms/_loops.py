@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from ._lift import (
     unpack,
 )
 from ._progress import Progress
+from ._reuse import reuse
 from ._rounds import looped
 
 
@@ -65,7 +66,31 @@ def scan(
         >>> bo.scan(lambda c, x: (c + x, c), 0.0, jnp.arange(3.0))[1].tolist()
         [0.0, 0.0, 1.0]
     """
-    init, operands = pack(init), pack(operands)
+    return reuse(
+        _scan,
+        (body_fun,),
+        (pack(init), pack(operands)),
+        reverse=reverse,
+        unroll=unroll,
+        remat=remat,
+        progress_bar=progress_bar,
+        length=length,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def _scan(
+    functions: Sequence[Callable],
+    args: tuple[Any, Any],
+    *,
+    reverse: bool,
+    unroll: int | bool,
+    remat: bool,
+    progress_bar: bool,
+    length: int | None,
+    checkpoint_every: int | bool | None,
+) -> tuple[Any, Any]:
+    (body_fun,), (init, operands) = functions, args
     count = _count(operands, length)
     progress = Progress(count) if progress_bar else None
     first = jax.tree.map(_first, operands)
@@ -151,28 +176,35 @@ def for_loop(
 
     Differs: brainpy has ``remat`` before ``jit``; here it is keyword-only.
     """
-    operands = as_operands(operands)
-
-    def body(_, xs):
-        return None, body_fun(*xs)
 
     def loop():
-        return scan(
-            body,
-            None,
-            operands,
-            reverse,
-            unroll,
-            remat,
-            progress_bar,
+        return reuse(
+            _for_loop,
+            (body_fun,),
+            as_operands(operands),
+            reverse=reverse,
+            unroll=unroll,
+            remat=remat,
+            progress_bar=progress_bar,
             length=length,
             checkpoint_every=checkpoint_every,
-        )[1]
+        )
 
     if jit is None or jit:
         return loop()
     with jax.disable_jit():
         return loop()
+
+
+def _for_loop(
+    functions: Sequence[Callable], operands: tuple[Any, ...], **options: Any
+) -> Any:
+    (body_fun,) = functions
+
+    def body(_, xs):
+        return None, body_fun(*xs)
+
+    return _scan((body,), (None, operands), **options)[1]
 
 
 def check_carried(variables: tuple[Cell, ...], before: Any, after: Any) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from ._lift import (
     unpack,
 )
 from ._loops import check_carried, joined, scan
+from ._reuse import reuse
 
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
 
@@ -62,7 +63,14 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
     Differs: brainpy returns a tuple for a single operand too.
     """
     many = isinstance(operands, tuple)
-    start = as_operands(operands)
+    out = reuse(_while_loop, (body_fun, cond_fun), as_operands(operands), many=many)
+    return out if many else out[0]
+
+
+def _while_loop(
+    functions: Sequence[Callable], start: tuple[Any, ...], *, many: bool
+) -> tuple[Any, ...]:
+    body_fun, cond_fun = functions
 
     def following(out: Any, before: tuple) -> tuple:
         if out is None:
@@ -79,8 +87,7 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
 
         # Inside bo.vmap or bo.remat, which trace even so, the condition is not known.
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
-            out = run_directly(loop, start)
-            return out if many else out[0]
+            return run_directly(loop, start)
 
     def discover() -> tuple[Effects, Any]:
         seen: list[Effects] = []
@@ -121,8 +128,7 @@ def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> An
         inner = [Effects((), seen.inner), Effects((), conditions[-1].inner)]
         return (operands, effects.written, values), Effects(seen.written, inner)
 
-    out = run_to_fixed_point(discover, attempt)
-    return out if many else out[0]
+    return run_to_fixed_point(discover, attempt)
 
 
 def bounded_while_loop(
@@ -169,6 +175,26 @@ def bounded_while_loop(
             message(f"max_steps is a positive integer, not {max_steps!r}.")
         )
     many = isinstance(operands, tuple)
+    out = reuse(
+        _bounded_while_loop,
+        (body_fun, cond_fun),
+        as_operands(operands),
+        many=many,
+        max_steps=max_steps,
+        checkpoint_every=checkpoint_every,
+    )
+    return out if many else out[0]
+
+
+def _bounded_while_loop(
+    functions: Sequence[Callable],
+    start: tuple[Any, ...],
+    *,
+    many: bool,
+    max_steps: int,
+    checkpoint_every: int | bool | None,
+) -> tuple[Any, ...]:
+    body_fun, cond_fun = functions
 
     def body(*before: Any) -> tuple:
         out = body_fun(*before)
@@ -179,13 +205,7 @@ def bounded_while_loop(
         going = _scalar(_condition(cond_fun, state).out)
         return cond(going, body, lambda *same: same, state), None
 
-    out, _ = scan(
-        one,
-        as_operands(operands),
-        length=max_steps,
-        checkpoint_every=checkpoint_every,
-    )
-    return out if many else out[0]
+    return scan(one, start, length=max_steps, checkpoint_every=checkpoint_every)[0]
 
 
 def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
