@@ -32,7 +32,6 @@ from ._host import wrap as wrap
 from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
-from ._owner import Owner as Owner
 from ._random import RandomState as RandomState
 from ._state import LoadResult as LoadResult
 from ._state import Staged as Staged

@@ -10,12 +10,11 @@ import jax
 
 from .._display import tree_html, tree_text
 from ..errors import PathError, message
-from ..runtime import changing, dict_of
+from ..runtime import Owner, changing, dict_of
 from . import _device, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
 from ._outline import outline
-from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
 from ._walk import Method, join
@@ -220,7 +219,7 @@ class Node(Owner):
         """Return ``{path: array}`` of every Variable, each once, at one instant."""
         return _state.state_dicts([self])[0]
 
-    def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
+    def _state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
         """Return the state dicts of this node and of others, all at one instant."""
         return _state.state_dicts([self, *others])
 
@@ -253,7 +252,7 @@ class Node(Owner):
         """
         return _state.load_state_dict(self, state_dict, warn, compatible, strict, cast)
 
-    def stage_state_dict(
+    def _stage_state_dict(
         self, state_dict: dict[str, Any], *, strict: bool = True, cast: bool = False
     ) -> _state.Staged:
         """Compare a state dict with the Variables without writing anything.
@@ -265,18 +264,18 @@ class Node(Owner):
         """
         state_dict = dict(state_dict)
         for path, node in self.nodes().items():
-            node.foresee(state_dict, path)
+            node._prepare_load(state_dict, path)
         return _state.stage(self, state_dict, cast=cast)
 
-    def foresee(self, state: dict[str, Any], path: str) -> None:
-        """Make ready for a state that is to be loaded; here nothing has to be done.
+    def _prepare_load(self, state: dict[str, Any], path: str) -> None:
+        """Hook called before a state is loaded; does nothing by default.
 
         Args:
             state: of a node above, or of this one; may be added to.
             path: of this node from there.
         """
 
-    def checkpoint_meta(self) -> dict[str, Any]:
+    def _checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
         return {"class": type(self).__name__, **_state.units(self)}
 
@@ -355,7 +354,7 @@ class Node(Owner):
         return _pytree.put_together(aux, dynamic_values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_name"}
+        return dict(self._pytree_attributes())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -17,9 +17,8 @@ import numpy as np
 
 from .._compat import is_key_array
 from .._display import Branch, size_text
-from ..runtime import Expired
+from ..runtime import Expired, Owner
 from . import _walk
-from ._owner import Owner
 from ._parts import is_atom, parts
 from ._value import entries
 from ._variable import TrainVar, Variable

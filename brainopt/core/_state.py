@@ -249,7 +249,7 @@ def load_state_dict(
     flat: dict[str, Any] = {}
     for key, value in state.items():
         flat.update(value if isinstance(value, Mapping) else {key: value})
-    staged = root.stage_state_dict(flat, strict=strict, cast=cast)
+    staged = root._stage_state_dict(flat, strict=strict, cast=cast)
     if staged:
         text = message(
             f"The state dict does not fit this {type(root).__name__}:",

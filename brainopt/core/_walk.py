@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 import jax
 
 from ..errors import message
+from ..runtime import Owner
 from . import _host
 from ._collectors import NodeCollector, VarCollector
-from ._owner import Owner
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
 

@@ -92,9 +92,9 @@ class Attached(VarCollector):
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``{path: array}``, all values from one instant."""
-        return self.state_dict_with()[0]
+        return self._state_dict_with()[0]
 
-    def state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
+    def _state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
         """Return the state dicts of this and others, all values from one instant."""
         return state_dicts([self, *others])
 
@@ -124,11 +124,11 @@ class Attached(VarCollector):
         """Load a file into the model; as `brainopt.Node.load_states`."""
         return load_states(self, filename, verbose, strict=strict, cast=cast)
 
-    def checkpoint_meta(self) -> dict[str, Any]:
+    def _checkpoint_meta(self) -> dict[str, Any]:
         """Return the class of the model, and the units of its quantities."""
         return {"class": type(self._model).__name__, **units(self)}
 
-    def stage_state_dict(
+    def _stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
     ) -> Staged:
         """Compare a state with the model, and change nothing."""

@@ -15,6 +15,14 @@ from ..errors import GradientError, message
 from ._parameters import TrainedVariables
 
 
+def step_by(self: Any, closure: Callable[[], Any]) -> Any:
+    """Take one step of an optimizer on the loss of ``closure``; return its result."""
+    self._trained.require(type(self).__name__)
+    out, grads = Loss(closure, self._trained).gradients()
+    self.update(grads)
+    return out
+
+
 class Loss:
     """A closure that reads the trained variables and returns the loss.
 

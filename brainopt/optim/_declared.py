@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, dataclass_transform
 
-from ._fields import Argument, Field, Number, Together
+from ._fields import Argument, Field, Number, Together, argument, rate
 
 _KW_ONLY = ("KW_ONLY", KW_ONLY)
 
@@ -69,6 +70,36 @@ def _arguments(cls: type, own: Mapping[str, Field]) -> list[Field]:
             if isinstance(own[name], Argument):
                 delattr(cls, name)  # a method of a base may have this name
     return found
+
+
+@dataclass_transform(field_specifiers=(argument, rate))
+class Declaring(abc.ABCMeta):
+    """Metaclass that collects the fields of a class when the class is made.
+
+    The fields become its signature and a part of its documentation. A metaclass, not
+    a base: it adds no class to the line of an optimizer, and a type checker derives
+    the constructor from the fields of every class below.
+    """
+
+    def __init__(cls, name: str, bases: tuple, namespace: dict, **kwargs: Any):
+        super().__init__(name, bases, namespace, **kwargs)
+        held: Any = cls
+        declared = held._declared = Declared(cls, getattr(cls, "_declared", None))
+        if not declared.arguments:
+            return
+        if not getattr(held.__init__, "takes_fields", False):
+            _, *others = inspect.signature(held.__init__).parameters.values()
+            held.__signature__ = inspect.Signature(others)
+            return
+        held.__signature__ = declared.signature
+        if "__doc__" in vars(cls) and cls.__doc__:
+            cls.__doc__ = documented(inspect.cleandoc(cls.__doc__), declared)
+
+
+def takes_fields(init: Callable) -> Callable:
+    """Mark a constructor whose arguments are the declared fields."""
+    init.takes_fields = True  # type: ignore[attr-defined]
+    return init
 
 
 def documented(text: str, declared: Declared) -> str:

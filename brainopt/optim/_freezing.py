@@ -21,7 +21,7 @@ def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[s
     for path in _chosen(optimizer, choices):
         if drop_slots:
             optimizer.slots[path] = {}
-            optimizer.revision.changed()
+            optimizer._revision.changed()
         count_missed(optimizer, path)
         _set_frozen(optimizer, {*optimizer.frozen, path})
     optimizer._parameters_changed()
@@ -37,7 +37,7 @@ def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
             slots = slots_of(optimizer, path, leaf, hypers)
             optimizer.slots[path] |= as_variables(path, slots)
             optimizer.slots[path]["missed_steps"].value = optimizer.step.value
-            optimizer.revision.changed()
+            optimizer._revision.changed()
     _set_frozen(optimizer, {*optimizer.frozen} - thawed)
     optimizer._parameters_changed()
     return list(optimizer.frozen)
@@ -52,7 +52,7 @@ def as_frozen_now(optimizer: Any) -> Callable[[], None]:
             present = optimizer.slots.get(path, held)
             if any(present.get(name) is not v for name, v in held.items()):
                 optimizer.slots[path] = present | held
-                optimizer.revision.changed()
+                optimizer._revision.changed()
         if frozen != {*optimizer.frozen}:
             _set_frozen(optimizer, frozen)
             optimizer._parameters_changed()
@@ -68,7 +68,7 @@ def count_missed(optimizer: Any, path: str) -> None:
     """Count the steps that a variable misses from now on."""
     if "missed_steps" not in optimizer.slots[path]:
         optimizer.slots[path]["missed_steps"] = Variable(jnp.zeros((), jnp.int32))
-        optimizer.revision.changed()
+        optimizer._revision.changed()
 
 
 def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from . import _nonfinite
+
 
 def changed_by_hooks(optimizer: Any, grads: Any) -> Any:
     """Return the gradients after the hooks that run before an update."""
@@ -13,6 +15,13 @@ def changed_by_hooks(optimizer: Any, grads: Any) -> Any:
         changed = hook(optimizer, grads)
         grads = grads if changed is None else changed
     return grads
+
+
+def end_step(optimizer: Any, grads: dict[str, Any] | None = None) -> None:
+    """Do what follows a step: raise if too many were bad, then call the hooks."""
+    _nonfinite.watch(optimizer, grads or {})
+    for hook in optimizer._hooks["after"]:
+        hook(optimizer)
 
 
 def add_hook(optimizer: Any, when: str, hook: Callable) -> Callable[[], None]:
@@ -45,4 +54,4 @@ def as_hooked_now(optimizer: Any) -> Callable[[], None]:
 
 def _note(optimizer: Any) -> None:
     hooks = optimizer._hooks
-    optimizer.revision.note("hooks", (tuple(hooks["before"]), tuple(hooks["after"])))
+    optimizer._revision.note("hooks", (tuple(hooks["before"]), tuple(hooks["after"])))

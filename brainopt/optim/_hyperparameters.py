@@ -8,10 +8,9 @@ in the fifth digit, and bias correction would inherit that.
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, dataclass_transform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +20,7 @@ from .. import runtime
 from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 from ..runtime import Revision
-from ._declared import Declared, documented
-from ._fields import argument, rate
+from ._declared import Declared, Declaring
 
 _DECAY = "[0, 1)"
 _USUAL = "[0, inf)"
@@ -144,56 +142,40 @@ class HyperparamVector(SettingVariable):
         self.value = runtime.put(vector, old.sharding) if old.committed else vector
 
 
-def takes_fields(init: Callable) -> Callable:
-    """Mark a constructor whose arguments are the declared fields."""
-    init.takes_fields = True  # type: ignore[attr-defined]
-    return init
+REVISION = "_changes"
+"""The attribute in which a Node keeps its `revision`; it is not saved."""
 
 
-@dataclass_transform(field_specifiers=(argument, rate))
-class HasHyperparams(Node):
+@property
+def revision(self: Any) -> Revision:
+    """What compiled functions compare to see whether they still fit."""
+    return vars(self).setdefault(REVISION, Revision())
+
+
+class HasHyperparams(Node, metaclass=Declaring):
     """A Node with hyperparameters: numbers that change without compiling.
 
     Its declared fields (see `_fields`) are the arguments of its constructor. Any other
     change of its attributes makes compiled functions that use it trace anew.
     """
 
-    _declared: ClassVar[Declared] = Declared()
+    _declared: ClassVar[Declared]
+    _revision = revision
 
-    def __init_subclass__(cls, **kwargs: Any):
-        super().__init_subclass__(**kwargs)
-        cls._declared = Declared(cls, cls._declared)
-        if not cls._declared.arguments:
-            return
-        if not getattr(cls.__init__, "takes_fields", False):
-            _, *others = inspect.signature(cls.__init__).parameters.values()
-            cls.__signature__ = inspect.Signature(others)
-            return
-        cls.__signature__ = cls._declared.signature
-        if "__doc__" in vars(cls) and cls.__doc__:
-            cls.__doc__ = documented(inspect.cleandoc(cls.__doc__), cls._declared)
+    def __init__(self, name: str | None = None):
+        super().__init__(name)
 
     @property
     def _settings(self) -> Any:
         """What its fields read and change: its numbers."""
-        if "numbers" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} has no numbers yet.")
         return vars(self)["numbers"]
 
     def _check_attribute(self, key: str, value: Any) -> None:
         if key not in self._declared.fields:
-            self.revision.note(key, value)
-
-    @property
-    def revision(self) -> Revision:
-        """What compiled functions compare to see whether they still fit."""
-        return vars(self).setdefault("_revision", Revision())
+            self._revision.note(key, value)
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
-        return ((k, v) for k, v in super()._pytree_attributes() if k != "_revision")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self._pytree_attributes())
+        return ((k, v) for k, v in super()._pytree_attributes() if k != REVISION)
 
     _fits_a_line = True
 

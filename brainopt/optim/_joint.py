@@ -75,7 +75,7 @@ class JointOptimizer(Optimizer):
             old = held.get(name)
             if old is None or old.value.shape != value.shape:
                 old = Variable(value, name=name)
-                self.revision.changed()
+                self._revision.changed()
             self.slots[ALL][name] = old
 
     def _move(self) -> Move:

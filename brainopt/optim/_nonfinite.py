@@ -43,7 +43,7 @@ def watch(optimizer: Any, grads: dict[str, Any]) -> None:
         if row.max() >= limit:
             last = jax.tree.map(np.asarray, (step, counts))  # raised while tracing
             vars(optimizer)["_has_tripped"] = last
-            optimizer.revision.changed()
+            optimizer._revision.changed()
 
     if isinstance(row, Tracer):
         jax.debug.callback(trip, row, step, _counts(optimizer, grads))
@@ -64,7 +64,7 @@ def before(optimizer: Any) -> None:
     """Raise if a compiled step has reached the limit since."""
     if limit_of(optimizer) is None:
         return
-    depend_on(optimizer.revision)
+    depend_on(optimizer._revision)
     if tripped := vars(optimizer).pop("_has_tripped", None):
         _complain(optimizer, limit_of(optimizer), *tripped)
 

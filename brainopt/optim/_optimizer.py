@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Self
 import jax
 
 from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
-from ..core import VarCollector, Variable, move
+from ..core import Node, VarCollector, Variable, move
 from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
-from ._closure import Loss
+from ._closure import step_by
+from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
-from ._hooks import add_hook, changed_by_hooks
+from ._hooks import add_hook, changed_by_hooks, end_step
 from ._hyper import Hyper
-from ._hyperparameters import HasHyperparams, takes_fields
+from ._hyperparameters import REVISION, revision
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, keeping_settings, missed
 from ._stepping import first_counters
@@ -46,10 +47,10 @@ from .settings._shared import (
     warn_of_unmatched_rules,
 )
 
-_UNSAVED = ("_revision", "_cache", "_dependencies", "_has_tripped", "_name")
+_UNSAVED = (REVISION, "_cache", "_dependencies", "_has_tripped", "_name")
 
 
-class Optimizer(HasHyperparams, abc.ABC):
+class Optimizer(Node, metaclass=Declaring):
     """Abstract: owns the step, the slots and the schedule, and takes the steps.
 
     A final optimizer declares its numbers and options, and gives two pure functions:
@@ -79,7 +80,10 @@ class Optimizer(HasHyperparams, abc.ABC):
     monitor: Monitored = fixed(False, DOCS["monitor"])
     seed: int = fixed(0, "of stochastic rounding")
 
+    _declared: ClassVar[Declared]
+    _revision = revision
     _takes_rows: ClassVar[bool] = False
+    _fits_a_line = True
     _borrowed = frozenset(
         {"_trained", "_members", "_hooks", "_cache", "_dependencies", "frozen"}
     )
@@ -105,7 +109,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
-        self.revision.note("hooks", ((), ()))
+        self._revision.note("hooks", ((), ()))
         for group in self.groups.values():
             group.count_by(self.step)
         self.register_train_vars(given["train_vars"])
@@ -208,7 +212,7 @@ class Optimizer(HasHyperparams, abc.ABC):
         grads = self._match(changed_by_hooks(self, grads))
         _freezing.note_skipped(self, grads)
         _stepping.update(self, grads, weight)
-        self._after_step(grads)
+        end_step(self, grads)
 
     def init(self, params: PyTree) -> dict[str, Any]:
         """Return the first state for a pytree of parameters; a pure function.
@@ -358,24 +362,15 @@ class Optimizer(HasHyperparams, abc.ABC):
         owner = type(self).__name__
         return self._trained.match(grads, owner, self.frozen, self._takes_rows)
 
-    def _step_by(self, closure: Callable[[], Any]) -> Any:
-        self._trained.require(type(self).__name__)
-        out, grads = Loss(closure, self._trained).gradients()
-        self.update(grads)
-        return out
-
-    def _after_step(self, grads: dict[str, Any] | None = None) -> None:
-        _nonfinite.watch(self, grads or {})
-        for hook in self._hooks["after"]:
-            hook(self)
-
     def _check_attribute(self, key: str, value: Any) -> None:
         refuse_slip(self, key, self._declared.fields)
-        super()._check_attribute(key, value)
+        if key not in self._declared.fields:
+            self._revision.note(key, value)
 
-    foresee = _saving.prepare_load
-    checkpoint_meta = _saving.meta
-    checkpoint_notes = _saving.notes
+    _step_by = step_by
+    _prepare_load = _saving.prepare_load
+    _checkpoint_meta = _saving.meta
+    _checkpoint_notes = _saving.notes
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)

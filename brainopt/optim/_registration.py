@@ -110,7 +110,7 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
         _settle_beside(optimizer, value)
     if new:
         optimizer._parameters_changed()
-    optimizer.revision.changed()
+    optimizer._revision.changed()
 
 
 def as_variables(path: str, slots: dict[str, Any]) -> dict[str, Variable]:

@@ -17,7 +17,7 @@ from .settings._spec import label_of
 
 
 def prepare_load(self: Any, state: dict[str, Any], path: str) -> None:
-    """Make a state from before or after a missed step fit; see `Node.foresee`."""
+    """Make a state from before or after a missed step fit; see `Node._prepare_load`."""
     for name, slots in self.slots.items():
         key = join(path, "slots", name, "missed_steps")
         others = [join(path, "slots", name, slot) for slot in slots]

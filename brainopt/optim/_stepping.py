@@ -107,7 +107,7 @@ def advance(
     optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Return the parameters, and of the state what a step may change."""
-    depend_on(optimizer.revision)
+    depend_on(optimizer._revision)
     given = dict(named(params))
 
     def body() -> tuple[dict, dict]:
@@ -170,14 +170,15 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     cache = vars(optimizer).setdefault("_cache", [])
     for compiled in cache:
         nodes, counts, own, program = compiled
-        if [node.revision.count for node in nodes] == counts:
+        if [node._revision.count for node in nodes] == counts:
             if compiled is not cache[0]:
                 cache.remove(compiled)
                 cache.insert(0, compiled)
             return own, program
-    nodes = optimizer.nodes().values()
-    nodes = [node for node in nodes if isinstance(node, HasHyperparams)]
-    counts = [node.revision.count for node in nodes]
+    below = optimizer.nodes(include_self=False).values()
+    settings = [node for node in below if isinstance(node, HasHyperparams)]
+    nodes = [optimizer, *settings]
+    counts = [node._revision.count for node in nodes]
     # A function object of its own: JAX keeps traces by function.
     program = jax.jit(lambda *args: advance(optimizer, *runtime.on_device(args)))
     cache.insert(0, (nodes, counts, owned(optimizer), program))

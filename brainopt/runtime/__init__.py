@@ -38,6 +38,10 @@ from ._frame import read_outside as read_outside
 from ._frame import top as top
 from ._overlay import Expired as Expired
 from ._overlay import Overlay as Overlay
+from ._owner import Owner as Owner
+from ._owner import changes as changes
+from ._owner import changing as changing
+from ._owner import dict_of as dict_of
 from ._places import divided_as as divided_as
 from ._places import has_place as has_place
 from ._places import is_at as is_at
@@ -58,7 +62,3 @@ from ._trackers import depend as depend
 from ._trackers import foreign_kinds as foreign_kinds
 from ._trackers import inside_framework as inside_framework
 from ._trackers import pending_trackers as pending_trackers
-from ._watched import Watched as Watched
-from ._watched import changes as changes
-from ._watched import changing as changing
-from ._watched import dict_of as dict_of

@@ -20,7 +20,7 @@ from .._compat import is_of_trace
 from ..errors import TraceContextError, message
 from ._cell import Cell
 from ._facts import MISSING, Facts, value_of
-from ._watched import Recorder, Watched, dict_of, recorders
+from ._owner import Owner, Recorder, dict_of, recorders
 
 
 class AttributeRecord(Recorder):
@@ -45,27 +45,27 @@ class AttributeRecord(Recorder):
         self._own = facts is not None
         inherited = None if self.parent is None else self.parent.facts
         self.facts = facts if self._own else inherited
-        self._created: dict[int, Watched] = {}
-        self._writes: dict[tuple[int, str], tuple[Watched, str, Any, bool]] = {}
+        self._created: dict[int, Owner] = {}
+        self._writes: dict[tuple[int, str], tuple[Owner, str, Any, bool]] = {}
 
-    def create(self, owner: Watched) -> None:
+    def create(self, owner: Owner) -> None:
         """Note an object that ends with this frame; its attributes are no facts."""
         self._created[id(owner)] = owner
 
-    def created(self, owner: Watched) -> bool:
+    def created(self, owner: Owner) -> bool:
         """Whether an object was created in what is traced now."""
         if id(owner) in self._created:
             return True
         outer = None if self._own else self.parent
         return outer is not None and outer.created(owner)
 
-    def read(self, owner: Watched, name: str) -> None:
+    def read(self, owner: Owner, name: str) -> None:
         """Record the value of an attribute as a fact."""
         self._note_read()
         if self.facts is not None and not self.created(owner):
             self.facts.read(owner, name)
 
-    def write(self, owner: Watched, name: str) -> None:
+    def write(self, owner: Owner, name: str) -> None:
         """Remember what an attribute was before the function set it."""
         key = id(owner), name
         if key not in self._writes and not self.created(owner):
@@ -88,7 +88,7 @@ class AttributeRecord(Recorder):
             if now is not before and self._is_dead(now, trace, variables):
                 _set_back(owner, name, before)
                 place = f"{type(owner).__name__}.{name}"
-                created = isinstance(now, Cell | Watched)
+                created = isinstance(now, Cell | Owner)
                 state = known and isinstance(before, jax.Array | np.ndarray | float)
                 (lost if created or state else noted).append(place)
             elif self.parent is not None:
@@ -109,7 +109,7 @@ class AttributeRecord(Recorder):
             if isinstance(leaf, Cell):
                 if leaf in variables:
                     return True
-            elif isinstance(leaf, Watched):
+            elif isinstance(leaf, Owner):
                 if id(leaf) in self._created:
                     return True
             elif isinstance(leaf, jax.core.Tracer) and (
@@ -120,10 +120,10 @@ class AttributeRecord(Recorder):
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Cell | Watched)
+    return isinstance(value, Cell | Owner)
 
 
-def _set_back(owner: Watched, name: str, before: Any) -> None:
+def _set_back(owner: Owner, name: str, before: Any) -> None:
     if before is MISSING:
         dict_of(owner).pop(name, None)
     else:

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 from ..errors import message
 from ._cell import Cell
-from ._watched import changes
+from ._owner import changes
 
 # By identity: a dict of Variables would compare them, and so read them.
 _readers: dict[int, tuple[weakref.ref, set[types.CodeType]]] = {}

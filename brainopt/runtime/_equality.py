@@ -11,7 +11,7 @@ import numpy as np
 
 from .._compat import is_key_array
 from ._cell import Cell
-from ._watched import Watched
+from ._owner import Owner
 
 
 def same(a: Any, b: Any) -> bool:
@@ -23,7 +23,7 @@ def same(a: Any, b: Any) -> bool:
     """
     if a is b:
         return True
-    if isinstance(a, Cell | Watched):
+    if isinstance(a, Cell | Owner):
         return False
     if isinstance(a, jax.Array) and isinstance(b, jax.Array):
         return _same_arrays(a, b)

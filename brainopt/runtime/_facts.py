@@ -15,7 +15,7 @@ import jax.core
 
 from ._cell import Cell
 from ._equality import same
-from ._watched import Watched, changes, dict_of
+from ._owner import Owner, changes, dict_of
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 """Stands for an attribute that an object does not have by itself."""
@@ -24,7 +24,7 @@ _OWN = "_name"  # the display name, which is made when it is first asked for
 
 
 class Facts:
-    """Attributes of watched objects, and lists and dicts in them, as a trace read them.
+    """Attributes of owners, and lists and dicts in them, as a trace read them.
 
     An object is held weakly: once it is gone nobody can change it, and what a trace
     created for itself is dropped this way. A value is held, to be compared by identity.
@@ -66,7 +66,7 @@ class Facts:
         self.sizes: tuple[int, ...] = ()
         self.items: list[Any] = []
 
-    def read(self, owner: Watched, name: str) -> None:
+    def read(self, owner: Owner, name: str) -> None:
         """Record the value that an attribute has now, unless that was done before."""
         key = id(owner), name
         held = self._values.get(key)
@@ -85,11 +85,11 @@ class Facts:
                     place = f"{type(owner).__name__}.{name}"
                     self._before[id(container)] = place, container, _copy(container)
 
-    def knows(self, owner: Watched, name: str) -> bool:
+    def knows(self, owner: Owner, name: str) -> bool:
         """Whether an attribute was read."""
         return (id(owner), name) in self._values
 
-    def update(self, owner: Watched, name: str) -> None:
+    def update(self, owner: Owner, name: str) -> None:
         """Record the value that an attribute has after the trace, if it was read."""
         if (id(owner), name) in self._values:
             self._values[id(owner), name] = weakref.ref(owner), value_of(owner, name)
@@ -174,7 +174,7 @@ class Facts:
         return lines
 
 
-def value_of(owner: Watched, name: str) -> Any:
+def value_of(owner: Owner, name: str) -> Any:
     """Return what an object itself has under a name, its class left aside."""
     held = dict_of(owner)
     if name == "__dict__":
@@ -190,7 +190,7 @@ def _containers_in(value: Any) -> list[Any]:
 
 def _find_containers(value: Any, found: dict[int, Any]) -> None:
     """Collect what may change in place; of dataclasses and namespaces their dicts."""
-    if isinstance(value, Cell | Watched) or id(value) in found:
+    if isinstance(value, Cell | Owner) or id(value) in found:
         return
     if isinstance(value, list | set | deque):
         found[id(value)] = value
@@ -218,7 +218,7 @@ def _is_safe(container: Any) -> bool:
         return False
     return all(
         type(item) in _SAFE
-        or (isinstance(item, Watched) and type(item).__eq__ is object.__eq__)
+        or (isinstance(item, Owner) and type(item).__eq__ is object.__eq__)
         for item in _items(container)
     )
 

@@ -43,8 +43,8 @@ from ._cell import Cell
 from ._effects import Effects
 from ._facts import Facts
 from ._overlay import Expired, Overlay
+from ._owner import start_recording, stop_recording
 from ._revisions import Revision
-from ._watched import start_recording, stop_recording
 
 cache_of = jax.make_user_context()
 """``with cache_of(x):`` finds none of the traces that JAX kept elsewhere than under x.

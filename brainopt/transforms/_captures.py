@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.core
 
-from ..runtime import Cell, Watched, same
+from ..runtime import Cell, Owner, same
 
 
 class Captures:
@@ -131,7 +131,7 @@ def _collect(value: Any, found: list[Any], around: set[int]) -> None:
 
 def vars_of(value: Any) -> dict[str, Any] | None:
     """Return the attributes of a plain object; None of what is followed elsewhere."""
-    opaque = Cell | Watched | type | types.ModuleType | types.FunctionType | jax.Array
+    opaque = Cell | Owner | type | types.ModuleType | types.FunctionType | jax.Array
     if isinstance(value, opaque):
         return None
     held = getattr(value, "__dict__", None)

@@ -21,9 +21,8 @@ BLOCK = re.compile(
 )
 # Methods with public names that the wings call on each other, not users.
 INTERNAL = frozenset(
-    "checkpoint_meta checkpoint_notes count_by foresee members outside revision "
-    "set_rate stage_state_dict state_dict_with step_call takes_rows tree_flatten "
-    "tree_unflatten register_vars register_trainable_weights".split()
+    "count_by members outside set_rate step_call tree_flatten tree_unflatten "
+    "register_vars register_trainable_weights".split()
 )
 
 

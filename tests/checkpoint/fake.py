@@ -16,7 +16,7 @@ class FakeVariable:
 
 
 class FakeStaged:
-    """What `FakeNode.stage_state_dict` returns."""
+    """What `FakeNode._stage_state_dict` returns."""
 
     def __init__(self, missing, unexpected, mismatched, pairs):
         self.missing = missing
@@ -43,10 +43,10 @@ class FakeNode:
         values = list(map(FakeVariable.value.__get__, self.variables.values()))
         return dict(zip(self.variables, values, strict=True))
 
-    def checkpoint_meta(self):
+    def _checkpoint_meta(self):
         return self.meta
 
-    def stage_state_dict(self, state, *, strict=True, cast=False):
+    def _stage_state_dict(self, state, *, strict=True, cast=False):
         mismatched, pairs = [], []
         for path, variable in self.variables.items():
             if path not in state:

@@ -64,7 +64,7 @@ def test_every_save_beside_donating_training_is_from_one_step(tmp_path, saves):
     stop = threading.Event()
 
     def train():
-        staged = net.stage_state_dict({}), opt.stage_state_dict({})
+        staged = net._stage_state_dict({}), opt._stage_state_dict({})
         variables = net.variables["W"], opt.variables["step"]
         values = jnp.zeros(2000), jnp.zeros((), int)
         while not stop.is_set():

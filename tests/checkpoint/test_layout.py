@@ -28,7 +28,7 @@ def test_the_golden_file_of_version_1_is_read_exactly():
     loaded = checkpoint.load(GOLDEN / "v1.bopt")
     assert same(expected | {"opt": opt.state_dict()}, loaded)
     told = checkpoint.inspect(GOLDEN / "v1.bopt")
-    assert told.version == 1 and same(told.nodes["opt"], opt.checkpoint_meta())
+    assert told.version == 1 and same(told.nodes["opt"], opt._checkpoint_meta())
 
 
 def test_the_golden_file_restores_into_a_node():

@@ -274,7 +274,7 @@ def test_float64_is_not_halved_silently(tmp_path):
 
 def test_a_state_is_saved_from_one_instant(tmp_path):
     net, opt = FakeNode({"w": jnp.int32(0)}), FakeNode({"step": jnp.int32(0)})
-    both = net.stage_state_dict({}), opt.stage_state_dict({})
+    both = net._stage_state_dict({}), opt._stage_state_dict({})
     stop = threading.Event()
 
     def train():

@@ -34,7 +34,7 @@ def _data(net):
 
 def test_a_node_is_what_checkpoints_ask_for():
     assert isinstance(Net(), Stateful)
-    assert Net().checkpoint_meta() == {"class": "Net"}
+    assert Net()._checkpoint_meta() == {"class": "Net"}
 
 
 @pytest.mark.parametrize("name", ["run.ckpt", "run.bp", "run"])

@@ -315,8 +315,8 @@ def test_a_node_of_shapes_is_filled_by_a_state_dict():
 def test_staging_changes_nothing_and_commits_several_at_once():
     a, b = Cell(), Cell()
 
-    one = a.stage_state_dict({"W": [5.0, 5.0], "V": [5.0, 5.0]})
-    two = b.stage_state_dict({"W": [6.0, 6.0], "V": [6.0, 6.0]})
+    one = a._stage_state_dict({"W": [5.0, 5.0], "V": [5.0, 5.0]})
+    two = b._stage_state_dict({"W": [6.0, 6.0], "V": [6.0, 6.0]})
     assert a.W.value.tolist() == [0.0, 1.0]
     one.commit_with(two)
 
@@ -342,7 +342,7 @@ def test_the_states_of_several_nodes_are_from_one_instant():
 
     thread = threading.Thread(target=train)
     thread.start()
-    states = [a.state_dict_with(b) for _ in range(300)]
+    states = [a._state_dict_with(b) for _ in range(300)]
     stop.set()
     thread.join()
 

@@ -112,7 +112,7 @@ def test_writes_that_fail_halfway_are_taken_back(toyframe, error):
     state = {path: value + 1 for path, value in report.state_dict().items()}
 
     with pytest.raises(error):
-        report.stage_state_dict(state).commit_with()
+        report._stage_state_dict(state).commit_with()
 
     assert model.w.data.tolist() == [1.0, 2.0]
     assert model.scale.data.tolist() == [3.0]

@@ -341,8 +341,8 @@ def test_settings_are_saved_by_plain_names():
     def half(t):
         return 0.5
 
-    meta = optim.AdamW(half, mu_dtype=jnp.bfloat16).checkpoint_meta()
-    again = optim.AdamW(half, mu_dtype="bfloat16").checkpoint_meta()
+    meta = optim.AdamW(half, mu_dtype=jnp.bfloat16)._checkpoint_meta()
+    again = optim.AdamW(half, mu_dtype="bfloat16")._checkpoint_meta()
 
     assert meta == again
     assert meta["options"]["mu_dtype"] == "bfloat16"
@@ -354,7 +354,7 @@ def test_functions_among_options_are_saved_by_name():
         shape: Any = optim.option(None)
         kind: Any = optim.option(np.float16)
 
-    meta = Shaped(0.1, shape=jnp.tanh).checkpoint_meta()
+    meta = Shaped(0.1, shape=jnp.tanh)._checkpoint_meta()
 
     named = {name: meta["options"][name] for name in ("shape", "kind")}
     assert named == {"shape": "tanh", "kind": "float16"}

@@ -87,10 +87,10 @@ class _Saved:
         """Return the state, as the file has it."""
         return self.node.state
 
-    def checkpoint_meta(self) -> dict[str, Any]:
+    def _checkpoint_meta(self) -> dict[str, Any]:
         """Return the metadata, as the file has it."""
         return self.node.meta
 
-    def stage_state_dict(self, state: Any, **options: Any) -> Any:
+    def _stage_state_dict(self, state: Any, **options: Any) -> Any:
         """Refuse: a file is not restored into another."""
         raise TypeError("a node of a file takes no state")

@@ -12,7 +12,7 @@ class SavedNode:
     """A stateful object as it stands in a file.
 
     Attributes:
-        meta: what ``checkpoint_meta`` said when it was saved.
+        meta: what ``_checkpoint_meta`` said when it was saved.
         state: its flat state, ``{attribute path: value}``.
     """
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 NOTES = "notes"
-"""Where the metadata of a node keep what ``checkpoint_notes`` says."""
+"""Where the metadata of a node keep what ``_checkpoint_notes`` says."""
 
 UNITS = "units"
 """Where the metadata of a node keep the unit of each quantity, by path."""
@@ -38,7 +38,8 @@ class Stateful(Protocol):
     """An object with state: a Node, an optimizer, or anything that has these three.
 
     A checkpoint asks for nothing else. `brainopt.Node` follows this protocol; so may
-    any class of yours.
+    any class of yours. Two names begin with an underscore, because checkpoints call
+    them, not the users of an object.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -46,23 +47,23 @@ class Stateful(Protocol):
 
         The arrays must be the ones the object holds, not copies: a checkpoint
         reads the state until two readings hold the same arrays. Objects that also
-        have ``state_dict_with(*others) -> [state dict of each]``, as Nodes do, give
+        have ``_state_dict_with(*others) -> [state dict of each]``, as Nodes do, give
         all their states in one reading.
         """
         ...
 
-    def checkpoint_meta(self) -> Mapping[str, Any]:
+    def _checkpoint_meta(self) -> Mapping[str, Any]:
         """Return plain data that must be equal when the state is restored.
 
         The name of the class and its fixed settings belong here, and in a dict
         ``units`` the unit of each quantity by its path. Numbers that are
         part of the state come back with it; an object that also has
-        ``checkpoint_notes(state) -> dict`` has them noted beside its metadata, by
+        ``_checkpoint_notes(state) -> dict`` has them noted beside its metadata, by
         name, for whoever inspects the file. Notes are not compared.
         """
         ...
 
-    def stage_state_dict(
+    def _stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
     ) -> Staged:
         """Compare a state with this object, and change nothing."""

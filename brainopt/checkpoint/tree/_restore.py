@@ -12,7 +12,7 @@ trees name what they hold by dotted paths.
    to the target with the longest name that is a prefix of it (`_choose`).
 3. The slots that were chosen are read and verified, each once (`_stage`).
 4. Each target compares its part with its variables and converts it, without writing
-   (`Stateful.stage_state_dict`). Metadata and units are compared, too.
+   (`Stateful._stage_state_dict`). Metadata and units are compared, too.
 5. What does not fit is collected in `wrong` all along. If there is anything, one error
    lists it; otherwise the first stage commits all of them in one call.
 
@@ -201,7 +201,7 @@ class Restore:
                 for path, slot in chosen[name].items()
             }
             # Missing and unexpected paths are judged here, where the filters are known.
-            stage: Any = node.stage_state_dict(state, strict=False, cast=self.cast)
+            stage: Any = node._stage_state_dict(state, strict=False, cast=self.cast)
             self._judge(name, stage)
             if hasattr(stage, "conflicts_with"):
                 clashes = stage.conflicts_with(*self.staged.values())
@@ -234,7 +234,7 @@ class Restore:
         )
         if saved is None or not saved.meta:
             return
-        mine, stored = dict(node.checkpoint_meta()), dict(saved.meta)
+        mine, stored = dict(node._checkpoint_meta()), dict(saved.meta)
         both = stored.get(UNITS, {}), mine.get(UNITS, {})
         if all(isinstance(units, Mapping) for units in both):
             self._compare_units(_joined(old, both[0]), _joined(name, both[1]))

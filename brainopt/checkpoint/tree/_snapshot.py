@@ -193,8 +193,8 @@ class _Nested:
 
 
 def _metadata(node: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    meta = dict(node.checkpoint_meta())
-    notes = getattr(node, "checkpoint_notes", None)
+    meta = dict(node._checkpoint_meta())
+    notes = getattr(node, "_checkpoint_notes", None)
     if notes is not None and not any(_is_gone(value) for value in state.values()):
         meta[NOTES] = dict(notes(state))
     return meta

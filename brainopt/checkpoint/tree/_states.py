@@ -20,9 +20,9 @@ def read_states(nodes: Sequence[Stateful]) -> list[Mapping[str, Any]]:
         CheckpointError: the states change faster than they can be read.
     """
     once: dict[int, Any] = {id(node): node for node in nodes}
-    if nodes and all(hasattr(node, "state_dict_with") for node in once.values()):
+    if nodes and all(hasattr(node, "_state_dict_with") for node in once.values()):
         first, *others = once.values()
-        states = dict(zip(once, first.state_dict_with(*others), strict=True))
+        states = dict(zip(once, first._state_dict_with(*others), strict=True))
         return [states[id(node)] for node in nodes]
     # Two readings that hold the very same arrays prove that no step was committed
     # between the end of the first and the start of the second: one instant for all.

@@ -14,6 +14,7 @@ from ...runtime import depend_on
 from .. import _nonfinite
 from .._closure import Loss
 from .._fields import Number, Rate, argument, count, flag, number, rate
+from .._hooks import end_step
 from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
 from .._stepping import commit, counters, dependencies, owned, slot_values
@@ -132,7 +133,7 @@ class LBFGS(JointOptimizer):
             )
 
     def _step_by(self, closure: Callable[[], Any]) -> Any:
-        depend_on(self.revision)
+        depend_on(self._revision)
         self._trained.require("LBFGS")
         if self._hooks["before"]:
             raise HyperparameterError(
@@ -153,7 +154,7 @@ class LBFGS(JointOptimizer):
         _, (_, written) = loss(new)
         commit(self, new, after)
         loss.keep(written)
-        self._after_step()
+        end_step(self)
         return out
 
     def _step_from(

@@ -104,7 +104,7 @@ class RLS(HasHyperparams):
         Raises:
             GradientError: a name or a shape does not fit; nothing has changed.
         """
-        depend_on(self.revision)
+        depend_on(self._revision)
         variables = self._trained.variables
         inputs, errors = self._checked(inputs, errors)
         p, x = self.P.value, inputs.astype(self.P.dtype)

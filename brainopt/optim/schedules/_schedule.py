@@ -86,7 +86,7 @@ class Schedule(HasHyperparams, abc.ABC):
 
     def at(self, step: Any) -> Any:
         """Return the rate of the update that follows ``step`` updates."""
-        depend_on(self.revision)
+        depend_on(self._revision)
         return self.rate(self._time(step))
 
     def multiplier(self, step: Any) -> Any:
@@ -144,7 +144,7 @@ class Constant(Schedule):
 
     def at(self, step: Any) -> Any:
         """Return ``lr``; no count is read, so a compiled step takes none."""
-        depend_on(self.revision)
+        depend_on(self._revision)
         return self.rate(step)
 
     def rate(self, t: Any) -> Any:
@@ -183,7 +183,7 @@ class Function(Schedule):
 
     def at(self, step: Any) -> Any:
         """Return ``function(step)``."""
-        depend_on(self.revision)
+        depend_on(self._revision)
         return self.function(step + self.last_call.value + 1)
 
     def rate(self, t: Any) -> Any:

@@ -52,10 +52,10 @@ class SequentialLR(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
-        depend_on(self.schedules[0].revision)
+        depend_on(self.schedules[0]._revision)
         rate = jnp.asarray(self.schedules[0].rate(t))
         for i, schedule in enumerate(self.schedules[1:]):
-            depend_on(schedule.revision)
+            depend_on(schedule._revision)
             start = self.numbers.value[i]
             rate = jnp.where(t < start, rate, schedule.rate(jnp.maximum(t - start, 0)))
         return rate
@@ -92,6 +92,6 @@ class ChainedLR(Schedule):
         """Return the rate after ``t`` steps or epochs."""
         rate = self.base
         for schedule in self.schedules:
-            depend_on(schedule.revision)
+            depend_on(schedule._revision)
             rate = rate * (schedule.rate(t) / schedule.base)
         return rate

@@ -86,7 +86,7 @@ class Warmup(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
-        depend_on(self.schedule.revision)
+        depend_on(self.schedule._revision)
         rest = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
         part = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)
         if self.mode == "cosine":

@@ -131,7 +131,7 @@ class Group(HasHyperparams):
             dtype: the real dtype of computation.
             multiplier: returns that of the schedule of the rate.
         """
-        depend_on(self.revision)
+        depend_on(self._revision)
         vector = self.numbers.value.astype(dtype)
         lr = jnp.asarray(lr).astype(dtype)
         if "lr_mult" in self.numbers.names:

@@ -85,7 +85,7 @@ class Mask(Field):
                 message(f"{type(obj).__name__} has no weight decay to mask.")
             )
         vars(obj)[self.name] = None if value is None else Choice(value)
-        obj.revision.note(self.name, value)
+        obj._revision.note(self.name, value)
 
 
 class Switch(Field):
@@ -93,7 +93,7 @@ class Switch(Field):
 
     def __set__(self, obj: Any, value: bool) -> None:
         vars(obj)[self.name] = bool(value)
-        obj.revision.note(self.name, bool(value))
+        obj._revision.note(self.name, bool(value))
 
 
 class Limit(Number):

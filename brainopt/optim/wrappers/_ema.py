@@ -62,12 +62,12 @@ class EMA(Averaged, HasHyperparams):
             for name, leaf in named({path: value}):
                 copy = jnp.array(leaf, wide(leaf.dtype))
                 self.shadow[name] = Variable(copy, name=f"{name} averaged")
-        self.revision.changed()
+        self._revision.changed()
 
     def update(self) -> None:
         """Take the present values in; to be called after each step."""
         self._trained.require("EMA")
-        depend_on(self.revision)
+        depend_on(self._revision)
         count = self.count.value
         decay, rest = self.numbers.value[0], self.numbers.value[1]
         if self.warmup:

@@ -79,7 +79,7 @@ class Lookahead(Averaged, OptimizerWrapper):
         return out
 
     def _before(self) -> Any:
-        depend_on(self.revision)
+        depend_on(self._revision)
         unknown = [p for p, _ in named(self._trained.values()) if p not in self.slow]
         if unknown:
             raise GradientError(

@@ -77,7 +77,7 @@ class SAM(OptimizerWrapper):
                 (a real 0-d array) or a tuple that starts with it. It runs twice; what
                 it writes is kept from the second run.
         """
-        depend_on(self.revision)
+        depend_on(self._revision)
         trained = self._trained
         trained.require(type(self.optimizer).__name__)
         kept = Swapped({v: runtime.read(v) for v in trained.variables.values()})

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watched objects: a Node whose attributes compiled functions follow.
+"""Owners: what a Node is to the runtime, and how compiled functions follow it.
 
 **How it works.** A compiled function holds the Python values that it was traced with:
 a flag, a list of layers, a number that is no Variable. Three pieces let it follow when
 the user changes one.
 
-1. *While a function is traced*, `Watched.__getattribute__` exists. It records which
+1. *While a function is traced*, `Owner.__getattribute__` exists. It records which
    attributes the function reads, with their values (`Facts`). Outside of traces the
    method is absent, and an attribute is read by C code as ever; a method that stayed
    would cost every read some 70 ns.
-2. *Each assignment* to an attribute of any watched object advances one counter.
+2. *Each assignment* to an attribute of any owner advances one counter.
 3. *A call* compares that counter with the one of its trace. Only where they differ are
    the recorded values compared, one by one. Lists and dicts change without an
    assignment, so each that was read is compared with its copy, in C.
@@ -23,18 +23,18 @@ the user's: it would compile anew for a reason that the user cannot see.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 _PACKAGE = __name__.partition(".")[0]
 _read_plainly = object.__getattribute__
 
 dict_of: Callable[[Any], dict[str, Any]]
-"""Return the attributes of a watched object, without that being recorded."""
+"""Return the attributes of an owner, without that being recorded."""
 
 
 class Changes:
-    """The count of assignments to attributes of watched objects.
+    """The count of assignments to attributes of owners.
 
     Two threads may count at once and lose one of two; it is enough that the count
     differs from what it was.
@@ -49,9 +49,15 @@ class Changes:
 changes = Changes()
 
 
-class Watched:
-    """Abstract: an object whose attributes compiled functions follow."""
+class Owner:
+    """Abstract: an object that owns Variables and other owners as attributes.
 
+    What stands below `Node` knows it by this class: the runtime follows its attributes,
+    the walk finds what it owns.
+    """
+
+    _fits_a_line: ClassVar[bool] = False
+    """Whether ``repr`` says in one line all that a tree should show of it."""
     _in_library = True
     """Whether it is one of our classes: its lists and dicts change by methods only,
     which count a `Revision`. Those of users' classes are compared at each call."""
@@ -70,22 +76,35 @@ class Watched:
             recorder.create(created)
         return created
 
+    @property
+    def name(self) -> str:
+        """The display name, unique among living objects."""
+        raise NotImplementedError
 
-dict_of = Watched.__dict__["__dict__"].__get__
+    def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
+        """Yield ``(key, value)`` of what may hold Variables; ``""`` adds no key."""
+        raise NotImplementedError
+
+    def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
+        """Yield ``(key, value)`` of what makes the structure of this as a pytree."""
+        raise NotImplementedError
+
+
+dict_of = Owner.__dict__["__dict__"].__get__
 
 
 class Recorder:
-    """Abstract: is told of what happens to watched objects in its thread."""
+    """Abstract: is told of what happens to owners in its thread."""
 
     __slots__ = ()
 
-    def create(self, owner: Watched) -> None:
+    def create(self, owner: Owner) -> None:
         """Note an object that was created."""
 
-    def read(self, owner: Watched, name: str) -> None:
+    def read(self, owner: Owner, name: str) -> None:
         """Note that an attribute is about to be read."""
 
-    def write(self, owner: Watched, name: str) -> None:
+    def write(self, owner: Owner, name: str) -> None:
         """Note that an attribute is about to be set or deleted."""
 
 
@@ -100,7 +119,7 @@ _lock = threading.Lock()
 _count = 0
 
 
-def _recorded_getattribute(self: Watched, name: str) -> Any:
+def _recorded_getattribute(self: Owner, name: str) -> Any:
     recorder = recorders.top
     if recorder is not None and (name[:2] != "__" or name == "__dict__"):
         recorder.read(self, name)
@@ -113,7 +132,7 @@ def start_recording() -> None:
     with _lock:
         _count += 1
         if _count == 1:
-            Watched.__getattribute__ = _recorded_getattribute  # type: ignore[method-assign]
+            Owner.__getattribute__ = _recorded_getattribute  # type: ignore[method-assign]
 
 
 def stop_recording() -> None:
@@ -122,10 +141,10 @@ def stop_recording() -> None:
     with _lock:
         _count -= 1
         if _count == 0:
-            del Watched.__getattribute__
+            del Owner.__getattribute__
 
 
-def changing(owner: Watched, name: str) -> None:
+def changing(owner: Owner, name: str) -> None:
     """Note that an attribute is about to be set or deleted."""
     recorder = recorders.top
     if recorder is not None:
