@@ -14,6 +14,7 @@ if not _is_command_line():
 
 if _TYPE_CHECKING:
     from . import checkpoint as checkpoint
+    from . import debug as debug
     from . import distributed as distributed
     from . import optim as optim
     from . import sharding as sharding
@@ -21,6 +22,7 @@ if _TYPE_CHECKING:
 # Files and optimizers are half of the import; who only runs a model does not pay.
 _LAZY = {
     "checkpoint": lambda: _importlib.import_module("brainopt.checkpoint"),
+    "debug": lambda: _importlib.import_module("brainopt.debug"),
     "distributed": lambda: _importlib.import_module("brainopt.distributed"),
     "optim": lambda: _importlib.import_module("brainopt.optim"),
     "sharding": lambda: _importlib.import_module("brainopt.sharding"),

@@ -136,6 +136,24 @@ def is_staging() -> bool:
     return type(trace).__name__ != "EvalTrace"
 
 
+def is_library_file(path: str) -> bool:
+    """Whether a source file belongs to this package, to jax or to Python itself."""
+    return path.startswith(_LIBRARIES)
+
+
+_LIBRARIES = (
+    *(os.path.dirname(file) + os.sep for file in (__file__, jax.__file__)),
+    os.path.dirname(contextlib.__file__) + os.sep + "contextlib",
+    os.path.dirname(contextlib.__file__) + os.sep + "functools",
+)
+
+
+def check_traceback(error):
+    """Return where the operation was called that a check of checkify refused."""
+    info = getattr(error, "traceback_info", None)
+    return error.__traceback__ if info is None else info.as_python_traceback()
+
+
 def is_key_array(value) -> bool:
     """Whether ``value`` is an array of typed PRNG keys (``jax.random.key``)."""
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

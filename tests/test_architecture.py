@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "runtime": GROUND,
     "core": GROUND | {"runtime"},
     "transforms": GROUND | {"runtime", "core"},
+    "debug": GROUND | {"runtime", "core", "transforms"},
     "sharding": GROUND | {"runtime", "core", "distributed"},
     "optim": GROUND | {"runtime", "core", "sharding"},
     "hosts": GROUND | {"runtime", "core", "optim"},
@@ -57,6 +58,7 @@ BORDERS = {"hosts", "checkpoint", "__main__"}  # meet packages that may be missi
 ALWAYS_THERE = {"brainopt", "jax", "numpy", "msgpack"} | sys.stdlib_module_names
 LAZY = {
     "brainopt.checkpoint",
+    "brainopt.debug",
     "brainopt.optim",
     "brainopt.sharding",
 }  # by the names of the face

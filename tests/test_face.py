@@ -14,7 +14,13 @@ import pytest
 import brainopt
 
 ROOT = Path(__file__).parents[1]
-FACES = ("brainopt", "brainopt.checkpoint", "brainopt.errors", "brainopt.optim")
+FACES = (
+    "brainopt",
+    "brainopt.checkpoint",
+    "brainopt.debug",
+    "brainopt.errors",
+    "brainopt.optim",
+)
 
 
 def _public(face):

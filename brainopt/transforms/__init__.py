@@ -16,6 +16,7 @@ from ._jacobian import jacfwd as jacfwd
 from ._jacobian import jacobian as jacobian
 from ._jacobian import jacrev as jacrev
 from ._jit import jit as jit
+from ._lift import Run as Run
 from ._lift import lift as lift
 from ._linear import jvp as jvp
 from ._linear import vjp as vjp
