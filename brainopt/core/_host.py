@@ -145,7 +145,7 @@ _variables: weakref.WeakValueDictionary[int, ForeignVariable] = (
 
 
 class _Registration:
-    """A host and what became of it: asleep, awake, or failed with one line."""
+    """A host and what became of it: pending, active, or failed with one line."""
 
     def __init__(self, host: Host):
         self.host = host
@@ -154,7 +154,7 @@ class _Registration:
         self.failure = ""
         self._waking = threading.RLock()  # another thread waits, `wake` may ask
 
-    def awake(self) -> bool:
+    def active(self) -> bool:
         if self.host.package not in sys.modules:
             return False
         with self._waking:
@@ -197,7 +197,7 @@ def register_host(host: Host) -> None:
     registration = _Registration(host)
     _registered.insert(0, registration)
     if host.tracks:
-        pending_trackers[host.package] = registration.awake
+        pending_trackers[host.package] = registration.active
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -267,7 +267,7 @@ def hosts_of(obj: Any) -> Iterator[Host]:
     """
     roots = _roots(type(obj))
     for registration in list(_registered):
-        if registration.families & roots and registration.awake():
+        if registration.families & roots and registration.active():
             if registration.failure:
                 raise HostError(registration.failure)
             yield registration.host
@@ -367,7 +367,7 @@ def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
     """Return why ``bo.jit`` cannot compile this call, or nothing."""
     wake_entry_points()
     for registration in list(_registered):
-        if registration.awake() and not registration.failure:
+        if registration.active() and not registration.failure:
             reason = registration.host.refuse(function, args, kwargs)
             if reason:
                 return reason

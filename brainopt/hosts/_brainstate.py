@@ -43,7 +43,7 @@ class StateVariable(ForeignVariable):
     def __init__(self, host: BrainstateHost, owner: Any):
         super().__init__(host, owner)
         self.raw = Raw(owner)
-        _settle(self.raw, host.trainable(owner))
+        _normalize(self.raw, host.trainable(owner))
 
     _direct = True
 
@@ -96,7 +96,7 @@ class StateRandom(StateVariable):
     _draws = True
 
 
-def _settle(raw: Raw, trained: bool) -> None:
+def _normalize(raw: Raw, trained: bool) -> None:
     """Give a lazy random key, or a parameter, its lasting form.
 
     A parameter may be a Python number, or of a weak type, which it would lose in the

@@ -107,7 +107,7 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
             if is_late:
                 missed = Variable(jnp.array(optimizer.step.value))
                 optimizer.slots[leaf_path]["missed_steps"] = missed
-        _settle_beside(optimizer, value)
+        _keep_beside(optimizer, value)
     if new:
         optimizer._parameters_changed()
     optimizer._revision.changed()
@@ -118,7 +118,7 @@ def as_variables(path: str, slots: dict[str, Any]) -> dict[str, Variable]:
     return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
 
 
-def _settle_beside(optimizer: Any, value: Any) -> None:
+def _keep_beside(optimizer: Any, value: Any) -> None:
     # Scalars that sit elsewhere than the parameters would come back from the first
     # step on the parameters' device, and the second step would compile again.
     leaf = jax.tree.leaves(value)[0]

@@ -124,11 +124,11 @@ def missed(
     found = {}
     for path, variable in trained.variables.items():
         for name, _ in named({path: variable.value}):
-            late = slots[name].get("missed_steps")
-            if late is None or late in values:
+            count = slots[name].get("missed_steps")
+            if count is None or count in values:
                 continue
             # A variable that came later keeps its own number of steps.
             ahead = step.value - values[step]
             known = variable in values
-            found[late] = jnp.zeros_like(ahead) if known else late.value - ahead
+            found[count] = jnp.zeros_like(ahead) if known else count.value - ahead
     return found

@@ -12,8 +12,8 @@ Nothing here is promised to users: these are the names that the other wings use.
 * trackers: frameworks that trace by themselves.
 """
 
-from . import _mixed as _mixed
-from . import _slot as _slot
+from . import foreign_storage as foreign_storage
+from . import storage as storage
 from ._access import commit as commit
 from ._access import create as create
 from ._access import create_outside as create_outside
@@ -52,8 +52,6 @@ from ._places import shardings as shardings
 from ._places import undivided as undivided
 from ._revisions import Revision as Revision
 from ._signals import Deferred as Deferred
-from ._slot import lock as lock
-from ._slot import sole_count as sole_count
 from ._trackers import TraceListener as TraceListener
 from ._trackers import Tracker as Tracker
 from ._trackers import activate as activate
@@ -62,3 +60,5 @@ from ._trackers import depend as depend
 from ._trackers import foreign_kinds as foreign_kinds
 from ._trackers import inside_framework as inside_framework
 from ._trackers import pending_trackers as pending_trackers
+from .storage import baseline_refcount as baseline_refcount
+from .storage import lock as lock

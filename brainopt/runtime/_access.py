@@ -13,7 +13,7 @@ from typing import Any
 
 from .._compat import EAGER, current_trace, is_eager
 from ..errors import TraceContextError
-from . import _slot, _trackers
+from . import _trackers, storage
 from ._cell import Cell
 from ._constants import any_constants, note_constant, warn_of_constants
 from ._frame import at_rest, has_ended, local, read_outside
@@ -94,7 +94,7 @@ def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
         for variable, value in zip(variables, values, strict=True):
             _put(variable, value)
         return
-    with _slot.lock:
+    with storage.lock:
         values = list(map(kept, _held(variables), values))
         _store_all(variables, values)
 
@@ -102,9 +102,9 @@ def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
 def move(variables: Sequence[Cell], values: Sequence[Any]) -> None:
     """Replace the values of Variables by the same values at other places."""
     check_writable(variables, read)
-    with _slot.lock:
+    with storage.lock:
         _store_all(variables, values)
-        _slot.note_move()
+        storage.note_move()
 
 
 def _held(variables: Sequence[Cell]) -> list[Any]:
@@ -113,18 +113,18 @@ def _held(variables: Sequence[Cell]) -> list[Any]:
 
 def _store_all(variables: Sequence[Cell], values: Sequence[Any]) -> None:
     if all(variable._native for variable in variables):
-        _slot.commit(variables, values)
+        storage.commit(variables, values)
     else:
         getters = [variable._getter() for variable in variables]
         setters = [variable._setter() for variable in variables]
         undo = [variable._store for variable in variables]
-        _slot.commit_each(getters, setters, undo, values)
+        storage.commit_each(getters, setters, undo, values)
 
 
 def snapshot(variables: Sequence[Cell]) -> list[Any]:
     """Return the values of all Variables as they are at one instant."""
     if at_rest() and all(variable._native for variable in variables):
-        values = _slot.snapshot(variables)
+        values = storage.snapshot(variables)
         for variable, value in zip(variables, values, strict=True):
             if type(value) is Expired or variable._creation_trace is not None:
                 read(variable)

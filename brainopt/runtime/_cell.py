@@ -13,8 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from . import _slot
-from ._slot import Slot, get, set_
+from . import storage
+from .storage import Slot, get, set_
 
 
 class Cell(Slot):
@@ -54,12 +54,12 @@ class Cell(Slot):
 
     def _committed(self) -> Any:
         """Return the value outside of every trace."""
-        _slot.settle()
+        storage.flush()
         return self._value
 
     def _store(self, value: Any) -> None:
         """Replace the value outside of every trace."""
-        _slot.settle()
+        storage.flush()
         self._value = value
 
     def _getter(self) -> Callable[[], Any]:

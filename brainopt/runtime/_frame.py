@@ -37,7 +37,7 @@ import jax
 
 from .._compat import current_trace, is_staging, leave_traces
 from ..errors import TraceContextError, message
-from . import _slot, _trackers
+from . import _trackers, storage
 from ._attributes import AttributeRecord, enter_record, leave_record, lost_state
 from ._cell import Cell
 from ._effects import Effects
@@ -268,8 +268,8 @@ def read_outside(frame: Frame | None, variable: Cell) -> Any:
     if frame is not None:
         return frame.read(variable)
     value = variable._committed()
-    if variable in _slot.in_flight:
-        value = _slot.after_flight(variable)
+    if variable in storage.in_flight:
+        value = storage.after_flight(variable)
     if type(value) is Expired:
         raise TraceContextError(has_ended(variable, [f"created at {value.where}"]))
     return value

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .._compat import as_keys, is_key_array, key_data
-from . import _slot
+from . import storage
 
 _HOST = jax.memory.Space.Host
 _DEVICE = jax.memory.Space.Device
@@ -84,7 +84,7 @@ def _kept(new: Any, old: Any) -> Any:
     place = place_of(old)
     if place is None:
         if place_of(new) is not None:
-            _slot.note_move()
+            storage.note_move()
         return new
     if isinstance(new, jax.core.Tracer):
         return new

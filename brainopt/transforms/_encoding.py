@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .._compat import as_keys, is_key_array, key_data
-from ..runtime import sole_count
+from ..runtime import baseline_refcount
 
 
 class _Place(int):
@@ -97,7 +97,7 @@ def is_plain(tree: Any) -> bool:
 
 def is_data_shared(key: Any) -> bool:
     """Whether the data of a key, held by one slot, is held elsewhere too."""
-    return sole_count(_data, key) > _SOLE or _SOLE == 0
+    return baseline_refcount(_data, key) > _SOLE or _SOLE == 0
 
 
 class _Holder:
@@ -106,4 +106,4 @@ class _Holder:
 
 
 _data = attrgetter("_base_array")
-_SOLE = sole_count(_data, _Holder())
+_SOLE = baseline_refcount(_data, _Holder())

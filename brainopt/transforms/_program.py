@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .. import runtime
 from .._compat import is_key_array, thread_count
-from ..runtime import Cell, Deferred, Effects, _mixed, _slot, changes
+from ..runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from . import _placement
 from ._compilations import Compilations
 from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
@@ -79,22 +79,21 @@ class Program:
             if v not in set(self.donated)
         )
         self.taken = frozenset(self.donated)
-        everything = (*self.donated, *self.kept)
-        self.native = all(v._native or v._direct for v in everything)
-        alone = all(v._native for v in everything)
+        self.native = all(v._native or v._direct for v in (*self.donated, *self.kept))
+        alone = all(v._native for v in (*self.donated, *self.kept))
         self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
-        self.storage: Any = _slot if alone else _mixed
-        self.loan = _slot.Loan(self.written) if alone else None
+        self.storage: Any = storage if alone else foreign_storage
+        self.resident = storage.ResidentState(self.written) if alone else None
         self._keys: tuple[int, ...] = ()
-        if self.loan is not None:
-            weakref.finalize(self, self.loan.close).atexit = False
-            values = map(runtime.read, self.donated)
-            self._keys = tuple(i for i, v in enumerate(values) if is_key_array(v))
+        if self.resident is not None:
+            weakref.finalize(self, self.resident.close).atexit = False
+            values = enumerate(map(runtime.read, self.donated))
+            self._keys = tuple(i for i, value in values if is_key_array(value))
         # Whether Python runs in each call between the computation and the storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
         self._placed_at = -1
-        encoding = None if self.loan is None else self.encoding
+        encoding = None if self.resident is None else self.encoding
         returned = _placement.returned(self.written, self._places, encoding)
         aligned = _placement.aligned(options, returned)
         self.donating = jax.jit(
@@ -145,8 +144,8 @@ class Program:
         for revision, count in self.revisions.items():
             if revision.count != count:
                 return True
-        if self._placed_at != _slot.moves:
-            moves = _slot.moves
+        if self._placed_at != storage.moves:
+            moves = storage.moves
             if self._places != _placement.places(self.written):
                 return True
             self._placed_at = moves
@@ -215,10 +214,10 @@ class Program:
         new = [values[v] for v in self.written]
         if all(map(is_plain, new)):
             return tuple(new)
-        if self.loan is None:
+        if self.resident is None:
             self._guarded = True
             return tuple(new)
-        self.loan.decode = self.encoding.decode_all
+        self.resident.decode = self.encoding.decode_all
         return tuple(x if is_plain(x) else self.encoding.encode(x) for x in new)
 
     def _encoded(self, out: Any) -> Any:
@@ -240,23 +239,25 @@ class Program:
         """Run at top level, donating what nobody else holds."""
         if self.foreign and any(map(_fallible, self.foreign)):
             return self.keep(args, kwargs, wait=False)
-        if thread_count() or self._moves != _slot.moves:
+        if thread_count() or self._moves != storage.moves:
             out = self._launch_locked(args, kwargs)
         else:
             # No other thread looks, and code for this call exists; everything that
             # the usual step runs in Python stands here, in one function.
-            loan = self.loan
+            resident = self.resident
             try:
-                if loan is None:
+                if resident is None:
                     out = self._launch_mixed(args, kwargs)
                 else:
-                    if loan.box[0] is loan.settled or self._halfway:
-                        loan.open()
-                        loan.lend(self._gifts())
-                    kept = tuple(map(_slot.get, self.kept)) if self.kept else ()
-                    out = loan.run(self.donating, (loan.box[0], kept, args, kwargs))
+                    if resident.box[0] is resident.written_back or self._halfway:
+                        resident.activate()
+                        resident.take(self._donated_inputs())
+                    kept = tuple(map(storage.get, self.kept)) if self.kept else ()
+                    out = resident.run(
+                        self.donating, (resident.box[0], kept, args, kwargs)
+                    )
                     if self._halfway:
-                        _slot.settle()
+                        storage.flush()
             finally:
                 if self._deferred is not None:
                     self._end_deferral()
@@ -270,37 +271,37 @@ class Program:
     def _launch_locked(self, args, kwargs) -> Any:
         """Run so that other threads see the state before the step or after it."""
         new = self._compile(args, kwargs)
-        with _slot.lock:
-            before = _slot.in_flight
-            _slot.in_flight = self.taken
+        with storage.lock:
+            before = storage.in_flight
+            storage.in_flight = self.taken
             try:
                 with Deferred() if new or self._guarded else _NOTHING:
                     return self._run_locked(args, kwargs)
             finally:
-                _slot.in_flight = before
+                storage.in_flight = before
 
     def _run_locked(self, args, kwargs) -> Any:
-        if self.loan is None:
+        if self.resident is None:
             return self._launch_mixed(args, kwargs)
-        self.loan.open()
-        out = self.loan.run(self.donating, self._arguments(args, kwargs))
-        _slot.release()
+        self.resident.activate()
+        out = self.resident.run(self.donating, self._arguments(args, kwargs))
+        storage.release()
         return out
 
     def _launch_mixed(self, args, kwargs) -> Any:
-        _slot.release()
+        storage.release()
         arguments = self._arguments(args, kwargs)
-        return _mixed.run_and_commit(self.donating, arguments, self.written)
+        return foreign_storage.run_and_commit(self.donating, arguments, self.written)
 
     def _arguments(self, args, kwargs) -> tuple:
-        return self._gifts(), self._kept(), args, kwargs
+        return self._donated_inputs(), self._kept(), args, kwargs
 
     def _compile(self, args, kwargs) -> bool:
         """Have code for a call; return whether JAX has not run it yet."""
         # Outside the lock, so that no other thread waits for the compiler. Where there
         # is no other thread, `jax.jit` may look by itself whether there is code.
-        _slot.settle()
-        moves = _slot.moves
+        storage.flush()
+        moves = storage.moves
         if self._moves != moves:
             self._compiled.clear()
         leaves, tree = jax.tree.flatten((self._kept(), args, kwargs))
@@ -321,19 +322,18 @@ class Program:
     def _kept(self) -> tuple:
         return tuple(map(self.storage.get, self.kept))
 
-    def _gifts(self) -> tuple:
+    def _donated_inputs(self) -> tuple:
         get, shared = self.storage.get, self.storage.shared
-        if self.storage.all_sole(self.donated):
-            gifts = tuple(map(get, self.donated))
+        if self.storage.none_shared(self.donated):
+            values = tuple(map(get, self.donated))
         else:
-            gifts = tuple(
+            values = tuple(
                 jnp.copy(get(v)) if held else get(v)
                 for v, held in zip(self.donated, shared(self.donated), strict=True)
             )
-        if self._keys:
-            held = [i for i in self._keys if is_data_shared(gifts[i])]
-            gifts = tuple(jnp.copy(x) if i in held else x for i, x in enumerate(gifts))
-        return self._given(gifts)
+        held = {i for i in self._keys if is_data_shared(values[i])}
+        copied = (jnp.copy(x) if i in held else x for i, x in enumerate(values))
+        return self._given(tuple(copied) if held else values)
 
     def _given(self, values: tuple) -> tuple:
         """Return the values to donate as the computation takes them: keys encoded."""

@@ -131,7 +131,7 @@ class MappedRun(Run):
         known = dict(bindings)
         with MappedFrame(known.items(), effects, rules, lane) as frame:
             self._run(frame, function, args, kwargs)
-            # A Variable born in the lane ends with it, whatever its kind.
+            # A Variable created in the lane ends with it, whatever its kind.
             missing = [v for v in frame.missing if v not in frame.created_here]
         self.mapped = tuple(dict.fromkeys((*known, *missing)))
 

@@ -98,8 +98,8 @@ class Progress:
         """Count what was done, and show it now and then."""
         self._done += amount
         now = time.monotonic()
-        late = now - self._start > _PATIENCE and now - self._last > 0.1
-        if late and sys.stderr.isatty():
+        due = now - self._start > _PATIENCE and now - self._last > 0.1
+        if due and sys.stderr.isatty():
             self._last, self._shown = now, True
             share = min(100 * self._done // max(self._total, 1), 100)
             print(f"\r{self._name}: {share} %", end="", file=sys.stderr, flush=True)

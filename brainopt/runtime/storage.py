@@ -1,9 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Raw storage of Variables: read, written and committed without Python code between.
 
-CPython looks for signals and switches threads between bytecodes, never inside one
-call into C. So many slots are read or written by *one* such call: neither Ctrl-C nor
-another thread can see half of it.
+**How it works.** CPython looks for signals and switches threads between bytecodes,
+never inside one call into C. So many slots are read or written by *one* such call:
+neither Ctrl-C nor another thread can see half of it. The pattern is
+``deque(map(function, slots, values), 0)``: `map` is an iterator written in C, the
+functions are slot descriptors, written in C too, and a deque of length 0 runs the
+iterator to its end without keeping anything.
+
+A training loop reads few of the values that its steps compute. So the values of the
+last step stay in a `ResidentState`, out of which the next step takes them again, and
+return to their slots only when somebody reads or writes any Variable (`flush`). Every
+function here that looks into a slot flushes first; `get` and `set_` do not, and are for
+those who have flushed.
+
+`lock` is held from reading the inputs of a step until its results are stored. A thread
+that reads a value which a running step may overwrite waits for it (`after_flight`).
+
+**What must never happen.** A step whose inputs are donated and whose results are not
+stored: the state would be lost. A value in a slot *and* among the donated inputs: it
+would be deleted under its reader. Two active resident states: the older would write
+its values over newer ones. Python code between a donating computation and the storing
+of its results, unless signals are held back (see `_signals`).
 """
 
 import sys
@@ -39,7 +57,7 @@ _PATIENCE = 10.0  # seconds; a host callback of the step itself would wait for e
 def after_flight(slot: Slot) -> Any:
     """Return the value of a slot once no step is overwriting it."""
     held = lock.acquire(timeout=_PATIENCE)
-    settle()
+    flush()
     try:
         return get(slot)
     finally:
@@ -47,41 +65,41 @@ def after_flight(slot: Slot) -> Any:
             lock.release()
 
 
-class Loan:
-    """The values of some slots, lent to a step that is called again and again.
+class ResidentState:
+    """The values of some slots, kept by the step that computed them for its next call.
 
-    A training loop looks at few of the values it computes. So a step leaves its
-    results here and takes them from here the next time; whoever looks at any slot
-    before that has them put back (`settle`). Until then nobody else holds them.
+    While it is active nobody else holds the values, so the step need not count
+    references before it donates them.
 
     Attributes:
         slots: where the values belong.
         box: ``[values, out]`` of the last step; the values may be fewer than the slots.
-        settled: the values that were put back last, as long as the box has them too.
-            Both are None in a loan that does not stand.
+        written_back: the values that were written to the slots last, while the box has
+            them too. Both are None where it is not active.
         decode: makes what the slots hold of the values of a step; None where they are
-            the same. It runs Python, and so only once the values are kept.
+            the same. It runs Python, and so only once the values are stored.
     """
 
-    __slots__ = ("_keep", "box", "decode", "settled", "slots")
+    __slots__ = ("_keep", "box", "decode", "slots", "written_back")
 
     def __init__(self, slots: Iterable[Slot]):
         self.slots = tuple(slots)
         self.box: list[Any] = [None, None]
-        self.settled: tuple | None = None
+        self.written_back: tuple | None = None
         self.decode: Callable[[tuple], tuple] | None = None
         self._keep = self.box.__setitem__
 
-    def open(self) -> None:
-        """Make this the loan that stands; its values are still in their slots."""
-        global loan
+    def activate(self) -> None:
+        """Make this the active one; its values are still in their slots."""
+        global resident
         release()
-        loan = self
+        resident = self
 
-    def lend(self, values: tuple) -> None:
+    def take(self, values: tuple) -> None:
         """Take ``values`` out of the first slots."""
         self.box[0] = values
-        # An array that the step does not reuse would live on in its slot.
+        # The slots must let go of the values: an array that is donated but that XLA
+        # does not reuse would otherwise keep its memory until the next flush.
         deque(map(set_, self.slots, repeat(None, len(values))), 0)
 
     def run(self, compiled: Callable[..., tuple[tuple, Any]], arguments: tuple) -> Any:
@@ -95,40 +113,43 @@ class Loan:
             compiled: returns ``(values, out)``.
             arguments: its positional arguments.
         """
+        # `map` asks `starmap` for its only item, which calls `compiled`, and hands the
+        # result to ``box.__setitem__``, which returns None; `any` drives it. No
+        # bytecode runs in between.
         any(map(self._keep, _WHOLE, starmap(compiled, (arguments,))))
         out, self.box[1] = self.box[1], None
-        if loan is not self:  # somebody ran another step meanwhile
-            self.put()
+        if resident is not self:  # somebody ran another step meanwhile
+            self.write_back()
         return out
 
-    def put(self) -> None:
-        """Put the values back into their slots."""
+    def write_back(self) -> None:
+        """Write the values to their slots."""
         values = self.box[0]
-        if values is not self.settled:
+        if values is not self.written_back:
             held = values if self.decode is None else self.decode(values)
             deque(map(set_, self.slots, held), 0)
-            self.settled = values
+            self.written_back = values
 
     def close(self) -> None:
-        """Put the values back, and forget the slots if this is the loan that stands.
+        """Write the values to their slots, and end the residence if this is active.
 
         The garbage collector calls this in any thread at any moment, also where JAX
         holds a lock of its own. So it waits only where there is something to do:
-        another thread that has our lock may be waiting for that one, and puts all
-        values back before.
+        another thread that has our lock may be waiting for that one, and writes
+        all values back before.
         """
-        if self.box[0] is self.settled and loan is not self:
+        if self.box[0] is self.written_back and resident is not self:
             return
         with lock:
-            self.put()
-            if loan is self:
+            self.write_back()
+            if resident is self:
                 release()
 
 
 _WHOLE = (slice(0, 2),)
 
-loan: Loan | None = None
-"""The loan that stands, if any."""
+resident: ResidentState | None = None
+"""The active one, if any; its values are newer than those in its slots."""
 
 moves = 0
 """How often Variables were moved to another place; programs are compiled for places."""
@@ -140,27 +161,27 @@ def note_move() -> None:
     moves += 1
 
 
-def settle() -> None:
-    """Have the values of the loan that stands in their slots, for others to see."""
-    held = loan
-    if held is not None and held.box[0] is not held.settled:
+def flush() -> None:
+    """Write pending values back to their Variables."""
+    held = resident
+    if held is not None and held.box[0] is not held.written_back:
         with lock:
-            held.put()
+            held.write_back()
 
 
 def release() -> None:
-    """End the loan that stands, so that its slots alone hold the values."""
-    global loan
-    settle()
-    if loan is not None:
-        loan.box[0] = loan.settled = None
-        loan = None
+    """Deactivate the resident state, so that the slots alone hold the values."""
+    global resident
+    flush()
+    if resident is not None:
+        resident.box[0] = resident.written_back = None
+        resident = None
 
 
 def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
     """Store each value in its slot, all of them in one uninterruptible call."""
     with lock:
-        settle()
+        flush()
         deque(map(set_, slots, values), 0)
 
 
@@ -172,7 +193,7 @@ def commit_if_unchanged(
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
     with lock:
-        settle()
+        flush()
         if not all(map(is_, map(get, inputs), values)):
             return False
         deque(map(set_, slots, new), 0)
@@ -191,7 +212,7 @@ def commit_each(
     without hooks, which might change or refuse the old values too.
     """
     with lock:
-        settle()
+        flush()
         old = list(map(call, getters))
         try:
             deque(map(call, setters, values), 0)  # type: ignore[arg-type]
@@ -203,11 +224,11 @@ def commit_each(
 def snapshot(slots: Iterable[Slot]) -> list[Any]:
     """Return the values of all slots as they are at one instant."""
     with lock:
-        settle()
+        flush()
         return list(map(get, slots))
 
 
-def sole_count(read: Callable[[Any], Any], place: Any) -> int:
+def baseline_refcount(read: Callable[[Any], Any], place: Any) -> int:
     """Return the reference count of a value that only ``place`` holds; 0: unknown.
 
     It differs between interpreters (2 on CPython 3.11) and with the way the value is
@@ -218,17 +239,17 @@ def sole_count(read: Callable[[Any], Any], place: Any) -> int:
     return max(map(sys.getrefcount, map(read, (place,))))
 
 
-def lonely() -> Slot:
+def unshared_slot() -> Slot:
     """Return a slot with a value that nobody else holds."""
     slot = Slot()
     slot._value = object()
     return slot
 
 
-_SOLE = sole_count(get, lonely())
+_SOLE = baseline_refcount(get, unshared_slot())
 
 
-def all_sole(slots: Sequence[Slot]) -> bool:
+def none_shared(slots: Sequence[Slot]) -> bool:
     """Whether no value in ``slots`` is held by anything but its slot."""
     if not slots:
         return True

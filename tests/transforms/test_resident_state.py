@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.runtime import _slot
+from brainopt.runtime import storage
 
 
 class Pair(bo.Node):
@@ -39,7 +39,7 @@ def step(pair):
     step = bo.jit(pair.step)
     for _ in range(3):
         step()
-    assert _slot.loan is not None and pair.a in _slot.loan.slots
+    assert storage.resident is not None and pair.a in storage.resident.slots
     return step
 
 
@@ -179,7 +179,7 @@ def test_a_model_that_nobody_holds_is_freed():
     assert bytes_alive() == before
 
 
-def test_values_outlive_the_step_that_lent_them(pair):
+def test_values_outlive_the_step_that_kept_them(pair):
     step = bo.jit(pair.step)
     for _ in range(3):
         step()

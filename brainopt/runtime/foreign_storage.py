@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions of `_slot` for Variables of which some live in another framework.
+"""The functions of `storage` where some Variables live in another framework.
 
 The value of such a Variable is reached through two callables, `getter` and `setter`,
 that are C code wherever the framework keeps it in a plain attribute.
@@ -15,7 +15,7 @@ from itertools import chain, starmap
 from operator import call, is_, itemgetter
 from typing import Any
 
-from . import _slot
+from . import storage
 from ._cell import Cell
 
 
@@ -37,8 +37,8 @@ def get(variable: Cell) -> Any:
 def snapshot(variables: Sequence[Cell]) -> list[Any]:
     """Return the values of all Variables as they are at one instant."""
     reads = getters(variables)
-    with _slot.lock:
-        _slot.settle()
+    with storage.lock:
+        storage.flush()
         return list(map(call, reads))
 
 
@@ -50,11 +50,11 @@ def commit_if_unchanged(
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
     reads, writes = getters(inputs), setters(variables)
-    with _slot.lock:
-        _slot.settle()
+    with storage.lock:
+        storage.flush()
         if not all(map(is_, map(call, reads), values)):
             return False
-        _slot.commit_each(
+        storage.commit_each(
             getters(variables), writes, [v._store for v in variables], new
         )
         return True
@@ -67,24 +67,26 @@ def run_and_commit(
 ) -> Any:
     """Call ``compiled``, commit the values it returns, and return the rest.
 
-    One call into C, as `_slot.Loan.run`. There is no loan: what lives in another
-    framework is looked at without our seeing it.
+    One call into C, as `storage.ResidentState.run`. Nothing stays resident, since
+    the other framework reads its states without a call of ours.
 
     Args:
         compiled: returns ``(values, out)``.
         arguments: its positional arguments.
         variables: where the values go, in their order.
     """
-    held = _slot.Slot()
+    held = storage.Slot()
     # Each stage asks the one before it only when it is itself asked for an item.
-    run = map(_slot.set_, (held,), starmap(compiled, (arguments,)))
-    values = chain.from_iterable(map(itemgetter(0), map(_slot.get, (held,))))
+    run = map(storage.set_, (held,), starmap(compiled, (arguments,)))
+    values = chain.from_iterable(map(itemgetter(0), map(storage.get, (held,))))
     writes = map(call, setters(variables), values)  # type: ignore[arg-type]
     deque(chain(run, writes), 0)
     return held._value[1]
 
 
-_SOLE = _slot.sole_count(call, functools.partial(_slot.get, _slot.lonely()))
+_SOLE = storage.baseline_refcount(
+    call, functools.partial(storage.get, storage.unshared_slot())
+)
 
 
 def shared(variables: Sequence[Cell]) -> list[bool]:
@@ -95,6 +97,6 @@ def shared(variables: Sequence[Cell]) -> list[bool]:
     return [count > _SOLE for count in counts]
 
 
-def all_sole(variables: Sequence[Cell]) -> bool:
+def none_shared(variables: Sequence[Cell]) -> bool:
     """Whether no value is held by anything but its Variable."""
     return not any(shared(variables))
