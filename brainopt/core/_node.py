@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import jax
 
 from .._display import tree_html, tree_text
-from ..errors import PathError, message
+from ..errors import message
 from ..runtime import Owner, changing, dict_of
-from . import _device, _naming, _pytree, _state, _walk
+from . import _device, _implicit, _naming, _pytree, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
 from ._outline import outline
@@ -195,22 +195,9 @@ class Node(Owner):
         self._register("_implicit_nodes", node_cls or Node, "node", nodes, named)
 
     def _register(self, registry: str, kind: Any, stem: str, items, named) -> None:
-        held: dict[str, Any] = dict(self.__dict__.get(registry, {}))
-        for key, item in _flatten(items, named):
-            if not isinstance(item, kind):
-                kinds = kind if isinstance(kind, tuple) else (kind,)
-                names = " or ".join(one.__name__ for one in kinds)
-                raise TypeError(
-                    message(f"{key or 'item'}: a {type(item).__name__} is no {names}.")
-                )
-            if key is None:
-                if any(item is other for other in held.values()):
-                    continue
-                free = (f"{stem}{i}" for i in range(len(held) + 1))
-                key = next(name for name in free if name not in held)
-            if held.get(key, item) is not item:
-                raise PathError(message("Two different objects under one path:", [key]))
-            held[key] = item
+        held = _implicit.added(
+            dict_of(self).get(registry, {}), kind, stem, items, named
+        )
         self._label(held, "")
         changing(self, registry)
         self.__dict__[registry] = held
@@ -253,7 +240,12 @@ class Node(Owner):
         return _state.load_state_dict(self, state_dict, warn, compatible, strict, cast)
 
     def _stage_state_dict(
-        self, state_dict: dict[str, Any], *, strict: bool = True, cast: bool = False
+        self,
+        state_dict: dict[str, Any],
+        *,
+        strict: bool = True,
+        cast: bool = False,
+        context: Mapping[str, Any] | None = None,
     ) -> _state.Staged:
         """Compare a state dict with the Variables without writing anything.
 
@@ -261,18 +253,40 @@ class Node(Owner):
             state_dict: ``{path: array}``.
             strict: not used here; whoever commits judges what is missing.
             cast: whether other dtypes of the same kind fit.
+            context: entries of the same state that are not to be loaded; of those
+                that `_state_context` names, the meaning of others may depend.
         """
-        state_dict = dict(state_dict)
+        state_dict, staged = dict(state_dict), _state.Staged()
         for path, node in self.nodes().items():
-            node._prepare_load(state_dict, path)
-        return _state.stage(self, state_dict, cast=cast)
+            node._prepare_load(state_dict, path, context or {}, staged)
+        return _state.stage(self, state_dict, cast, staged)
 
-    def _prepare_load(self, state: dict[str, Any], path: str) -> None:
-        """Hook called before a state is loaded; does nothing by default.
+    def _state_context(self) -> list[str]:
+        """Return the paths that `_stage_state_dict` wants to see in any case."""
+        return [
+            _walk.join(path, name)
+            for path, node in self.nodes().items()
+            for name in node._context()
+        ]
+
+    def _context(self) -> Iterable[str]:
+        """Hook that returns what `_state_context` says of this node alone."""
+        return ()
+
+    def _prepare_load(
+        self,
+        state: dict[str, Any],
+        path: str,
+        context: Mapping[str, Any],
+        staged: _state.Staged,
+    ) -> None:
+        """Hook called with a state before it is compared with the Variables.
 
         Args:
-            state: of a node above, or of this one; may be added to.
+            state: of a node above, or of this one; may be changed.
             path: of this node from there.
+            context: see `_stage_state_dict`.
+            staged: takes what does not fit, and how to undo what is done here.
         """
 
     def _checkpoint_meta(self) -> dict[str, Any]:
@@ -364,17 +378,6 @@ class Node(Owner):
 
     def _repr_html_(self) -> str:
         return tree_html(outline(self))
-
-
-def _flatten(items: Any, named: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:
-    for item in items:
-        if isinstance(item, dict):
-            yield from item.items()
-        elif isinstance(item, list | tuple):
-            yield from ((None, part) for part in item)
-        else:
-            yield None, item
-    yield from named.items()
 
 
 def _register(cls: type[Node]) -> None:

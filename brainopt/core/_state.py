@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -61,6 +61,12 @@ class Staged(LoadResult):
         super().__init__([], [], [])
         self._writes: dict[Variable, Any] = {}
         self._paths: dict[Variable, str] = {}
+        self.undo: list[Callable[[], None]] = []
+
+    def discard(self) -> None:
+        """Take back what was made ready for this state."""
+        for act in reversed(self.undo):
+            act()
 
     def conflicts_with(self, *others: Any) -> list[str]:
         """Say which Variables another state gives another value."""
@@ -130,12 +136,12 @@ def _is_quantity(value: Any) -> bool:
     return hasattr(value, "unit") and hasattr(value, "mantissa")
 
 
-def stage(root: Any, state: Mapping[str, Any], *, cast: bool) -> Staged:
+def stage(root: Any, state: Mapping[str, Any], cast: bool, staged: Staged) -> Staged:
     """Compare ``state`` with the Variables below ``root``; write nothing.
 
-    Entries may use any path of a shared Variable, or BrainPy's absolute names.
+    Entries may use any path of a shared Variable, or BrainPy's absolute names. What is
+    found is noted in ``staged``, which is returned.
     """
-    staged = Staged()
     first = _walk.collect_vars(root).unique()
     values = {variable: runtime.read(variable) for variable in first.values()}
     leaves = {v: dict(v._entries(value)) for v, value in values.items()}
@@ -258,6 +264,7 @@ def load_state_dict(
             "`cast=True` converts dtypes.",
         )
         if strict:
+            staged.discard()
             raise StateDictError(text)
         if warn:
             warnings.warn(text, stacklevel=3)

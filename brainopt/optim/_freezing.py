@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Freezing variables, and counting the steps that a variable misses."""
+"""Freezing variables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from .._select import Choice, refuse_unmatched
-from ..core import Variable
+from ._ages import count_missed
 from ._registration import as_variables
 from ._stepping import hypers_of, slots_of
 from .engine._tree import named
@@ -62,23 +59,6 @@ def as_frozen_now(optimizer: Any) -> Callable[[], None]:
 
 def _set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
     optimizer.frozen = tuple(sorted(paths))
-
-
-def count_missed(optimizer: Any, path: str) -> None:
-    """Count the steps that a variable misses from now on."""
-    if "missed_steps" not in optimizer.slots[path]:
-        optimizer.slots[path]["missed_steps"] = Variable(jnp.zeros((), jnp.int32))
-        optimizer._revision.changed()
-
-
-def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
-    """Count the missed steps of variables whose gradient is None for the first time."""
-    for path, grad in named(grads, none=True):
-        slots = optimizer.slots[path]
-        if grad is None and "missed_steps" not in slots:
-            with jax.ensure_compile_time_eval():
-                zero = jnp.zeros((), jnp.int32)
-            slots["missed_steps"] = Variable.outside(zero, f"{path}.missed_steps")
 
 
 def _chosen(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:

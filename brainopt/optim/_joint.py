@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import Variable
+from ..core import Variable, join
 from ._hyper import Hyper
 from ._optimizer import Optimizer
 from .engine._precision import narrow, wide, widen
@@ -77,6 +77,22 @@ class JointOptimizer(Optimizer):
                 old = Variable(value, name=name)
                 self._revision.changed()
             self.slots[ALL][name] = old
+
+    def _prepare_load(
+        self, state: dict[str, Any], path: str, context: Mapping, staged: Any
+    ) -> None:
+        super()._prepare_load(state, path, context, staged)
+        params = _widened(dict(named(self._trained.values())))
+        keys = {name: join(path, "slots", name) for name in self.slots.get(ALL, {})}
+        owners = self.owners(params)
+        if any(keys[name] in state for name in keys.keys() - owners.keys()):
+            kind = type(self).__name__
+            staged.mismatched += [
+                f"{keys[name]}: not in the state, and this {kind} counts the steps of "
+                "all variables together: give what is new an optimizer of its own"
+                for name in owners
+                if keys[name] not in state
+            ]
 
     def _move(self) -> Move:
         return AllAtOnce(self.rule_all, self.owners, self.precision, self.seed)

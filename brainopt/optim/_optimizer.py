@@ -17,6 +17,7 @@ import jax
 from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
 from ..core import Node, VarCollector, Variable, move
 from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
+from ._ages import note_skipped
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
@@ -210,7 +211,7 @@ class Optimizer(Node, metaclass=Declaring):
         _stepping.check_weight(self, weight)
         _nonfinite.before(self)
         grads = self._match(changed_by_hooks(self, grads))
-        _freezing.note_skipped(self, grads)
+        note_skipped(self, grads)
         _stepping.update(self, grads, weight)
         end_step(self, grads)
 
@@ -264,10 +265,9 @@ class Optimizer(Node, metaclass=Declaring):
         return _freezing.unfreeze(self, choices)
 
     def before_update(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
-        """Call ``hook(opt, grads)`` before each update; it may return new gradients.
+        """Call ``hook(opt, grads)`` before each update; returns as `after_update`.
 
-        Returns:
-            a function that takes the hook out again.
+        The hook may return new gradients.
         """
         return add_hook(self, "before", hook)
 
@@ -368,7 +368,7 @@ class Optimizer(Node, metaclass=Declaring):
             self._revision.note(key, value)
 
     _step_by = step_by
-    _prepare_load = _saving.prepare_load
+    _prepare_load, _context = _saving.prepare_load, _saving.context
     _checkpoint_meta = _saving.meta
     _checkpoint_notes = _saving.notes
 

@@ -10,23 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import join
-from ._freezing import count_missed
+from ._ages import MISSED, ages_of, keep_ages
 from ._hyperparameters import HyperparamVector
 from .engine._tree import named
 from .settings._spec import label_of
 
 
-def prepare_load(self: Any, state: dict[str, Any], path: str) -> None:
-    """Make a state from before or after a missed step fit; see `Node._prepare_load`."""
-    for name, slots in self.slots.items():
-        key = join(path, "slots", name, "missed_steps")
-        others = [join(path, "slots", name, slot) for slot in slots]
-        if key in state:
-            count_missed(self, name)
-            continue
-        whole = [join(path, "step"), *(other for other in others if other != key)]
-        if "missed_steps" in slots and all(other in state for other in whole):
-            state[key] = jnp.zeros((), jnp.int32)
+def prepare_load(
+    self: Any, state: dict[str, Any], path: str, context: Mapping[str, Any], staged: Any
+) -> None:
+    """Make a state fit that has other variables; see `Node._prepare_load`."""
+    step = join(path, "step"), self.step.value
+    keep_ages(ages_of(self, path), step, state, context, staged.undo)
+
+
+def context(self: Any) -> list[str]:
+    """Return what the ages of variables depend on; see `Node._state_context`."""
+    return ["step", *(join("slots", name, MISSED) for name in self.slots)]
 
 
 def meta(self: Any) -> dict[str, Any]:

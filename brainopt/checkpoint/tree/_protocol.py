@@ -21,7 +21,8 @@ class Staged(Protocol):
             ``layers.0.W: stored (4, 8) float32, variable (8, 4) float32``.
 
     Objects that may share variables also have ``conflicts_with(*others) -> lines``, one
-    for each path that another state gives another value, as those of Nodes do.
+    for each path that another state gives another value, as those of Nodes do. If they
+    have ``discard()``, it is called where nothing is restored after all.
     """
 
     missing: Sequence[str]
@@ -66,5 +67,9 @@ class Stateful(Protocol):
     def _stage_state_dict(
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
     ) -> Staged:
-        """Compare a state with this object, and change nothing."""
+        """Compare a state with this object, and change nothing.
+
+        An object that also has ``_state_context() -> paths`` is given, as ``context=``,
+        those of these entries of the file that ``only=`` and ``skip=`` left out.
+        """
         ...

@@ -66,6 +66,7 @@ class Restore:
         self.staged: dict[str, Staged] = {}
         self.targets = self._named(_stateful(nodes), "the nodes")
         self.saved: dict[str, SavedNode] = {}
+        self.left: dict[str, Any] = {}
 
     def run(self) -> Any:
         """Compare, commit, and return the plain values of the file.
@@ -81,6 +82,8 @@ class Restore:
             self._refuse_unmatched(tree)
         self._stage(chosen)
         if self.wrong:
+            for stage in self.staged.values():
+                getattr(stage, "discard", lambda: None)()
             raise self._mismatch()
         if self.staged:
             first, *others = self.staged.values()
@@ -142,6 +145,7 @@ class Restore:
                 old = under(name, path)
                 new = self.selection.renamed(old)
                 if not self._takes(new, slot):
+                    self.left[new] = slot
                     continue
                 if new in origin:
                     self.wrong.append(f"{new}: both {origin[new]} and {old} become it")
@@ -185,9 +189,10 @@ class Restore:
         )
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
+        contexts = {name: self._context(name) for name in self.targets}
         slots = [
             slot
-            for state in chosen.values()
+            for state in (*chosen.values(), *contexts.values())
             for slot in state.values()
             if isinstance(slot, Slot)
         ]
@@ -196,17 +201,31 @@ class Restore:
             if not chosen[name] and not self._expected(name):
                 continue
             self._compare_meta(name, node)
-            state = {
-                path: values[slot] if isinstance(slot, Slot) else slot
-                for path, slot in chosen[name].items()
-            }
+            state, context = (
+                {
+                    path: values[slot] if isinstance(slot, Slot) else slot
+                    for path, slot in table[name].items()
+                }
+                for table in (chosen, contexts)
+            )
+            more = {"context": context} if context else {}
             # Missing and unexpected paths are judged here, where the filters are known.
-            stage: Any = node._stage_state_dict(state, strict=False, cast=self.cast)
+            stage: Any = node._stage_state_dict(
+                state, strict=False, cast=self.cast, **more
+            )
             self._judge(name, stage)
             if hasattr(stage, "conflicts_with"):
                 clashes = stage.conflicts_with(*self.staged.values())
                 self.wrong += [under(name, line) for line in clashes]
             self.staged[name] = stage
+
+    def _context(self, name: str) -> dict[str, Any]:
+        """Return what was left by the selection and may say how to read the rest."""
+        ask = getattr(self.targets[name], "_state_context", None)
+        if not self.left or ask is None:
+            return {}
+        asked = {path: under(name, path) for path in ask()}
+        return {p: self.left[full] for p, full in asked.items() if full in self.left}
 
     def _expected(self, name: str) -> bool:
         if not self.selection.filters:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from ... import runtime
-from ...core import Variable
+from ...core import Variable, join
 from ...runtime import depend_on
+from .._ages import Aged, keep_ages
 from .._averages import Averaged
 from .._fields import decay_rate
 from .._hyperparameters import HasHyperparams, HyperparamVector
 from .._parameters import TrainedVariables
 from ..engine._precision import wide
+from ..engine._step import next_step
 from ..engine._tree import named
 
 
@@ -33,6 +37,8 @@ class EMA(Averaged, HasHyperparams):
     Attributes:
         count: the updates done.
         shadow: ``{path: Variable}``, float32 or wider.
+        missed: ``{path: Variable}``, the updates that were done before a variable came;
+            none where it was there from the first one.
 
     Source: Polyak & Juditsky 1992, for averaging; the warm-up is TensorFlow's.
     """
@@ -52,16 +58,20 @@ class EMA(Averaged, HasHyperparams):
         self.warmup = bool(warmup)
         self.count = Variable(jnp.zeros((), jnp.int32))
         self.shadow: dict[str, Variable] = {}
+        self.missed: dict[str, Variable] = {}
         self._trained = TrainedVariables()
         self.register_train_vars(train_vars)
 
     def register_train_vars(self, train_vars: Any) -> None:
         """Average more variables, starting from their values now."""
+        is_late = bool(self.shadow) and int(self.count.value) > 0
         for path in self._trained.add(train_vars):
             value = self._trained.variables[path].value
             for name, leaf in named({path: value}):
                 copy = jnp.array(leaf, wide(leaf.dtype))
                 self.shadow[name] = Variable(copy, name=f"{name} averaged")
+                if is_late:
+                    self.missed[name] = Variable(jnp.array(self.count.value))
         self._revision.changed()
 
     def update(self) -> None:
@@ -69,22 +79,59 @@ class EMA(Averaged, HasHyperparams):
         self._trained.require("EMA")
         depend_on(self._revision)
         count = self.count.value
-        decay, rest = self.numbers.value[0], self.numbers.value[1]
-        if self.warmup:
-            t = count.astype(decay.dtype)
-            early = (1 + t) / (10 + t)
-            rest = jnp.where(early < decay, 1 - early, rest)
-            decay = jnp.minimum(decay, early)
-        new = [
-            decay.astype(old.value.dtype) * old.value
-            + rest.astype(old.value.dtype) * leaf.astype(old.value.dtype)
-            for old, leaf in self._pairs()
-        ]
-        variables = [old for old, _ in self._pairs()]
-        runtime.commit([*variables, self.count], [*new, count + 1])
+        common = self._weights(count)
+        variables, new = [], []
+        for name, leaf in named(self._trained.values()):
+            old, missed = self.shadow[name], self.missed.get(name)
+            decay, rest = common if missed is None else self._weights(count - missed)
+            dtype = old.value.dtype
+            variables.append(old)
+            new.append(
+                decay.astype(dtype) * old.value
+                + rest.astype(dtype) * leaf.astype(dtype)
+            )
+        runtime.commit([*variables, self.count], [*new, next_step(count)])
 
-    def _pairs(self) -> list[tuple[Variable, Any]]:
-        return [(self.shadow[k], leaf) for k, leaf in named(self._trained.values())]
+    def _weights(self, count: Any) -> tuple[Any, Any]:
+        """Return the weights of an average and of the value after ``count`` updates."""
+        decay, rest = self.numbers.value[0], self.numbers.value[1]
+        if not self.warmup:
+            return decay, rest
+        t = count.astype(decay.dtype)
+        early = (1 + t) / (10 + t)
+        rest = jnp.where(early < decay, 1 - early, rest)
+        return jnp.minimum(decay, early), rest
+
+    def _context(self) -> list[str]:
+        return ["count", *(join("missed", name) for name in self.shadow)]
+
+    def _prepare_load(
+        self,
+        state: dict[str, Any],
+        path: str,
+        context: Mapping[str, Any],
+        staged: Any,
+    ) -> None:
+        variables = [
+            Aged(
+                [join(path, "shadow", name)],
+                join(path, "missed", name),
+                self.missed.get(name),
+                functools.partial(self._count_missed, name),
+            )
+            for name in self.shadow
+        ]
+        count = join(path, "count"), self.count.value
+        keep_ages(variables, count, state, context, staged.undo)
+
+    def _count_missed(self, name: str) -> Callable[[], None]:
+        self.missed[name] = Variable(jnp.zeros_like(self.count.value))
+        self._revision.changed()
+        return lambda: self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        del self.missed[name]
+        self._revision.changed()
 
     def averages(self) -> dict[str, Any]:
         """Return ``{path: average}``."""
