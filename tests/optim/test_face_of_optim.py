@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face of `brainopt.optim`: each optimizer is tested, each argument documented."""
 
+import importlib
 import inspect
+import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
 import brainopt as bo
 from brainopt.core import Node
+from brainopt.optim._fields import Option
 from tests.optim.members import ALL, NO_MEMBERS
 
 optim = bo.optim
@@ -24,6 +28,46 @@ def test_every_optimizer_of_the_face_is_held_to_every_promise():
     assert {member.cls.__name__ for member in ALL} == FACE - NO_MEMBERS
 
 
+def _below(cls):
+    return {cls}.union(*map(_below, cls.__subclasses__()))
+
+
+def test_every_optimizer_of_the_library_is_in_its_face():
+    for module in pkgutil.walk_packages(optim.__path__, "brainopt.optim."):
+        importlib.import_module(module.name)
+
+    final = {
+        cls.__name__
+        for cls in _below(optim.Optimizer)
+        if cls.__module__.startswith("brainopt.") and not inspect.isabstract(cls)
+    }
+
+    assert final == {cls.__name__ for cls in dict.fromkeys(m.cls for m in ALL)}
+
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [
+    path.relative_to(ROOT)
+    for folder in ("brainopt", "docs", "examples", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".md") and path != Path(__file__)
+]
+
+
+@pytest.mark.parametrize("name", ["AdaBelief", "Yogi"])
+def test_a_new_optimizer_touches_the_files_that_contributing_names(name):
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    row = re.search(r"^\| optimizer \|.*$", text, re.M)
+    named = set(re.findall(r"`([^`]+/[^`]*)`", row[0])) if row else set()
+
+    word = re.compile(rf"\b{name}\b|\bdef {name.lower()}\b")
+    touched = [p for p in SOURCES if word.search((ROOT / p).read_text("utf-8"))]
+
+    files = {path.as_posix() for path in touched}
+    folders = {f"{path.parent.as_posix()}/" for path in touched}
+    assert named <= files | folders and len(touched) == len(named)
+
+
 @pytest.mark.parametrize("cls", MINE, ids=lambda cls: cls.__name__)
 def test_every_argument_has_a_line_in_the_documentation(cls):
     arguments = inspect.signature(cls).parameters
@@ -38,6 +82,22 @@ OURS = [c for c in optim.AdamW.__mro__ if c.__module__.startswith("brainopt")]
 
 def test_four_classes_make_an_optimizer():
     assert len(OURS) <= 4
+
+
+CORE = [
+    path
+    for room in ("engine", "settings")
+    for path in sorted((ROOT / "brainopt" / "optim" / room).glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_no_option_of_an_algorithm_is_known_to_the_engine(path):
+    own = {name for cls in MINE for name in cls._declared.of(Option)}
+
+    words = set(re.findall(r"\w+", path.read_text("utf-8")))
+
+    assert {"decay_by", "amsgrad", "nesterov"} < own and not words & own
 
 
 def test_attributes_are_set_in_one_place():

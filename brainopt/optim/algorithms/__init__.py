@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One published algorithm a file."""
+"""Published algorithms: one to a file, or a few that share their formula."""

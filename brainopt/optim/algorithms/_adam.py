@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adam: adaptive moments, with weight decay through the gradient."""
+"""Adam, and the two moments that its relatives keep, too."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
 from typing import Any
 
+import jax.numpy as jnp
+
 from .._fields import Betas, Number, argument, decay_rate, flag, number, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ._moments import adam_direction, first_moments
+from ..engine._tree import abs2, safe_sqrt, zeros
 
 
 class Adam(Optimizer):
@@ -53,3 +55,28 @@ class Adam(Optimizer):
             grad, slots, hyper, step, hyper.eps_root, hyper.amsgrad
         )
         return param - hyper.lr * direction, slots
+
+
+def first_moments(param: Any, amsgrad: bool = False) -> dict[str, Any]:
+    """Return zeros: m, v and with ``amsgrad`` v_max."""
+    slots = {"m": zeros(param), "v": zeros(param, is_real=True)}
+    return slots | ({"v_max": zeros(param, is_real=True)} if amsgrad else {})
+
+
+def adam_direction(
+    grad: Any,
+    slots: dict[str, Any],
+    hyper: Hyper,
+    step: Any,
+    eps_root: Any = 0.0,
+    amsgrad: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    r"""Return :math:`\hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)`, and slots."""
+    m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
+    v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
+    new = {"m": m, "v": v}
+    m_hat = m / hyper.debias("beta1", step)
+    v_hat = v / hyper.debias("beta2", step)
+    if amsgrad:
+        v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
+    return m_hat / (safe_sqrt(v_hat + eps_root) + hyper.eps), new

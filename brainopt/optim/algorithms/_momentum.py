@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradient descent with a velocity, the learning rate inside it."""
+"""Gradient descent with a velocity, plain and Nesterov's; the rate is inside it."""
 
 from __future__ import annotations
 
@@ -36,3 +36,29 @@ class Momentum(Optimizer):
         """Return the parameter and its velocity after one step."""
         v = hyper.momentum * slots["v"] - hyper.lr * hyper.decay(grad, param)
         return param + v, {"v": v}
+
+
+class MomentumNesterov(Optimizer):
+    r"""Gradient descent with Nesterov's momentum.
+
+    .. math::
+        v_t &= \mu v_{t-1} - \gamma_t (g_t + \lambda \theta_{t-1}) \\
+        \theta_t &= \theta_{t-1} + \mu v_t - \gamma_t (g_t + \lambda \theta_{t-1})
+
+    Source: Sutskever et al. 2013, equations 3 and 4, at the point looked ahead to
+    (Bengio et al. 2013, equation 7).
+    """
+
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    momentum: Number = number(0.9, r"\mu", range="[0, 1)")
+    display_name: str | None = argument(alias="name", default=None)
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return a velocity of zero."""
+        return {"v": zeros(param)}
+
+    def rule(self, grad, param, slots, hyper, step):
+        """Return the parameter and its velocity after one step."""
+        pull = hyper.lr * hyper.decay(grad, param)
+        v = hyper.momentum * slots["v"] - pull
+        return param + hyper.momentum * v - pull, {"v": v}

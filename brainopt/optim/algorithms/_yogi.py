@@ -12,7 +12,7 @@ from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, t
 from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2
-from ._moments import first_moments
+from ._adam import first_moments
 
 
 class Yogi(Optimizer):

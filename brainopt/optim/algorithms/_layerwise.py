@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LAMB: Adam with a rate for each variable."""
+"""LARS and LAMB: a rate for each variable, by the ratio of two norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,42 @@ from .._fields import Betas, Number, argument, decay_rate, number, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._gradients import global_norm
-from ._moments import adam_direction, first_moments
+from ..engine._tree import zeros
+from ._adam import adam_direction, first_moments
+
+
+class LARS(Optimizer):
+    r"""Momentum with a rate for each variable.
+
+    .. math::
+        r &= \tau \|\theta\| / (\|g\| + \lambda \|\theta\| + \epsilon) \\
+        m_t &= \mu m_{t-1} + \gamma_t r (g_t + \lambda \theta_{t-1}) \\
+        \theta_t &= \theta_{t-1} - m_t
+
+    with :math:`r = 1` where a norm is zero.
+
+    Source: You et al. 2017, Large Batch Training of Convolutional Networks, algorithm
+    1.
+    """
+
+    momentum: Number = number(0.9, r"\mu", range="[0, 1)")
+    weight_decay: Number = number(1e-4, r"\lambda", "an L2 penalty")
+    tc: Number = number(1e-3, r"\tau", "the trust coefficient")
+    eps: Number = number(1e-5, r"\epsilon")
+    display_name: str | None = argument(alias="name", default=None)
+
+    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+        """Return a momentum of zero."""
+        return {"m": zeros(param)}
+
+    def rule(self, grad, param, slots, hyper, step):
+        """Return the parameter and its momentum after one step."""
+        size, slope = global_norm(param), global_norm(grad)
+        trust = hyper.tc * size / hyper.decay(slope + hyper.eps, size)
+        trust = jnp.where((size > 0) & (slope > 0), trust, jnp.ones_like(trust))
+        pull = hyper.decay(grad, param)
+        m = hyper.momentum * slots["m"] + hyper.lr * trust * pull
+        return param - m, {"m": m}
 
 
 class Lamb(Optimizer):
