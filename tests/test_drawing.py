@@ -56,6 +56,12 @@ def test_every_road_names_its_files_and_is_in_the_table(drawn):
     assert sum("·" in text for text in texts) == sum(int(row[2]) for row in rows)
 
 
+def test_a_compiled_step_passes_six_functions_at_most(drawn):
+    (figures,) = re.findall(r"third call` \| (\d+) \| (\d+) \|", drawn[1])
+
+    assert int(figures[0]) <= 6 and int(figures[1]) <= 5
+
+
 def test_a_level_is_the_longest_chain_below_and_one_arrow_of_a_circle_is_upward():
     arrows = Counter({("c", "b"): 3, ("b", "a"): 2, ("c", "a"): 1, ("a", "c"): 1})
     level = floors.levels("abcd", arrows)

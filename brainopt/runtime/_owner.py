@@ -34,7 +34,11 @@ dict_of: Callable[[Any], dict[str, Any]]
 
 
 class Changes:
-    """The count of assignments to attributes of owners.
+    """The count of all that may make compiled code out of date.
+
+    That is: assignments to attributes of owners, settings with a `Revision`, and moves
+    of Variables. Code that was current at this count still is, unless it read lists or
+    dicts, which change without being counted.
 
     Two threads may count at once and lose one of two; it is enough that the count
     differs from what it was.

@@ -7,6 +7,8 @@ import types
 from collections.abc import Hashable
 from typing import Any
 
+from ._owner import changes
+
 _MAX_KNOWN = 16
 _BY_VALUE = (
     *(str, bytes, int, float, bool, types.NoneType),
@@ -40,6 +42,7 @@ class Revision:
         self._last += 1
         self.count = self.since = self._last
         self._known = {frozenset(self._settings.items()): self.count}
+        changes.count += 1
 
     def note(self, name: str, value: Any) -> None:
         """Take in what a setting is now, by its value where it has one."""
@@ -53,6 +56,7 @@ class Revision:
         if number is None:
             number = self._last = self._last + 1
         self._known[state] = self.count = number
+        changes.count += 1
         if len(self._known) > _MAX_KNOWN:
             del self._known[next(iter(self._known))]
 

@@ -32,6 +32,8 @@ from itertools import repeat, starmap
 from operator import call, is_
 from typing import Any
 
+from ._owner import changes
+
 
 class Slot:
     """A box with one value; the storage under every Variable."""
@@ -159,6 +161,7 @@ def note_move() -> None:
     """Count a move of Variables to another place."""
     global moves
     moves += 1
+    changes.count += 1
 
 
 def flush() -> None:

@@ -16,7 +16,7 @@ from .. import runtime
 from .._compat import config, is_eager, is_plain
 from ..core import models_among, refusal
 from ..errors import HostError, StateLostError, message
-from ..runtime import Effects
+from ..runtime import Effects, changes
 from ._compilations import Compilations, describe
 from ._errors import explain
 from ._lift import is_state, is_view, run_directly
@@ -107,7 +107,11 @@ class Jitted:
             else:
                 key, given, named = None, args, kwargs
             program = self._programs.get(key)
-            if program is not None and program.native and not program.stale():
+            if (
+                program is not None
+                and program.native
+                and (program.checked == changes.count or not program.stale())
+            ):
                 try:
                     return program.launch(given, named)
                 except UnknownVariables as news:
