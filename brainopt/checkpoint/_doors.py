@@ -7,6 +7,8 @@ from typing import Any, Literal
 from .._compat import is_eager
 from .._select import Rename, Where
 from ..errors import CheckpointError, message
+from ._agreement import Agreement
+from ._sharded import save_sharded
 from .format._layout import Seal
 from .interop._formats import (
     Format,
@@ -17,7 +19,8 @@ from .interop._formats import (
     write,
 )
 from .io._input import Readable, name_of
-from .io._read import Reader
+from .io._place import is_remote, place_of
+from .io._sharded import open_checkpoint
 from .tools._inspect import Inspection, inspect_file, inspect_flat
 from .tree._file import load_file, verify_file
 from .tree._protocol import Staged
@@ -35,6 +38,8 @@ def save(
     verify: bool = False,
     digest: Literal["sha256"] | None = None,
     key: bytes | None = None,
+    sharded: bool = False,
+    timeout: float = 600.0,
 ) -> None:
     """Save a node, several nodes, or any plain data to one file.
 
@@ -57,10 +62,18 @@ def save(
         key: a secret of 1 to 64 bytes. Whoever reads the file with the same key is
             sure that nobody without it has written or changed it; who has none can
             read it all the same. It implies ``digest``.
+        sharded: write a folder, in which each process has a file with the pieces of
+            arrays that its devices hold; no process and no device has to hold a whole
+            array. Every process of the run calls it, with the same path on a disk that
+            all of them see. `load`, `restore`, `verify`, `inspect` and `diff` take the
+            folder as they take a file, on any mesh and any number of processes.
+        timeout: seconds, in (0, inf), that a process waits for the others.
 
     Raises:
-        CheckpointError: something in ``tree`` cannot be stored.
+        CheckpointError: something in ``tree`` cannot be stored, in this process or in
+            another one; or the processes save different trees.
         CheckpointIOError: the system refused; says which of the two files stands.
+        DistributedError: a process did not come in time; it names which.
 
     Example:
         >>> import os, tempfile, jax.numpy as jnp
@@ -73,6 +86,9 @@ def save(
     if digest not in (None, "sha256"):
         raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
     seal = Seal(digest is not None or key is not None, _checked(key))
+    if sharded:
+        save_sharded(_folder(path), tree, timeout=timeout, verify=verify, seal=seal)
+        return
     if hasattr(path, "write"):
         if verify:
             raise ValueError("verify=True needs a path, to read the file back")
@@ -168,12 +184,15 @@ def restore(
     skip: Where | None = None,
     rename: Rename | None = None,
     key: bytes | None = None,
+    timeout: float = 600.0,
 ) -> Any:
     """Restore nodes from a file: all of them, or none.
 
     Names, shapes, dtypes and metadata of all nodes are compared first. If anything
     differs, one error lists all of it and nothing has changed; otherwise all
-    variables of all nodes change at once.
+    variables of all nodes change at once. Of an array that is divided over devices
+    each process reads what its devices hold. Where arrays span processes, all of them
+    call it, and they change their nodes only if each of them can.
 
     Args:
         path: the file, an address, bytes, or an open binary file.
@@ -193,6 +212,7 @@ def restore(
             where a name stands for all that is below it and ``"re:…"`` replaces what
             it matches, or a function.
         key: the key that the file was saved with, as for `load`.
+        timeout: seconds, in (0, inf), that a process waits for the others.
 
     Returns:
         The plain values of the file, as in ``{"epoch": 3}``, and the defaults that
@@ -206,7 +226,7 @@ def restore(
         CheckpointIOError: the system refused.
     """
     selection = Selection(only, skip, rename)
-    return _restored(path, nodes, selection, strict, cast, key)[0]
+    return _restored(path, nodes, selection, strict, cast, key, timeout)[0]
 
 
 def restore_and_compare(
@@ -236,6 +256,7 @@ def _restored(
     strict: bool,
     cast: bool,
     key: bytes | None,
+    timeout: float = 600.0,
 ) -> tuple[Any, dict[str, Staged]]:
     if not is_eager():
         raise CheckpointError(
@@ -245,14 +266,23 @@ def _restored(
                 "become constants of the program.",
             )
         )
-    format = _format_of(path, key)
-    if format is not None:
-        source = flat_source(name_of(path), format.load(path))
-        restore = Restore(source, nodes, selection, strict, cast)
-        return restore.run(), restore.staged
-    with Reader(path, _checked(key)) as reader:
-        restore = Restore(own_source(reader), nodes, selection, strict, cast)
-        return restore.run(), restore.staged
+    with Agreement(name_of(path), nodes, timeout) as agreement:
+        format = _format_of(path, key)
+        if format is not None:
+            source = flat_source(name_of(path), format.load(path))
+            restore = Restore(source, nodes, selection, strict, cast)
+            restore.prepare()
+        else:
+            with open_checkpoint(path, _checked(key)) as reader:
+                source = own_source(reader)
+                restore = Restore(source, nodes, selection, strict, cast)
+                restore.prepare()
+        try:
+            agreement.reach()
+        except BaseException:
+            restore.discard()
+            raise
+        return restore.commit(), restore.staged
 
 
 def verify(path: Readable, *, key: bytes | None = None) -> None:
@@ -296,6 +326,18 @@ def inspect(path: Readable) -> Inspection:
     if format is None:
         return inspect_file(path)
     return inspect_flat(path, suffix_of(path), format.load(path))
+
+
+def _folder(path: Target) -> str:
+    name = "" if hasattr(path, "write") else place_of(path)  # type: ignore[arg-type]
+    if not name or is_remote(name):
+        raise CheckpointError(
+            message(
+                f"A sharded checkpoint cannot be saved to {name or 'an open file'}.",
+                help="give the name of a folder on a disk that all processes see.",
+            )
+        )
+    return name
 
 
 def _format_of(path: Readable, key: bytes | None) -> Format | None:

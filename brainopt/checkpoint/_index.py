@@ -15,10 +15,11 @@ from typing import Any
 from ..errors import CheckpointError
 from .io._folder import Folder
 from .io._input import opened
-from .io._read import Reader
+from .io._parts import MANIFEST, PartsFolder, has_manifest
+from .io._sharded import open_checkpoint
 from .io._write import replace_file, write_all
 
-_NAME = re.compile(r"step-(0|[1-9][0-9]{0,18})\.bopt")
+_NAME = re.compile(r"step-(0|[1-9][0-9]{0,18})(\.bopt)?")
 _INDEX = "index.json"
 _MAX_STEP = 1 << 63
 _MAX_BYTES = 1 << 24
@@ -35,13 +36,26 @@ class Index:
         self.folder = folder
 
     def path(self, step: int) -> str:
+        """The file or folder of a step."""
+        folder = self.step_folder(step)
+        return folder if self._has_folder(_folder(step)) else self.file(step)
+
+    def file(self, step: int) -> str:
         """The file of a step."""
         return self.folder.file(_file(step))
 
+    def step_folder(self, step: int) -> str:
+        """The folder of a step that is saved in shards."""
+        return self.folder.file(_folder(step))
+
+    def _has_folder(self, name: str) -> bool:
+        return not self.folder.remote and has_manifest(self.folder.file(name))
+
     def steps(self) -> list[int]:
-        """The steps in the folder, in the order of their numbers."""
-        found = (_NAME.fullmatch(name) for name in self.folder.names())
-        numbers = (int(match[1]) for match in found if match)
+        """The complete steps in the folder, in the order of their numbers."""
+        found = [m for m in map(_NAME.fullmatch, self.folder.names()) if m]
+        whole = (m for m in found if m[2] or self._has_folder(m[0]))
+        numbers = {int(match[1]) for match in whole}
         return sorted(number for number in numbers if number < _MAX_STEP)
 
     def metrics(self, steps: list[int] | None = None) -> dict[int, dict[str, float]]:
@@ -50,7 +64,7 @@ class Index:
         found: dict[int, dict[str, float]] = {}
         for step in self.steps() if steps is None else steps:
             entry = known.get(str(step))
-            stamp = self.folder.stamp(_file(step))
+            stamp = self._stamp(step)
             if isinstance(entry, dict) and entry.get("file") == stamp:
                 found[step] = _numbers(entry.get("metrics"))
             else:
@@ -65,7 +79,7 @@ class Index:
         """
         entries, size = [], 100
         for step in sorted(metrics, reverse=True):
-            stamp = self.folder.stamp(_file(step))
+            stamp = self._stamp(step)
             numbers = {name: _as_json(v) for name, v in metrics[step].items()}
             entry = json.dumps({"file": stamp, "metrics": numbers})
             size += len(entry) + 32
@@ -77,12 +91,37 @@ class Index:
         replace_file(self.folder.file(_INDEX), lambda fd: write_all(fd, data))
 
     def remove(self, step: int) -> None:
-        """Remove the file of a step."""
+        """Remove a step."""
+        self.remove_file(step)
+        self.remove_folder(step)
+
+    def remove_file(self, step: int) -> None:
+        """Remove the file of a step; its folder stays."""
         self.folder.remove(_file(step))
+
+    def remove_folder(self, step: int) -> None:
+        """Remove the folder of a step; its file stays."""
+        if self._has_folder(_folder(step)):
+            PartsFolder(self.step_folder(step)).remove()
+
+    def sweep(self) -> None:
+        """Remove the folders of saves that did not end; none may be under way."""
+        for match in map(_NAME.fullmatch, self.folder.names()):
+            if (
+                not self.folder.remote
+                and match
+                and not (match[2] or self._has_folder(match[0]))
+            ):
+                PartsFolder(self.folder.file(match[0])).remove()
+
+    def _stamp(self, step: int) -> list[Any]:
+        if self._has_folder(_folder(step)):
+            return self.folder.stamp(f"{_folder(step)}/{MANIFEST}")
+        return self.folder.stamp(_file(step))
 
     def _from_file(self, step: int) -> dict[str, float]:
         try:
-            with Reader(self.path(step)) as reader:
+            with open_checkpoint(self.path(step)) as reader:
                 return _numbers(reader.metadata.get("metrics"))
         except CheckpointError:
             return {}
@@ -96,6 +135,10 @@ class Index:
         except (CheckpointError, ValueError, KeyError, TypeError, RecursionError):
             return {}
         return table if isinstance(table, dict) else {}
+
+
+def _folder(step: int) -> str:
+    return f"step-{step}"
 
 
 def _file(step: int) -> str:

@@ -2,14 +2,13 @@
 """A folder of checkpoints: which to keep, which is best, and no step lost."""
 
 import errno
-import operator
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
-import msgpack
+import jax
 import numpy as np
 
 from ..errors import (
@@ -22,6 +21,8 @@ from ..errors import (
 from ._async import AsyncSaver
 from ._doors import load, restore
 from ._index import Index, best_of
+from ._sharded import ShardedSave
+from ._steps import checked_metrics, chosen_step, step_number
 from .io._folder import Folder
 from .io._write import sweep
 from .io._writer import Writer, writer_of
@@ -29,7 +30,6 @@ from .tree._file import save_snapshot
 from .tree._snapshot import Snapshot
 
 _ATTEMPTS = 100
-_MAX_METRICS_BYTES = 8192
 
 
 class Manager:
@@ -49,6 +49,8 @@ class Manager:
         best: a metric and ``"max"`` or ``"min"``; its best step is kept too.
         async_: write on another thread while the training goes on (see
             `AsyncSaver`).
+        sharded: write a folder for each step (see `save`), all processes of the run
+            together; process 0 alone removes steps. Both kinds of steps are read.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -71,6 +73,8 @@ class Manager:
         keep_every: int | None = None,
         best: tuple[str, Literal["max", "min"]] | None = None,
         async_: bool = True,
+        *,
+        sharded: bool = False,
     ) -> None:
         for name, value in (("keep", keep), ("keep_every", keep_every)):
             if value is not None and (type(value) is not int or value < 1):
@@ -83,6 +87,7 @@ class Manager:
         self.keep_every = keep_every
         self.best = best
         self._async = async_
+        self._sharded = sharded
         self._saver = AsyncSaver()
         self._index = Index(folder)
         self._writer: Writer | None = None
@@ -98,6 +103,7 @@ class Manager:
         *,
         overwrite: bool = False,
         verify: bool = False,
+        timeout: float = 600.0,
     ) -> None:
         """Save a step, then remove those that need not be kept.
 
@@ -108,45 +114,106 @@ class Manager:
             overwrite: save although this or a later step is there; then, once the
                 new file is complete, the later steps are removed.
             verify: read the file back before it counts.
+            timeout: seconds, in (0, inf), that a process waits for the others of a
+                sharded save.
 
         Raises:
             CheckpointError: this or a later step is there, something cannot be
                 stored, another process saves into the folder; or the save before
-                failed, and this one has begun all the same.
+                failed, and this one has begun all the same. A save that is both
+                sharded and ``async_`` fails as a whole at the next call.
+            DistributedError: a process did not come in time; it names which.
         """
         self._saver.finish()  # its error is raised once this save is on its way
-        number = _step_number(step)
+        number = step_number(step)
+        extra = {"step": number, "metrics": checked_metrics(metrics or {})}
+        if self._sharded:
+            write = self._sharded_save(number, nodes, extra, overwrite, verify, timeout)
+        else:
+            write = self._file_save(number, nodes, extra, overwrite, verify)
+        if self._async:
+            self._saver.start(self._index.path(number), write)
+        else:
+            write()
+
+    def _file_save(
+        self, number: int, nodes: Any, extra: dict, overwrite: bool, verify: bool
+    ) -> Callable[[], None]:
         writer = self._writer = self._writer or writer_of(self._index.folder)
         with writer.lock:
-            taken = {*self.steps(), *writer.pending}
-            later = sorted(other for other in taken if other >= number)
-            if later and not overwrite:
-                raise CheckpointError(
-                    message(
-                        f"Step {number} is not saved: {self.directory} has later or "
-                        "equal steps:",
-                        [str(other) for other in later],
-                        "pass `overwrite=True` to save it and remove them.",
-                    )
-                )
-            extra = {"step": number, "metrics": _checked(metrics or {})}
+            later = self._later(number, overwrite)
             snapshot = Snapshot(nodes, own=self._async)
             writer.pending.add(number)
 
         def write() -> None:
             try:
-                path = self._index.path(number)
+                path = self._index.file(number)
                 save_snapshot(path, snapshot, verify, extra, helper=not self._async)
                 with writer.lock:
                     writer.pending.discard(number)
+                    self._index.remove_folder(number)
                     self._prune([other for other in later if other > number])
             finally:
                 writer.pending.discard(number)
 
-        if self._async:
-            self._saver.start(self._index.path(number), write)
-        else:
-            write()
+        return write
+
+    def _sharded_save(
+        self,
+        number: int,
+        nodes: Any,
+        extra: dict,
+        overwrite: bool,
+        verify: bool,
+        timeout: float,
+    ) -> Callable[[], None]:
+        """Take the snapshot; what it lacks is told where the processes meet."""
+        try:
+            snapshot: Any = Snapshot(nodes, own=self._async, sharded=True)
+        except CheckpointError as error:
+            snapshot = error
+        later: list[int] = []
+
+        def ready() -> None:
+            self._writer = self._writer or writer_of(self._index.folder)
+            later.extend(self._later(number, overwrite))
+
+        save = ShardedSave(
+            self._index.step_folder(number),
+            snapshot,
+            f"save to {self.directory}",
+            timeout,
+            extra,
+            verify,
+            helper=not self._async,
+            ready=ready,
+            guarded=True,
+        )
+
+        def write() -> None:
+            save.run()
+            if jax.process_index() == 0 and self._writer is not None:
+                with self._writer.lock:
+                    self._index.remove_file(number)
+                    self._prune([other for other in later if other > number])
+
+        return write
+
+    def _later(self, number: int, overwrite: bool) -> list[int]:
+        """Return the steps that a save would have after it, which it may refuse."""
+        writer = self._writer
+        taken = {*self.steps(), *(writer.pending if writer is not None else ())}
+        later = sorted(other for other in taken if other >= number)
+        if later and not overwrite:
+            raise CheckpointError(
+                message(
+                    f"Step {number} is not saved: {self.directory} has later or "
+                    "equal steps:",
+                    [str(other) for other in later],
+                    "pass `overwrite=True` to save it and remove them.",
+                )
+            )
+        return later
 
     def restore(
         self,
@@ -175,7 +242,7 @@ class Manager:
             nodes, step = step, nodes
         self._saver.wait()
         for _ in range(_ATTEMPTS):
-            number = self._number(step)
+            number = chosen_step(self._index, self.best, step)
             try:
                 return self._restore(nodes, number, options)
             except CheckpointIOError as error:
@@ -256,7 +323,7 @@ class Manager:
     def metrics(self, step: int | Literal["latest", "best"] = "latest") -> dict:
         """The metrics that were saved with a step."""
         self._saver.wait()
-        return self._index.metrics().get(self._number(step), {})
+        return self._index.metrics().get(chosen_step(self._index, self.best, step), {})
 
     def latest_step(self) -> int | None:
         """The largest step, or None in an empty folder."""
@@ -296,38 +363,6 @@ class Manager:
         """Do what `close` does."""
         self.close()
 
-    def _no_best(self, steps: list[int]) -> str:
-        fact = f"{self.directory} has no best step:"
-        if self.best is None:
-            mend = "construct the Manager with `best=(metric, 'max' or 'min')`."
-            return message(fact, ["this Manager compares no metric"], mend)
-        items = [f"no step was saved with the metric {self.best[0]!r}; there are:"]
-        metrics = self._index.metrics()
-        items += [
-            f"{step}: {', '.join(metrics.get(step, ())) or '-'}" for step in steps
-        ]
-        return message(fact, items)
-
-    def _number(self, step: Any) -> int:
-        steps = self.steps()
-        if step in (None, "latest"):
-            found = max(steps, default=None)
-        elif step == "best":
-            found = self.best_step()
-            if found is None:
-                raise CheckpointError(self._no_best(steps))
-        else:
-            found = operator.index(step) if _is_number(step) else None
-        if found is None or found not in steps:
-            raise CheckpointError(
-                message(
-                    f"{self.directory} has no step {'latest' if step is None else step}"
-                    f"{': it has' if steps else ' and no other.'}",
-                    [str(other) for other in steps],
-                )
-            )
-        return found
-
     def _prune(self, later: list[int]) -> None:
         steps = [step for step in self.steps() if step not in later]
         metrics = self._index.metrics(steps)
@@ -338,6 +373,7 @@ class Manager:
             best = best_of(metrics, *self.best)
             kept.update(() if best is None else (best,))
         self._index.write({step: metrics[step] for step in kept})
+        self._index.sweep()
         # Not those of a second look: a reader may list the folder too.
         for step in {*steps, *later} - kept:
             self._index.remove(step)
@@ -355,40 +391,3 @@ class Resumed(NamedTuple):
     step: int
     values: Any
     skipped: dict[int, str]
-
-
-def _is_number(step: Any) -> bool:
-    """Whether a step is an integer of any library; a bool is none."""
-    return hasattr(step, "__index__") and not isinstance(step, bool | np.bool_)
-
-
-def _step_number(step: Any) -> int:
-    try:
-        number = operator.index(step) if _is_number(step) else -1
-    except TypeError:  # an array of floats, or of several numbers
-        number = -1
-    if not 0 <= number < 1 << 63:
-        raise ValueError(f"step must be an int from 0, not {step!r}")
-    return number
-
-
-def _checked(metrics: Mapping[str, Any]) -> dict[str, float]:
-    if not isinstance(metrics, Mapping):
-        fact = f"The metrics are a {type(metrics).__name__}."
-        raise CheckpointError(message(fact, help="give a dict of names and numbers."))
-    wrong, checked = [], {}
-    for name, value in metrics.items():
-        try:
-            if str(name) in checked:
-                wrong.append(f"{name}: two metrics have this name")
-            str(name).encode()
-            checked[str(name)] = float(value)
-        except UnicodeEncodeError:
-            wrong.append(f"{name!r}: a name with half a surrogate pair")
-        except (TypeError, ValueError, OverflowError):
-            wrong.append(f"{name}: {type(value).__name__} is no number")
-    if not wrong and len(msgpack.packb(checked) or b"") > _MAX_METRICS_BYTES:
-        wrong.append("more than 8 KiB in all")
-    if wrong:
-        raise CheckpointError(message("These metrics cannot be stored:", wrong))
-    return checked

@@ -195,7 +195,8 @@ def _sort(root, state, leaves, staged) -> dict[tuple[Variable, str], list[str]]:
 
 def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
     weak = is_weak(new)
-    if not isinstance(new, jax.Array):
+    in_parts = isinstance(new, runtime.InParts) and new.dtype == old.dtype
+    if not isinstance(new, jax.Array) and not in_parts:
         try:
             new = np.asarray(new)
         except ValueError as error:
@@ -205,9 +206,10 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
     )
     if not fits or not same_shape(new.shape, old.shape, batch_axis):
         return None, f"stored {_what(new)}, variable {_what(old)}"
-    if isinstance(new, np.ndarray) and runtime.place_of(old) is not None:
+    if not isinstance(new, jax.Array) and runtime.place_of(old) is not None:
         # Straight to where it belongs: no device has to hold it whole.
-        return runtime.put(np.asarray(new, old.dtype), old.sharding), ""
+        new = new if in_parts else np.asarray(new, old.dtype)
+        return runtime.put(new, old.sharding), ""
     if not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""

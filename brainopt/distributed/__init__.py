@@ -2,5 +2,6 @@
 """Many processes: joining them, and meetings that cannot hang."""
 
 from ._initialize import initialize as initialize
+from ._meeting import decide as decide
 from ._meeting import exchange as exchange
 from ._meeting import spans as spans

@@ -42,6 +42,7 @@ from ._owner import Owner as Owner
 from ._owner import changes as changes
 from ._owner import changing as changing
 from ._owner import dict_of as dict_of
+from ._places import InParts as InParts
 from ._places import divided_as as divided_as
 from ._places import has_place as has_place
 from ._places import is_at as is_at

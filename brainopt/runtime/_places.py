@@ -9,9 +9,8 @@ returns its results there (`shardings`), so that only a move changes it.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.core
@@ -20,6 +19,24 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from .._compat import as_keys, is_key_array, key_data
 from . import storage
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """An array that is somewhere else, as in a file, and is read in parts.
+
+    Attributes:
+        shape: of the whole.
+        dtype: of the whole.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read_parts(self, parts: Sequence[tuple[slice, ...]]) -> list[np.ndarray]:
+        """Return parts of it, given by one slice without a step for each axis."""
+        ...
+
 
 _HOST = jax.memory.Space.Host
 _DEVICE = jax.memory.Space.Device
@@ -123,17 +140,24 @@ def put(value: Any, place: Any) -> Any:
         if is_key_array(value):
             return as_keys(put(key_data(value), place), value.dtype)
         value = value.addressable_data(0) if value.is_fully_replicated else value
-    host = np.asarray(value)
     if not isinstance(place, NamedSharding):
-        return jax.device_put(np.array(host), place)
+        return jax.device_put(np.array(value), place)
+    host = value if isinstance(value, InParts) else np.asarray(value)
     place.shard_shape(host.shape)
-    part = functools.partial(_part, host)
+    parts = _read_parts(host, place) if isinstance(host, InParts) else host.__getitem__
     make: Any = jax.make_array_from_callback
-    return make(host.shape, place, part)
+    return make(host.shape, place, lambda index: np.array(parts(index)))
 
 
-def _part(host: np.ndarray, index: Any) -> np.ndarray:
-    return np.array(host[index])
+def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndarray]:
+    """Read what the devices of this process hold of a value, each part once."""
+    wanted = {
+        str(index): index
+        for index in place.addressable_devices_indices_map(value.shape).values()
+    }
+    read = value.read_parts(list(wanted.values()))
+    parts = dict(zip(wanted, read, strict=True))
+    return lambda index: parts[str(index)]
 
 
 def undivided(place: Any) -> Any:

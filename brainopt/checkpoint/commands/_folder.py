@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import CheckpointError, first_line, printable
 from .._index import Index, best_of
 from ..io._folder import Folder
-from ..io._read import Reader
+from ..io._sharded import open_checkpoint
 from ._output import Progress, saved_at, say, say_json, styled, table
 
 _FLAT = (".npz", ".safetensors")
@@ -55,13 +55,13 @@ def list_steps(chosen: argparse.Namespace) -> int:
 
 def _told(index: Index, step: int, metrics: dict[str, Any], best: bool) -> dict:
     path = index.path(step)
-    size = next(iter(index.folder.stamp(os.path.basename(path))), 0)
-    damage = None
+    size, damage = 0, None
     try:
-        with Reader(path):
-            pass
+        with open_checkpoint(path) as reader:
+            size = reader.size
     except CheckpointError as error:
         damage = first_line(error)
+        size = next(iter(index.folder.stamp(os.path.basename(path))), 0)
     return {
         "step": step,
         "saved": saved_at(path),
@@ -105,7 +105,7 @@ def _verify(path: str) -> None:
     if path.lower().endswith(_FLAT):
         importlib.import_module("brainopt.checkpoint").verify(path)
         return
-    with Reader(path) as reader:
+    with open_checkpoint(path) as reader:
         progress = Progress(path, reader.size)
         try:
             reader.verify(progress.add)

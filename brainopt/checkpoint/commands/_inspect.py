@@ -16,7 +16,7 @@ from ...errors import CheckpointError, PathError, message, printable
 from .._index import Index
 from ..format._dtypes import in_own_order
 from ..io._folder import Folder
-from ..io._read import Reader
+from ..io._sharded import open_checkpoint
 from ..tools._inspect import Entry, Inspection, inspect_file
 from ._output import saved_at, say, say_json, styled, table
 
@@ -190,7 +190,7 @@ def _arrays(path: str, wanted: set[str]) -> dict[str, np.ndarray]:
     if path.lower().endswith(_FLAT):
         flat = importlib.import_module("brainopt.checkpoint").load(path)
         return {name: value for name, value in flat.items() if name in wanted}
-    with Reader(path) as reader:
+    with open_checkpoint(path) as reader:
         places = {
             index: name
             for index, (name, meta, record) in enumerate(reader.named())

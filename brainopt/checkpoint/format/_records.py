@@ -35,7 +35,8 @@ class Record(NamedTuple):
     """One knot of the tree: a container, a plain value, or an array.
 
     ``key`` is the name under which its parent dict holds it. ``nbytes``, ``offset``
-    and ``checksums`` tell where its payload stands, if it has any.
+    and ``checksums`` tell where its payload stands, if it has any. An array that is
+    ``spread`` has none: its pieces stand in the other files of a folder.
     """
 
     key: Any
@@ -48,11 +49,12 @@ class Record(NamedTuple):
     offset: int = 0
     checksums: bytes = b""
     digest: bytes = b""
+    spread: bool = False
 
     @property
     def has_payload(self) -> bool:
         """Whether a table of checksums follows the record in the manifest."""
-        return self.kind in ARRAYS or self.kind in LONG
+        return (self.kind in ARRAYS or self.kind in LONG) and not self.spread
 
 
 def pack(record: Record) -> bytes:
@@ -62,7 +64,8 @@ def pack(record: Record) -> bytes:
     if kind in CONTAINERS:
         fields.append(record.count)
     elif kind in ARRAYS:
-        fields += [record.dtype, list(record.shape), record.offset]
+        fields += [record.dtype, list(record.shape)]
+        fields += [] if record.spread else [record.offset]
     elif kind in LONG:
         fields += [record.nbytes, record.offset]
     elif kind == "complex":
@@ -100,7 +103,7 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
     records, position, plain = [], _layout.HEADER_BYTES, 0
     while frames.position < len(manifest):
         record = _record(frames.object(), limit)
-        plain += not record.nbytes
+        plain += not (record.has_payload and record.nbytes)
         if plain > _layout.MAX_PLAIN + limit // _layout.ALIGN:
             raise Malformed("it has too many records without payload")
         if record.has_payload:
@@ -189,6 +192,10 @@ def _record(fields: Any, limit: int) -> Record:
         return Record(key, kind, count=rest[0])
     if kind in ARRAYS and types == [str, list, int]:
         return _array(key, kind, *rest, limit=limit, digest=digest)
+    if kind in ("array", "key") and types == [str, list] and not digest:
+        name, shape = rest
+        spread = _array(key, kind, name, shape, 0, limit=1 << 63, digest=b"")
+        return spread._replace(spread=True)
     if kind in LONG and types == [int, int] and 0 <= rest[0] <= limit:
         nbytes, offset = rest
         return Record(key, kind, nbytes=nbytes, offset=offset, digest=digest)

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
 from ..format import _layout
 from ..io._input import opened
+from ..io._parts import is_sharded
 from ..io._place import Path, place_of
 from ._formats import flat_format, read
 from ._msgpack import load_msgpack
@@ -34,6 +35,8 @@ def load_foreign(path: Path) -> Any:
         CheckpointError: it is a folder, and Orbax is not installed.
     """
     name = place_of(path)
+    if is_sharded(name):
+        return read(name)
     if os.path.isdir(name):
         return _orbax(name)
     if flat_format(name) is not None or is_own(name):
@@ -44,6 +47,8 @@ def load_foreign(path: Path) -> Any:
 
 def is_own(path: Path) -> bool:
     """Whether a file begins as brainopt's own; True if that cannot be told."""
+    if is_sharded(path):
+        return True
     head = _head(path)
     return head is None or head == _layout.MAGIC  # load says by which name and why
 

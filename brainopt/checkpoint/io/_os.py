@@ -160,6 +160,10 @@ class FileSystem:
         """Create a folder and the folders above it, if they are not there."""
         os.makedirs(folder, exist_ok=True)
 
+    def remove_folder(self, folder: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(folder)
+
     def sync_folder(self, folder: str) -> None:
         """Wait until the names in a folder are on the medium."""
         if os.name == "nt":  # Windows cannot open a folder; its rename is journalled

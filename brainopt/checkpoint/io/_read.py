@@ -11,24 +11,23 @@ import hmac
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..._version import __version__
 from ...errors import (
-    CheckpointCorruptError,
     CheckpointError,
-    CheckpointIOError,
     CheckpointVersionError,
     message,
 )
 from ..format import _layout
 from ..format._dtypes import little_dtype
-from ..format._records import Malformed, Record, named, unpack, walk
-from . import _threads
+from ..format._records import ARRAYS, Malformed, Record, unpack
+from . import _boxes, _threads
+from ._boxes import Box
+from ._contents import Contents
 from ._input import Readable, name_of, open_input
 
 _CHUNK = 8 * _layout.BLOCK
@@ -47,12 +46,13 @@ class _Piece(NamedTuple):
     nbytes: int
 
 
-class Reader:
+class Reader(Contents):
     """An open checkpoint whose header, manifest and footer are proven.
 
     Args:
         path: the file.
         key: the key that it was written with, to be sure that nobody else wrote it.
+        of_folder: whether arrays of it may stand in other files.
 
     Raises:
         CheckpointCorruptError: it is damaged, cut, no checkpoint of brainopt, or not
@@ -61,9 +61,12 @@ class Reader:
         CheckpointIOError: the system refused.
     """
 
-    def __init__(self, path: Readable, key: bytes | None = None) -> None:
+    def __init__(
+        self, path: Readable, key: bytes | None = None, of_folder: bool = False
+    ) -> None:
         self.path = name_of(path)
         self._key = key
+        self._of_folder = of_folder
         try:
             self._file = open_input(path)
         except CheckpointError:
@@ -86,48 +89,9 @@ class Reader:
             self.close()
             raise
 
-    def __enter__(self) -> "Reader":
-        """Give the reader itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
-
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def damaged(self, reason: str) -> CheckpointCorruptError:
-        """Say what is wrong with the file."""
-        return CheckpointCorruptError(
-            message(
-                f"{self.path} is no intact checkpoint:",
-                [reason],
-                "take another copy of it, or the checkpoint before it.",
-            )
-        )
-
-    def walk(self) -> Iterator[tuple[tuple, Record]]:
-        """Yield each record with its path."""
-        try:
-            yield from walk(self.records)
-        except Malformed as reason:
-            raise self.damaged(str(reason)) from None
-
-    def name_of(self, index: int) -> str:
-        """Write the path of a record as users do."""
-        name, _, _ = next(itertools.islice(self.named(), index, None))
-        return name or "the value itself"
-
-    def named(self) -> Iterator[tuple[str, bool, Record]]:
-        """Yield each record with its path, and whether it is metadata."""
-        return named(self.walk())
 
     def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
         """Read and verify the payload of some records.
@@ -152,6 +116,68 @@ class Reader:
         self._check_digests(arrays)
         return arrays
 
+    def read_into(self, index: int, wanted: Sequence[tuple[Box, np.ndarray]]) -> None:
+        """Read and verify parts of one array, no block of it more than twice.
+
+        It is read in strips of some rows; those that no part needs are left out.
+
+        Args:
+            index: its position in ``records``.
+            wanted: boxes of it, and for each an array of its shape to be filled.
+        """
+        record = self.records[index]
+        whole = _boxes.whole(record.shape)
+        if len(wanted) == 1 and wanted[0][0] == whole and _is_memory(wanted[0][1]):
+            self._read_whole(index, wanted[0][1])
+            return
+        if record.digest or record.nbytes <= _CHUNK:
+            array = self.read([index])[index]
+            for box, into in wanted:
+                into[...] = array[_boxes.slices(box)]
+            return
+        row = record.nbytes // record.shape[0]
+        step = max(1, _CHUNK // row)
+        for first in range(0, record.shape[0], step):
+            strip = ((first, min(first + step, record.shape[0])), *whole[1:])
+            parts = [(_boxes.common(box, strip), box, into) for box, into in wanted]
+            if any(part is not None for part, *_ in parts):
+                array = self._strip(index, *strip[0])
+                for part, box, into in parts:
+                    if part is not None:
+                        here = array[_boxes.slices(part, strip)]
+                        into[_boxes.slices(part, box)] = here
+
+    def _read_whole(self, index: int, into: np.ndarray) -> None:
+        memory = _bytes_of(into)
+        self._run(
+            len(memory),
+            (
+                (piece, memory[start : start + piece.nbytes])
+                for piece, start in self._pieces([index])
+            ),
+        )
+        self._check_digests({index: into})
+
+    def _strip(self, index: int, first: int, last: int) -> np.ndarray:
+        """Read rows of an array, from the first to before the last."""
+        record = self.records[index]
+        row = record.nbytes // record.shape[0]
+        start, end = first * row, last * row
+        blocks = range(start // _layout.BLOCK, -(-end // _layout.BLOCK))
+        begin = blocks.start * _layout.BLOCK
+        memory = memoryview(
+            bytearray(min(len(blocks) * _layout.BLOCK, record.nbytes - begin))
+        )
+        self._run(
+            len(memory),
+            (
+                (piece, memory[at - begin : at - begin + piece.nbytes])
+                for piece, at in self._pieces([index], blocks)
+            ),
+        )
+        rows = np.frombuffer(memory[start - begin : end - begin], dtype_of(record))
+        return rows.reshape(last - first, *record.shape[1:])
+
     def verify(self, progress: Callable[[int], None] = lambda nbytes: None) -> None:
         """Read and check every byte of the file, holding a few chunks at a time.
 
@@ -170,7 +196,7 @@ class Reader:
                 progress(piece.nbytes)
                 yield piece, local
 
-        self._run(sum(record.nbytes for record in self.records), buffers())
+        self._run(sum(self._sizes), buffers())
         for index, record in enumerate(self.records):
             if record.digest:
                 self.read([index])
@@ -215,8 +241,15 @@ class Reader:
         self.metadata, self.records = unpack(
             memoryview(manifest), footer.manifest_offset
         )
+        self.sha256 = footer.sha256
         if len(self.records) != footer.records:
             raise Malformed("its manifest has too many or too few records")
+        if not self._of_folder and any(record.spread for record in self.records):
+            raise Malformed("it is the manifest of a folder: give the folder")
+        self._sizes = [record.nbytes * record.has_payload for record in self.records]
+        first = _layout.HEADER_BYTES
+        ends = itertools.accumulate(self._sizes, _layout.end_of, initial=first)
+        self._positions = list(ends)
         if self._key is not None:
             self._authenticate(header, manifest, footer)
         self._check_needs()
@@ -249,9 +282,6 @@ class Reader:
                 )
             )
 
-    def _refusal(self, error: OSError) -> CheckpointError:
-        return CheckpointIOError.of(self.path, error, "could not be read")
-
     def _bytes(self, offset: int, nbytes: int) -> bytes:
         data = bytearray(nbytes)
         self._fill([memoryview(data)], offset)
@@ -277,27 +307,31 @@ class Reader:
             raise self._refusal(OSError(errno.ENOMEM, lacking)) from None
 
     def _allocate(self, record: Record) -> np.ndarray:
-        if record.kind in ("array", "scalar"):
-            return _empty(record.shape, little_dtype(record.dtype))
-        if record.kind == "key":
-            return _empty(record.shape, np.dtype("<u4"))
-        return _empty((record.nbytes,), np.dtype(np.uint8))
+        if record.kind in ARRAYS:
+            return empty(record.shape, dtype_of(record))
+        return empty((record.nbytes,), np.dtype(np.uint8))
 
-    def _pieces(self, wanted: Iterable[int]) -> Iterator[tuple[_Piece, int]]:
-        position, chosen = _layout.HEADER_BYTES, set(wanted)
-        for index, record in enumerate(self.records):
-            done = 0
-            for segment in _layout.segments(position, record.nbytes):
-                position = segment.offset + segment.nbytes
-                if index not in chosen:
-                    continue
-                for start in range(0, segment.nbytes, _CHUNK):
-                    size = min(_CHUNK, segment.nbytes - start)
-                    head = b"" if start else segment.head
-                    piece = _Piece(
-                        index, done + start, head, segment.offset + start, size
-                    )
-                    yield piece, done + start
+    def _pieces(
+        self, wanted: Iterable[int], blocks: range | None = None
+    ) -> Iterator[tuple[_Piece, int]]:
+        """Yield each piece of some payload, and where it begins in its array.
+
+        Args:
+            wanted: positions in ``records``, in order.
+            blocks: only these blocks of it, given for one record.
+        """
+        for index in wanted:
+            nbytes, done = self._sizes[index], 0
+            first = blocks.start * _layout.BLOCK if blocks else 0
+            last = min(blocks.stop * _layout.BLOCK, nbytes) if blocks else nbytes
+            for segment in _layout.segments(self._positions[index], nbytes):
+                start = max(first - done, 0)
+                end = min(last - done, segment.nbytes)
+                for at in range(start, end, _CHUNK):
+                    head = b"" if at else segment.head
+                    size = min(_CHUNK, end - at)
+                    place = done + at
+                    yield _Piece(index, place, head, segment.offset + at, size), place
                 done += segment.nbytes
 
     def _run(self, total: int, work: Iterable[tuple]) -> None:
@@ -332,7 +366,7 @@ class Reader:
             )
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Take memory for an array; a large one begins at a huge page.
 
     The system clears memory when it is first written, 2 MiB at once in a huge page and
@@ -348,3 +382,12 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def _bytes_of(array: Any) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def dtype_of(record: Record) -> np.dtype:
+    """Return the dtype of an array as its bytes stand in the file."""
+    return np.dtype("<u4") if record.kind == "key" else little_dtype(record.dtype)
+
+
+def _is_memory(array: np.ndarray) -> bool:
+    return array.flags.c_contiguous and array.ndim > 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import printable
 from ..interop._foreign import is_own, load_foreign
+from ..io._parts import is_sharded
 from ..io._place import Path
 from ..tree._equality import equal
 from ..tree._paths import dotted, leaves
@@ -120,7 +121,7 @@ def _said(value: Any) -> str:
 
 
 def _has_nodes(path: Path) -> bool:
-    return not os.path.isdir(path) and is_own(path)
+    return is_sharded(path) or (not os.path.isdir(path) and is_own(path))
 
 
 def _is_long(value: Any) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 from ..._display import table_html
 from ...errors import printable
 from ..format._records import ARRAYS, CONTAINERS
+from ..io._contents import Contents
 from ..io._input import Readable, name_of, opened
-from ..io._read import Reader
+from ..io._sharded import open_checkpoint
 from ..tree._build import SavedNode, build, plain_value
 
 
@@ -92,7 +93,7 @@ class Inspection:
 
 def inspect_file(path: Readable) -> Inspection:
     """Read header and manifest, and no array."""
-    with Reader(path) as reader:
+    with open_checkpoint(path) as reader:
         entries: list[Entry] = []
         inside: list[str] = []
         for name, meta, record in reader.named():
@@ -149,7 +150,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _metas(reader: Reader) -> list[dict[str, Any]]:
+def _metas(reader: Contents) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def keep(node: SavedNode) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..format._records import CONTAINERS, Record
-from ..io._read import Reader
+from ..io._contents import Contents
 
 
 class SavedNode:
@@ -22,7 +22,7 @@ class SavedNode:
 
 
 def build(
-    reader: Reader,
+    reader: Contents,
     leaf: Callable[[int, Record], Any],
     node: Callable[[SavedNode], Any],
 ) -> Any:

@@ -10,7 +10,7 @@ from typing import IO, Any, Literal
 from ...errors import CheckpointError, CheckpointIOError
 from ..format._layout import NO_SEAL, Seal
 from ..io._input import Readable
-from ..io._read import Reader
+from ..io._sharded import open_checkpoint
 from ..io._stream import write_records
 from ..io._write import replace_file, write_all
 from ._build import SavedNode, build
@@ -87,7 +87,7 @@ def load_file(
     key: bytes | None = None,
 ) -> Any:
     """Read a whole file into plain data, and its nodes as ``node`` makes them."""
-    with Reader(path, key) as reader:
+    with open_checkpoint(path, key) as reader:
         for _ in reader.walk():  # proves the tree before its arrays are read
             pass
         values = read_values(reader)
@@ -98,5 +98,5 @@ def load_file(
 
 def verify_file(path: Readable, key: bytes | None = None) -> None:
     """Read a whole file and check every byte, in bounded memory."""
-    with Reader(path, key) as reader:
+    with open_checkpoint(path, key) as reader:
         reader.verify()

@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 
+from ..._compat import is_key_array, key_data
 from ...errors import CheckpointError, first_line, message
 from ..format._dtypes import BIG, dtype_name
 from ..format._records import KEY_IMPLS, Record
@@ -52,19 +52,12 @@ class ArrayLeaf:
         self.nbytes = int(np.prod(self.shape, dtype=object)) * itemsize
 
     def _take_jax(self, value: jax.Array) -> None:
-        if isinstance(value, jax.core.Tracer):
-            raise Unstorable("a tracer: save outside of jit, grad and scan")
-        if value.is_deleted():
-            raise Unstorable("its array was deleted, most likely donated to a jit")
+        self.kind, self.dtype = what_is(value)
         if not (value.is_fully_addressable or value.is_fully_replicated):
-            raise Unstorable("parts of it live in other processes")
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            self.kind, self.dtype = "key", str(jax.random.key_impl(value))
-            if self.dtype not in KEY_IMPLS:
-                raise Unstorable(f"a PRNG key of the foreign kind {self.dtype}")
-            self.value = jax.random.key_data(value)
-        else:
-            self.dtype = _known(np.dtype(value.dtype))
+            raise Unstorable(
+                "parts of it are in other processes: save with `sharded=True`"
+            )
+        self.value = key_data(value) if self.kind == "key" else value
 
     def _take_numpy(self, value: Any) -> None:
         self.dtype = _known(value.dtype)
@@ -126,11 +119,9 @@ class ArrayLeaf:
         shared = not isinstance(array, jax.Array)
         if isinstance(array, jax.Array):
             array = _joined(array, self._parts or _parts(array))
-        if self.dtype.endswith(BIG) or (self.kind != "key" and not _is_little(array)):
-            array, shared = array.astype(array.dtype.newbyteorder("<")), False
-        if not array.flags.c_contiguous:
-            array, shared = np.ascontiguousarray(array), False
-        return memoryview(array.reshape(-1).view(np.uint8)), shared
+        if not self.dtype.endswith(BIG) and (self.kind == "key" or _is_little(array)):
+            return raw(array), shared and array.flags.c_contiguous
+        return raw(array.astype(array.dtype.newbyteorder("<"))), False
 
     def record(self, key: Any) -> Record:
         """Describe the array; where it stands is known when it is written."""
@@ -160,6 +151,30 @@ class BytesLeaf:
     def record(self, key: Any) -> Record:
         """Describe the bytes; where they stand is known when they are written."""
         return Record(key, self.kind, nbytes=self.nbytes)
+
+
+def what_is(value: jax.Array) -> tuple[str, str]:
+    """Return kind and dtype of an array in a checkpoint.
+
+    Raises:
+        Unstorable: it is a tracer, was deleted, or has no place in a checkpoint.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise Unstorable("a tracer: save outside of jit, grad and scan")
+    if value.is_deleted():
+        raise Unstorable("its array was deleted, most likely donated to a jit")
+    if not is_key_array(value):
+        return "array", _known(np.dtype(value.dtype))
+    impl = str(jax.random.key_impl(value))
+    if impl not in KEY_IMPLS:
+        raise Unstorable(f"a PRNG key of the foreign kind {impl}")
+    return "key", impl
+
+
+def raw(array: np.ndarray) -> memoryview:
+    """Return the bytes of an array in C order."""
+    plain: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return memoryview(plain)
 
 
 def _known(dtype: np.dtype) -> str:

@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import jax
+
 from ..._select import is_below
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
@@ -46,7 +48,7 @@ class Restore:
         cast: whether a stored dtype may be converted to that of its variable.
 
     Attributes:
-        staged: what each node was given, by its path, from `run` on.
+        staged: what each node is given, by its path, from `prepare` on.
     """
 
     def __init__(
@@ -68,11 +70,11 @@ class Restore:
         self.saved: dict[str, SavedNode] = {}
         self.left: dict[str, Any] = {}
 
-    def run(self) -> Any:
-        """Compare, commit, and return the plain values of the file.
+    def prepare(self) -> None:
+        """Read and compare everything, and change nothing.
 
         Raises:
-            CheckpointMismatchError: the file does not fit; nothing was changed.
+            CheckpointMismatchError: the file does not fit.
         """
         tree = filled(self.source.tree, self.source.read(slots_in([self.source.tree])))
         tree = self._adopt(tree, self.nodes)
@@ -82,13 +84,21 @@ class Restore:
             self._refuse_unmatched(tree)
         self._stage(chosen)
         if self.wrong:
-            for stage in self.staged.values():
-                getattr(stage, "discard", lambda: None)()
+            self.discard()
             raise self._mismatch()
+        self._rest = _merged(self.nodes, _plain(tree))
+
+    def discard(self) -> None:
+        """Give up what was prepared."""
+        for stage in self.staged.values():
+            getattr(stage, "discard", lambda: None)()
+
+    def commit(self) -> Any:
+        """Change all nodes at once, and return the plain values of the file."""
         if self.staged:
             first, *others = self.staged.values()
             first.commit_with(*others)
-        return _merged(self.nodes, _plain(tree))
+        return self._rest
 
     @cached_property
     def own(self) -> dict[str, dict[str, Any]]:
@@ -190,13 +200,15 @@ class Restore:
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
         contexts = {name: self._context(name) for name in self.targets}
-        slots = [
-            slot
-            for state in (*chosen.values(), *contexts.values())
-            for slot in state.values()
-            if isinstance(slot, Slot)
-        ]
-        values = self.source.read(slots)
+        values = self._values(
+            {
+                slot: self.own.get(name, {}).get(under(name, path))
+                for table in (chosen, contexts)
+                for name, state in table.items()
+                for path, slot in state.items()
+                if isinstance(slot, Slot)
+            }
+        )
         for name, node in self.targets.items():
             if not chosen[name] and not self._expected(name):
                 continue
@@ -226,6 +238,17 @@ class Restore:
             return {}
         asked = {path: under(name, path) for path in ask()}
         return {p: self.left[full] for p, full in asked.items() if full in self.left}
+
+    def _values(self, wanted: dict[Slot, Any]) -> dict[Slot, Any]:
+        """Read slots; those whose target is divided over devices are read in parts."""
+        parts = self.source.parts
+        divided = [
+            slot
+            for slot, target in wanted.items()
+            if parts is not None and slot.kind == "array" and _is_divided(target)
+        ]
+        read = self.source.read([slot for slot in wanted if slot not in divided])
+        return read | {slot: parts(slot) for slot in divided if parts is not None}
 
     def _expected(self, name: str) -> bool:
         if not self.selection.filters:
@@ -283,6 +306,10 @@ class Restore:
         )
         error.differences = tuple(self.wrong)
         return error
+
+
+def _is_divided(target: Any) -> bool:
+    return isinstance(target, jax.Array) and len(target.sharding.device_set) > 1
 
 
 def _is_stateful(part: Any) -> bool:

@@ -11,15 +11,17 @@ import numpy as np
 from ..._version import __version__
 from ..format import _layout
 from ..format._records import Record
+from ..io._boxes import Box
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
 from ._paths import children, public
 from ._protocol import NOTES, Stateful
+from ._spread import SpreadLeaf, is_spread
 from ._states import read_states
 
 _PLAIN = {dict: "dict", list: "list", tuple: "tuple"}
 _KEYS = (str, int, float, bool, bytes, type(None))
 
-Leaf = ArrayLeaf | BytesLeaf
+Leaf = ArrayLeaf | BytesLeaf | SpreadLeaf
 
 
 class Snapshot:
@@ -33,12 +35,14 @@ class Snapshot:
             objects, or one stateful object.
         own: copy NumPy arrays at once, for a save that goes on while the caller
             writes into them. JAX arrays cannot change and are never copied.
+        sharded: leave arrays on several devices in their pieces.
 
     Raises:
         CheckpointError: something cannot be stored; every such path is listed.
     """
 
-    def __init__(self, tree: Any, own: bool = False) -> None:
+    def __init__(self, tree: Any, own: bool = False, sharded: bool = False) -> None:
+        self._sharded = sharded
         self.records: list[Record] = []
         self.leaves: list[Leaf | None] = []
         self.paths: list[tuple] = []
@@ -76,7 +80,7 @@ class Snapshot:
         return {"library": f"brainopt {__version__}", "jax": jax.__version__}
 
     def _check_size(self) -> None:
-        payloads = sum(record.nbytes > 0 for record in self.records)
+        payloads = sum(r.has_payload and r.nbytes > 0 for r in self.records)
         if len(self.records) - payloads > _layout.MAX_PLAIN + payloads:
             self._wrong.append(
                 f"{len(self.records) - payloads:,} plain values and containers; "
@@ -109,11 +113,28 @@ class Snapshot:
             CheckpointError: it could not be copied from its device.
         """
         leaf = self.leaves[index]
-        assert leaf is not None
+        assert isinstance(leaf, ArrayLeaf | BytesLeaf)
         try:
             return leaf.host()
         except Unstorable as reason:
-            raise refusal([f"{self._shown(self.paths[index])}: {reason}"]) from reason
+            raise refusal([f"{self.name_of(index)}: {reason}"]) from reason
+
+    def fetch_piece(self, index: int, box: Box) -> tuple[memoryview, bool]:
+        """Return the bytes of a piece; see `SpreadLeaf.host`.
+
+        Raises:
+            CheckpointError: it could not be copied from its device.
+        """
+        leaf = self.leaves[index]
+        assert isinstance(leaf, SpreadLeaf)
+        try:
+            return leaf.host(box)
+        except Unstorable as reason:
+            raise refusal([f"{self.name_of(index)}: {reason}"]) from reason
+
+    def name_of(self, index: int) -> str:
+        """Write the path of a record as users do."""
+        return self._shown(self.paths[index])
 
     def _add(self, path: tuple, key: Any, value: Any) -> None:
         try:
@@ -126,7 +147,7 @@ class Snapshot:
                 self.nodes.add(path)
                 self._found.append((len(self.records), path, key, value))
             else:
-                self._append(path, *_leaf(key, value))
+                self._append(path, *self._leaf(key, value))
         except Unstorable as reason:
             self._wrong.append(f"{self._shown(path)}: {reason}")
 
@@ -183,6 +204,12 @@ class Snapshot:
             if type(array) in _PLAIN or isinstance(array, Stateful):
                 array = _Nested()
             self._add((*path, "state", name), name, array)
+
+    def _leaf(self, key: Any, value: Any) -> tuple[Record, Leaf | None]:
+        if self._sharded and is_spread(value):
+            leaf = SpreadLeaf(value)
+            return leaf.record(key), leaf
+        return _leaf(key, value)
 
     def _shown(self, path: tuple) -> str:
         return public(path, self.nodes) or "the value itself"

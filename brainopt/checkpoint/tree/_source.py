@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..io._read import Reader
+from ..io._contents import Contents
 from ._build import SavedNode, build
 from ._paths import leaves, mapped
-from ._values import read_values
+from ._values import Stored, read_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Slot:
 
     index: int
     shape: tuple[int, ...] = ()
+    kind: str = ""
 
     @property
     def ndim(self) -> int:
@@ -27,22 +28,32 @@ class Slot:
 
 
 class Source(NamedTuple):
-    """A file as a tree of slots and saved nodes, and the way to read slots."""
+    """A file as a tree of slots and saved nodes, and the ways to read slots.
+
+    Attributes:
+        name: of the file.
+        tree: what it holds.
+        read: gives the values of slots.
+        parts: gives an array that is read in parts; None where there is no such way.
+    """
 
     name: str
     tree: Any
     read: Callable[[list[Slot]], dict[Slot, Any]]
+    parts: Callable[[Slot], Stored] | None = None
 
 
-def own_source(reader: Reader) -> Source:
+def own_source(reader: Contents) -> Source:
     """Give the tree of a file of brainopt's own format."""
 
     def read(slots: list[Slot]) -> dict[Slot, Any]:
         values = read_values(reader, [slot.index for slot in slots])
         return {slot: values[slot.index] for slot in slots}
 
-    tree = build(reader, lambda i, record: Slot(i, record.shape), lambda node: node)
-    return Source(reader.path, tree, read)
+    tree = build(
+        reader, lambda i, record: Slot(i, record.shape, record.kind), lambda node: node
+    )
+    return Source(reader.path, tree, read, lambda slot: Stored(reader, slot.index))
 
 
 def flat_source(name: str, arrays: Mapping[str, Any]) -> Source:

@@ -11,7 +11,9 @@ import numpy as np
 from ...errors import CheckpointMismatchError, first_line, message
 from ..format._dtypes import in_own_order
 from ..format._records import CONTAINERS, Record
-from ..io._read import Reader
+from ..io._boxes import box_of, shape_of
+from ..io._contents import Contents
+from ..io._read import dtype_of, empty
 from ._build import plain_value
 
 
@@ -31,7 +33,40 @@ def value_of(record: Record, data: np.ndarray | None) -> Any:
     return array[()] if record.kind == "scalar" else array
 
 
-def read_values(reader: Reader, wanted: Sequence[int] | None = None) -> dict[int, Any]:
+class Stored:
+    """An array of an open checkpoint that is read where it is asked for.
+
+    Args:
+        reader: the checkpoint.
+        index: the position of the array in ``reader.records``.
+    """
+
+    def __init__(self, reader: Contents, index: int) -> None:
+        self._reader, self._index = reader, index
+        record = reader.records[index]
+        self.shape, self.dtype = record.shape, dtype_of(record)
+        self.ndim = len(self.shape)
+
+    def read_parts(self, parts: Sequence[tuple[slice, ...]]) -> list[np.ndarray]:
+        """Read parts of the array, and little beyond them.
+
+        Args:
+            parts: slices without a step, one an axis.
+        """
+        boxes = [box_of(part, self.shape) for part in parts]
+        arrays = [empty(shape_of(box), self.dtype) for box in boxes]
+        self._reader.read_into(self._index, list(zip(boxes, arrays, strict=True)))
+        return arrays
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read the whole array."""
+        (array,) = self.read_parts([(slice(None),) * self.ndim])
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def read_values(
+    reader: Contents, wanted: Sequence[int] | None = None
+) -> dict[int, Any]:
     """Read, verify and decode leaves, all of them or some.
 
     Args:

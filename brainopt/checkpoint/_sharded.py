@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One save by all processes of a run: each writes a part, process 0 the manifest.
+
+The processes meet twice, in the key-value store of jax.distributed and never in a
+computation, so that none can hang:
+
+1. Each says whether it has a snapshot, and what is in it. Process 0 compares, makes the
+   folder ready, and names the save.
+2. Each writes its part, and says whether it did. Process 0 looks for all parts in the
+   folder and writes the manifest, which is the moment at which the save counts.
+
+Every process leaves a meeting with the same verdict. What fails in one process, or does
+not come, fails the save in all of them; then the manifest names what it named before.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+
+from ..distributed import decide
+from ..errors import CheckpointError, first_line, message
+from .format._checksum import crc32
+from .format._layout import NO_SEAL, Seal
+from .format._records import Record, framed, pack
+from .io._boxes import Box
+from .io._parts import MANIFEST, PartsFolder, piece_key, with_parts
+from .io._read import Reader
+from .io._stream import write_records
+from .io._write import replace_file, write_all
+from .tree._file import verify_file
+from .tree._snapshot import Snapshot
+from .tree._spread import SpreadLeaf
+
+
+class ShardedSave:
+    """A save into a folder, in which every process of the run takes part.
+
+    Args:
+        path: the folder.
+        snapshot: what to write; or why this process has none.
+        name: that of the meetings, the same in every process.
+        timeout: seconds, in (0, inf), to wait for the other processes.
+        extra: optional entries of the metadata map.
+        verify: read each file back before it takes its name.
+        helper: whether a second thread may take checksums.
+        seal: what is kept of each file beyond its checksums.
+        ready: called in process 0 before anything is written.
+        guarded: whether this run has the right to write there already.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        snapshot: Snapshot | CheckpointError,
+        name: str,
+        timeout: float = 600.0,
+        extra: Mapping[str, Any] | None = None,
+        verify: bool = False,
+        helper: bool = True,
+        seal: Seal = NO_SEAL,
+        ready: Callable[[], object] = lambda: None,
+        guarded: bool = False,
+    ) -> None:
+        self.path = path
+        self._snapshot = snapshot
+        self._name = name
+        self._timeout = timeout
+        self._extra = dict(extra or {})
+        self._verify = verify
+        self._helper = helper
+        self._seal = seal
+        self._ready = ready
+        self._folder = PartsFolder(path, guarded)
+        self._save = ""
+
+    def run(self) -> None:
+        """Write, or raise with the folder as it was.
+
+        Raises:
+            CheckpointError: a process failed, or the processes save different trees.
+            DistributedError: a process did not come in time; it names which.
+        """
+        done = False
+        try:
+            self._save = self._meet("begin", self._described, self._begin)
+            self._meet("end", self._written, self._commit)
+            done = True
+        finally:
+            # Process 0 wrote the manifest, or did not; others might see an old one.
+            if not done and self._save and jax.process_index() == 0:
+                self._folder.discard(self._save)
+            self._folder.end()
+
+    def _meet(
+        self,
+        stage: str,
+        act: Callable[[], Any],
+        conclude: Callable[[list[Any]], str],
+    ) -> str:
+        """Act, meet the other processes, and return the verdict of process 0."""
+        errors: list[Exception] = []
+
+        def report() -> dict[str, Any]:
+            try:
+                return {"brought": act(), "failed": ""}
+            except (CheckpointError, OSError, MemoryError) as error:
+                errors.append(error)
+                return {"brought": None, "failed": first_line(error)}
+
+        def verdict(texts: list[str]) -> str:
+            reports = [json.loads(text) for text in texts]
+            problems = [
+                f"process {process}: {told['failed']}"
+                for process, told in enumerate(reports)
+                if told["failed"]
+            ]
+            try:
+                brought = [told["brought"] for told in reports]
+                result = "" if problems else conclude(brought)
+            except (CheckpointError, OSError, MemoryError) as error:
+                errors.append(error)
+                result, problems = "", [f"process 0: {first_line(error)}"]
+            return json.dumps({"problems": problems, "result": result})
+
+        name = f"{self._name}, {stage}"
+        told = json.loads(decide(name, json.dumps(report()), verdict, self._timeout))
+        if errors:
+            raise errors[0]
+        if told["problems"]:
+            fact = f"{self.path} was not saved:"
+            help = "what stood there before is untouched."
+            raise CheckpointError(message(fact, told["problems"], help))
+        return told["result"]
+
+    def _described(self) -> list[str]:
+        """Wait for all arrays; return a short sum of each record."""
+        if isinstance(self._snapshot, CheckpointError):
+            raise self._snapshot
+        self._snapshot.block_until_ready()
+        sums = b"".join(crc32(text).to_bytes(4, "big") for _, text in self._texts())
+        return [base64.b85encode(sums).decode()]
+
+    def _texts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield what must be equal in every process, with its name."""
+        snapshot = self._snapshot
+        assert isinstance(snapshot, Snapshot)
+        yield "the metrics or the number of the step", framed(self._extra)
+        for index, (record, leaf) in enumerate(
+            zip(snapshot.records, snapshot.leaves, strict=True)
+        ):
+            text = pack(record)
+            if isinstance(leaf, SpreadLeaf):
+                text += repr(leaf.value.sharding).encode()
+            yield snapshot.name_of(index), text
+
+    def _begin(self, brought: list[list[str]]) -> str:
+        own = base64.b85decode(brought[0][0])
+        names = [name for name, _ in self._texts()]
+        problems = []
+        for process, (text,) in enumerate(brought):
+            other = base64.b85decode(text)
+            count = max(len(own), len(other)) // 4
+            differ = [
+                i
+                for i in range(count)
+                if own[4 * i : 4 * i + 4] != other[4 * i : 4 * i + 4]
+            ]
+            problems += [
+                f"process {process}: {names[i] if i < len(names) else 'more values'}"
+                for i in differ
+            ]
+        if problems:
+            raise CheckpointError(
+                message(
+                    f"The processes save different trees to {self.path}: "
+                    f"{problems[0]}, unlike process 0.",
+                    problems,
+                    "give the same nodes, plain values and shardings in every process.",
+                )
+            )
+        self._ready()
+        return self._folder.begin()
+
+    def _written(self) -> list[str]:
+        """Write the part of this process; return its name and sha256."""
+        path = self._folder.part(self._save, jax.process_index())
+        pieces = self._own_pieces()
+        records = [
+            Record(None, "dict", count=len(pieces)),
+            *(
+                leaf.piece_record(piece_key(index, box), box)
+                for index, leaf, box in pieces
+            ),
+        ]
+        self._write_file(path, records, lambda i: self._piece(*pieces[i - 1]), {})
+        with Reader(path) as part:
+            return [os.path.basename(path), part.sha256.hex()]
+
+    def _own_pieces(self) -> list[tuple[int, SpreadLeaf, Box]]:
+        # What several processes have is dealt out among them in turn.
+        own, found = jax.process_index(), []
+        assert isinstance(self._snapshot, Snapshot)
+        for index, leaf in enumerate(self._snapshot.leaves):
+            if isinstance(leaf, SpreadLeaf):
+                for turn, (box, holders) in enumerate(leaf.pieces()):
+                    if holders[(index + turn) % len(holders)] == own:
+                        found.append((index, leaf, box))
+        return found
+
+    def _piece(self, index: int, leaf: SpreadLeaf, box: Box) -> tuple[memoryview, bool]:
+        assert isinstance(self._snapshot, Snapshot)
+        return self._snapshot.fetch_piece(index, box)
+
+    def _write_file(self, path, records, fetch, extra) -> None:
+        assert isinstance(self._snapshot, Snapshot)
+        metadata = {**self._snapshot.metadata(), **extra}
+        replace_file(path, self._filled(records, fetch, metadata), self._check())
+
+    def _filled(self, records, fetch, metadata) -> Callable[[int], None]:
+        return lambda fd: write_records(
+            partial(write_all, fd), records, fetch, metadata, self._helper, self._seal
+        )
+
+    def _check(self) -> Callable[[str], object] | None:
+        return (
+            (lambda path: verify_file(path, self._seal.key)) if self._verify else None
+        )
+
+    def _commit(self, brought: list[list[str]]) -> str:
+        snapshot = self._snapshot
+        assert isinstance(snapshot, Snapshot)
+        parts = {name: bytes.fromhex(total) for name, total in brought}
+        for process, (name, total) in enumerate(parts.items()):
+            try:
+                with Reader(self._folder.file(name)) as part:
+                    there = part.sha256 == total
+            except CheckpointError:
+                there = False
+            if not there:
+                raise CheckpointError(
+                    message(
+                        f"Process 0 does not find the part of process {process} in "
+                        f"{self.path}.",
+                        help="all processes must see one folder, as on a shared disk.",
+                    )
+                )
+        records = with_parts(parts, snapshot.records)
+        first = len(records) - len(snapshot.records)
+        fill = self._filled(
+            records,
+            lambda index: snapshot.fetch(index - first),
+            {**snapshot.metadata(), **self._extra},
+        )
+        self._folder.commit(self._save, fill, None)
+        return MANIFEST
+
+
+def save_sharded(path: str, tree: Any, *, timeout: float, **options: Any) -> None:
+    """Save a tree to a folder, together with all processes of the run."""
+    path = os.path.abspath(path)
+    try:
+        snapshot: Snapshot | CheckpointError = Snapshot(tree, sharded=True)
+    except CheckpointError as error:
+        snapshot = error
+    ShardedSave(path, snapshot, f"save {path}", timeout, **options).run()
