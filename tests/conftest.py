@@ -20,7 +20,7 @@ import importlib.util
 import jax
 import pytest
 
-from brainopt.transforms import _program
+from brainopt.transforms.programs import _program
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -7,7 +7,6 @@ from ._branches import cond as cond
 from ._branches import ifelse as ifelse
 from ._branches import switch as switch
 from ._checkify import checkify as checkify
-from ._compilations import assert_compiles_at_most as assert_compiles_at_most
 from ._grad import grad as grad
 from ._grad import value_and_grad as value_and_grad
 from ._grad import vector_grad as vector_grad
@@ -27,3 +26,4 @@ from ._shard_map import shard_map as shard_map
 from ._vmap import vmap as vmap
 from ._while import bounded_while_loop as bounded_while_loop
 from ._while import while_loop as while_loop
+from .programs._compilations import assert_compiles_at_most as assert_compiles_at_most

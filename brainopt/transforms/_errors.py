@@ -9,7 +9,7 @@ import jax
 
 from .._compat import hide_library_frames
 from ..errors import BrainoptError
-from ._compilations import describe
+from .programs._compilations import describe
 
 _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     (

@@ -17,12 +17,12 @@ from .._compat import config, is_eager, is_plain
 from ..core import models_among, refusal
 from ..errors import HostError, StateLostError, message
 from ..runtime import Effects, changes
-from ._compilations import Compilations, describe
 from ._errors import explain
 from ._lift import is_state, is_view, run_directly
-from ._program import Program
-from ._retrace import DeepState, UnknownVariables, forget
-from ._static import Split, Static
+from .programs._compilations import Compilations, describe
+from .programs._program import Program
+from .programs._retrace import DeepState, UnknownVariables, forget
+from .programs._static import Split, Static
 
 _OPTIONS = {
     "backend",

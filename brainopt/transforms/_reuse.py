@@ -29,7 +29,7 @@ from ..core import refusal
 from ..runtime import inside_framework
 from ._captures import Captures
 from ._jit import Jitted
-from ._static import Static
+from .programs._static import Static
 
 _HOME = "__brainopt_programs__"
 _CALL = Jitted.__call__

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.transforms import _program
+from brainopt.transforms.programs import _program
 
 
 class Net(bo.Node):

@@ -305,7 +305,7 @@ def test_functions_end_with_the_last_name_of_theirs():
 
 
 def test_fresh_closures_leave_no_program_behind():
-    from brainopt.transforms._program import Program
+    from brainopt.transforms.programs._program import Program
 
     v = bo.Variable(jnp.zeros(()))
 

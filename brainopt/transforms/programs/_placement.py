@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import runtime
-from ..runtime import Cell
+from ... import runtime
+from ...runtime import Cell
 from ._encoding import Encoding, is_plain
 
 

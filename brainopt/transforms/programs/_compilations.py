@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import CompilationError, message
+from ...errors import CompilationError, message
 
 
 class Compilations:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ..core import Node
-from ..errors import message
-from ._lift import is_state, value_in
+from ...core import Node
+from ...errors import message
+from .._lift import is_state, value_in
 
 
 class Static:

@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import runtime
-from .._compat import is_key_array, thread_count
-from ..runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
+from ... import runtime
+from ..._compat import is_key_array, thread_count
+from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
+from .._lift import Sealed, is_state, merge, pack, unpack
 from . import _placement
 from ._compilations import Compilations
 from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
-from ._lift import Sealed, is_state, merge, pack, unpack
 from ._named import named_as
 from ._questions import is_donatable, is_gone
 from ._retrace import DeepState, UnknownVariables

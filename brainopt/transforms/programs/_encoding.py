@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .._compat import as_keys, is_key_array, key_data
-from ..runtime import baseline_refcount
+from ..._compat import as_keys, is_key_array, key_data
+from ...runtime import baseline_refcount
 
 
 class _Place(int):

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from .. import runtime
+from ... import runtime
 
 
 def is_donatable(variable: Any) -> bool:

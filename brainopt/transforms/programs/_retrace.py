@@ -6,7 +6,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 
-from ..runtime import Cell, Effects
+from ...runtime import Cell, Effects
 
 
 class UnknownVariables(Exception):
