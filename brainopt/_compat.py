@@ -136,6 +136,14 @@ def is_staging() -> bool:
     return type(trace).__name__ != "EvalTrace"
 
 
+def optional(module: str) -> Any:
+    """Return a module of a package that may be missing, or None."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
 def is_library_file(path: str) -> bool:
     """Whether a source file belongs to this package, to jax or to Python itself."""
     return path.startswith(_LIBRARIES)

@@ -3,6 +3,7 @@
 
 import importlib as _importlib
 
+from .core import Average as Average
 from .core import Host as Host
 from .core import Node as Node
 from .core import NodeDict as NodeDict

@@ -4,6 +4,7 @@
 Users are promised what `brainopt` exports; the other names are for the other wings.
 """
 
+from ._average import Average as Average
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector
 from ._collectors import VarCollector as VarCollector

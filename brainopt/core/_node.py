@@ -11,7 +11,7 @@ import jax
 from .._display import tree_html, tree_text
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
-from . import _device, _implicit, _naming, _pytree, _state, _walk
+from . import _device, _implicit, _naming, _pytree, _reset, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
 from ._outline import outline
@@ -90,6 +90,8 @@ class Node(Owner):
         if isinstance(value, Variable):
             if value._name is None:
                 value._name = join(type(self).__name__, key)
+            if self._resets:
+                _reset.remember(value)
         elif not _walk.is_node(value) and id(value) not in above:
             for name, item in parts(value) or ():
                 if not is_atom(item):
@@ -344,6 +346,8 @@ class Node(Owner):
 
     def _movable(self) -> list[Variable]:
         return list(self.vars().unique().values())
+
+    reset = _reset.reset
 
     def cpu(self) -> Self:
         """Move every Variable to the first CPU device."""

@@ -72,7 +72,10 @@ class Variable(Cell, ArrayLike):
     """
 
     _name: str | None
-    __slots__ = ("_name", "axis_names", "batch_axis")
+    __slots__ = ("_first", "_name", "axis_names", "batch_axis")
+
+    _first: Any
+    """The first value, a shape where that is zero; missing where it is not kept."""
 
     _has_numbers = False
     """Whether a state dict holds its elements as numbers by name, each for itself."""
@@ -87,7 +90,10 @@ class Variable(Cell, ArrayLike):
         name: str | None = None,
     ):
         self._name = name
+        is_shape = type(value) in (int, tuple)
         value = initial(unwrap(value), dtype)
+        if is_shape and isinstance(value, jax.Array):
+            self._first = jax.ShapeDtypeStruct(value.shape, value.dtype)
         self.batch_axis = check_batch_axis(value, batch_axis)
         self.axis_names = check_axis_names(value, self.batch_axis, axis_names)
         create(self, value)
@@ -224,11 +230,14 @@ class Variable(Cell, ArrayLike):
             "value": self.value,
             "name": self._name,
             "static": self._static(),
+            "first": getattr(self, "_first", None),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._name = state["name"]
         self._describe(state["static"])
+        if state["first"] is not None:
+            self._first = state["first"]
         create(self, state["value"])
 
 

@@ -178,6 +178,7 @@ class HasHyperparams(Node, metaclass=Declaring):
         return ((k, v) for k, v in super()._pytree_attributes() if k != REVISION)
 
     _fits_a_line = True
+    _resets = False
 
     def __repr__(self) -> str:
         numbers: HyperparamVector | None = vars(self).get("numbers")

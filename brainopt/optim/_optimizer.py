@@ -85,6 +85,7 @@ class Optimizer(Node, metaclass=Declaring):
     _revision = revision
     _takes_rows: ClassVar[bool] = False
     _fits_a_line = True
+    _resets = False
     _borrowed = frozenset(
         {"_trained", "_members", "_hooks", "_cache", "_dependencies", "frozen"}
     )

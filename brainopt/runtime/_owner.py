@@ -60,6 +60,9 @@ class Owner:
     the walk finds what it owns.
     """
 
+    _resets: ClassVar[bool] = True
+    """Whether `brainopt.Node.reset` sets its own Variables back."""
+
     _fits_a_line: ClassVar[bool] = False
     """Whether ``repr`` says in one line all that a tree should show of it."""
     _in_library = True

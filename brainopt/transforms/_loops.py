@@ -52,7 +52,7 @@ def scan(
         unroll: iterations inlined into one round of the compiled loop.
         remat: recompute the body in the backward pass instead of storing its
             intermediate values.
-        progress_bar: show on stderr how far the loop is.
+        progress_bar: show in a terminal or notebook how far the loop is.
         length: number of iterations, needed where ``operands`` is None.
         checkpoint_every: store the state every so many iterations only, and recompute
             what lies between in the backward pass; True for √length, which needs
@@ -156,7 +156,7 @@ def for_loop(
         reverse: run from the last index to the first.
         unroll: iterations inlined into one round of the compiled loop.
         jit: False runs a Python loop, for debugging; None, brainpy's default, does not.
-        progress_bar: show on stderr how far the loop is.
+        progress_bar: show in a terminal or notebook how far the loop is.
         length: number of iterations, needed where there are no operands.
         remat: recompute the body in the backward pass.
         checkpoint_every: as in `scan`.

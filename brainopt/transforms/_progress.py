@@ -7,12 +7,16 @@ import sys
 import time
 from typing import Any
 
+from .._compat import optional
+
 _SHOWN = 20  # times a bar is drawn; each costs a callback from the device
 _WIDTH = 30
 
 
 class Progress:
-    """How far a loop is.
+    """How far a loop is, in a terminal or a notebook; silent anywhere else.
+
+    Where tqdm is installed the bar is its own.
 
     Args:
         total: its iterations.
@@ -24,6 +28,8 @@ class Progress:
     def __init__(self, total: int):
         self.total = total
         self.interval = max(1, -(-total // _SHOWN))
+        self._tqdm = optional("tqdm.auto")
+        self._bar: Any = None
         self._started = time.monotonic()
         self._drawn = 0
 
@@ -31,13 +37,27 @@ class Progress:
         """Draw the bar at ``done`` iterations."""
         done = int(done)
         if done == min(self.interval, self.total):
-            self._started, self._drawn = time.monotonic(), 0
+            self._started, self._drawn, self._bar = time.monotonic(), 0, None
         if done <= self._drawn:
             return  # a device may call back out of order
-        self._drawn = done
+        more, self._drawn = done - self._drawn, done
+        if self._tqdm is None:
+            self._draw(done)
+            return
+        if self._bar is None:
+            # With None it is silent where stderr is no terminal.
+            self._bar = self._tqdm.tqdm(total=self.total, disable=None)
+        self._bar.update(more)
+        if done >= self.total:
+            self._bar.close()
+
+    def _draw(self, done: int) -> None:
+        if not sys.stderr.isatty():
+            return
         filled = _WIDTH * done // max(1, self.total)
-        seconds = time.monotonic() - self._started
         bar = "#" * filled + "." * (_WIDTH - filled)
-        end = "\n" if done >= self.total else ""
-        sys.stderr.write(f"\r[{bar}] {done}/{self.total} {seconds:.1f} s{end}")
+        seconds = time.monotonic() - self._started
+        left = seconds / done * (self.total - done)
+        more = f", {left:.0f} s left" if done < self.total else "\n"
+        sys.stderr.write(f"\r[{bar}] {done}/{self.total} {seconds:.1f} s{more}\x1b[K")
         sys.stderr.flush()

@@ -149,6 +149,11 @@ def trainer():
     return Built(node, step)
 
 
+def running_mean():
+    mean = bo.Average()
+    return Built(mean, lambda i: mean.add(GRADS[i]["a"]))
+
+
 def frozen(held):
     opt = optim.AdamW(0.1, held)
     opt.freeze("b", drop_slots=True)
@@ -168,6 +173,7 @@ CASES: dict[str, Callable[[], Built]] = {
     **{type(s).__name__: schedule(s) for s in [*SCHEDULES, optim.Constant(0.1)]},
     "EMA": average,
     "RLS": least_squares,
+    "Average": running_mean,
     "Lookahead": optimizer(lambda held: optim.Lookahead(optim.SGD(0.1, held), 2)),
     "SAM": by_loss(lambda held: optim.SAM(ADAM(0.1, held))),
     "SAM-Lookahead": by_loss(

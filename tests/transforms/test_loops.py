@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """scan, for_loop and while_loop: state is carried, options do what they say."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,9 +53,16 @@ OPTIONS = [
 ]
 
 
+@pytest.fixture
+def terminal(capfd, monkeypatch):
+    """A stderr that says it is a terminal, and a function that returns what it got."""
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    return lambda: capfd.readouterr().err
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, capfd):
+def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, terminal):
     order = XS[::-1] if reverse else XS
     v, ys = leaky(order)(jnp.array(0.5))
 
@@ -62,7 +71,7 @@ def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, capfd)
     np.testing.assert_allclose(ours, ys[::-1] if reverse else ys, rtol=1e-3)
     np.testing.assert_allclose(cell.v.value, v, rtol=1e-3)
     jax.effects_barrier()
-    assert ("10/10" in capfd.readouterr().err) == ("progress_bar" in options)
+    assert ("10/10" in terminal()) == ("progress_bar" in options)
 
 
 @pytest.mark.parametrize("options", OPTIONS[:7], ids=str)
@@ -260,15 +269,42 @@ def test_a_while_loop_runs_as_python_without_jit():
     assert (seen, int(out), float(v)) == ([1, 2, 3], 4, 6.0)
 
 
-@pytest.mark.parametrize("length", [20, 1003])
-def test_the_progress_bar_reaches_its_end(length, capfd):
+def _run_with_a_bar(length):
     bo.jit(lambda: bo.for_loop(lambda: None, length=length, progress_bar=True))()
     jax.effects_barrier()
 
-    bars = capfd.readouterr().err.split("\r")
+
+@pytest.mark.parametrize("length", [20, 1003])
+def test_the_progress_bar_reaches_its_end(length, terminal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    _run_with_a_bar(length)
+
+    bars = terminal().split("\r")
 
     assert f"{length}/{length}" in bars[-1]
+    assert "s left" in bars[1]
     assert len(bars) <= 23
+
+
+def test_the_bar_is_that_of_tqdm_where_it_is_installed(terminal):
+    pytest.importorskip("tqdm")
+
+    _run_with_a_bar(40)
+
+    shown = terminal()
+    assert "100%" in shown and "40/40" in shown
+
+
+@pytest.mark.parametrize("has_tqdm", [False, True])
+def test_the_bar_is_silent_where_nobody_looks(has_tqdm, capfd, monkeypatch):
+    if has_tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+
+    _run_with_a_bar(20)
+
+    assert capfd.readouterr().err == ""
 
 
 def test_depth_four_runs_its_body_a_few_times(counted):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Going back to the values that Variables were made with.
+
+A Variable that is made from a shape keeps nothing: its first value is zero. Another
+one keeps the array that it had when it became part of a Node. A `TrainVar` keeps none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from .. import runtime
+from .._compat import is_eager
+from ..errors import VariableError, message
+from . import _walk
+from ._variable import TrainVar, Variable
+
+
+def remember(variable: Variable) -> None:
+    """Keep the value that a Variable of a Node has first."""
+    if isinstance(variable, TrainVar) or not variable._native or variable._draws:
+        return
+    if not hasattr(variable, "_first") and runtime.top() is None and is_eager():
+        variable._first = variable._committed()
+
+
+def reset(root: Any, batch_size: int | None = None) -> None:
+    """Set every Variable that nothing trains back to the value it was made with.
+
+    Weights (`TrainVar`), random states and what belongs to an optimizer stay as they
+    are. All Variables change at once or, after an error, none.
+
+    Args:
+        batch_size: the new size of each `batch_axis`; default: that of the first value.
+
+    Raises:
+        VariableError: a Variable has no first value that is known; or none has a
+            batch axis, or its first rows differ, and a batch size is given.
+
+    Example:
+        >>> import brainopt as bo
+        >>> cell = bo.Node()
+        >>> cell.v = bo.Variable([[-65.0, -65.0]], batch_axis=0)
+        >>> cell.v.value = cell.v + 10
+        >>> cell.reset(batch_size=3)
+        >>> cell.v.shape, float(cell.v.value.max())
+        ((3, 2), -65.0)
+
+    Differs: brainpy and brainstate call the ``reset_state`` that each model writes.
+    """
+    found = {
+        owned.variable: owned.path
+        for owned in _walk.walk_vars(root)
+        if owned.owner is None or owned.owner._resets
+        if not isinstance(owned.variable, TrainVar) and not owned.variable._draws
+    }
+    unknown = [path for v, path in found.items() if not hasattr(v, "_first")]
+    if unknown:
+        raise VariableError(
+            message(
+                "The first values of these Variables are not known:",
+                unknown,
+                "make them outside of transforms and assign them to a Node; reset a "
+                "model of another framework by its own function.",
+            )
+        )
+    batched = [v for v in found if v.batch_axis is not None]
+    if batch_size is not None and not batched:
+        raise VariableError(
+            message(
+                f"batch_size={batch_size}, but no Variable has a batch axis.",
+                help="make them as `bo.Variable(value, batch_axis=0)`.",
+            )
+        )
+    new = [_first(v, path, batch_size) for v, path in found.items()]
+    runtime.commit(list(found), new)
+
+
+def _first(variable: Variable, path: str, batch_size: int | None) -> Any:
+    old, axis = runtime.read(variable), variable.batch_axis
+    first = variable._first
+    if isinstance(first, jax.ShapeDtypeStruct):
+        first = np.zeros(first.shape, first.dtype)
+    if batch_size is not None and axis is not None and first.shape[axis] != batch_size:
+        rows = np.asarray(first)  # of NumPy: inside a transform it has its numbers too
+        row = np.take(rows, [0], axis) if first.shape[axis] else None
+        if row is None or not (rows == row).all():
+            raise VariableError(
+                message(
+                    f"{path}: the rows of its first value along the batch axis differ, "
+                    f"so there are not {batch_size} of them.",
+                    help="leave `batch_size` out.",
+                )
+            )
+        first = jnp.repeat(row, batch_size, axis=axis)
+    return jax.tree.map(_at_the_place_of, first, old)
+
+
+def _at_the_place_of(new: Any, old: Any) -> Any:
+    new = jnp.asarray(new)
+    if isinstance(old, jax.core.Tracer) or old.sharding == new.sharding:
+        return new
+    place = old.sharding
+    if len(old.devices()) == 1:
+        place = next(iter(old.devices()))
+    return runtime.put(new, place)
