@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What schedules and constraints read besides what a step is given.
+"""External reads: Variables that schedules and constraints of a step read.
 
-They are functions of the user and may read any Variable. A step that is compiled by the
-optimizer itself must take such a Variable as an input: what it reads is listed here,
-and passed from then on.
+These are functions of the user and may read any Variable. Inside `bo.jit` its frame
+makes each such Variable an input. A step that the optimizer compiles by itself has no
+such frame, so the reads are listed here while it is traced.
+
+The trace that finds a read holds its value as a constant, which is right for that one
+call. From the next call on the Variable is an argument under a new key. Other keys are
+another structure to JAX, so it traces again, and the constant is gone.
 """
 
 from __future__ import annotations
@@ -17,16 +21,16 @@ from ...runtime import Cell, Frame
 
 
 class ReadFrame(Frame):
-    """A frame that lists in ``missing`` what was read and not bound."""
+    """A frame that lists reads of unbound Variables in ``missing``."""
 
     def bind(self, variable: Cell, value: Any) -> Any:
-        """Return what the surroundings see."""
+        """Return the value that the frames around have."""
         self.missing[variable] = None
         return value
 
 
 class Dependencies:
-    """The Variables of others that the functions of an optimizer read.
+    """External reads of the functions of an optimizer.
 
     Args:
         owner: the optimizer, for errors.
@@ -45,7 +49,7 @@ class Dependencies:
         values: Mapping[str, Any],
         body: Callable[[], Any],
     ) -> Any:
-        """Return what ``body()`` returns where Variables have the values given.
+        """Run ``body`` with the given values of Variables; return its result.
 
         Args:
             own: the Variables of the optimizer.
@@ -55,11 +59,15 @@ class Dependencies:
         Raises:
             TraceContextError: it wrote one.
         """
+        # A caller inside a trace passes only what a step changes; what it does not pass
+        # is read from the frames around.
         inputs = {**own, **self.reads}
         known = [(inputs[path], values[path]) for path in inputs if path in values]
         with ReadFrame(known) as frame:
             out = body()
             self._refuse_writes(v for v in frame.written if v not in frame.created_here)
+            # Below a frame, its transform makes inputs of the reads. In eager code
+            # nothing is kept for a second call.
             if frame.parent is None and not is_eager():
                 self._note(frame.missing, {*own.values(), *frame.created_here})
             return out
@@ -76,5 +84,7 @@ class Dependencies:
 
     def _note(self, read: Iterable[Cell], own: set[Cell]) -> None:
         for variable in read:
+            # One that was created in a trace has no value outside to pass. No path of
+            # the optimizer's own Variables starts with "?".
             if variable not in own and variable._creation_trace is None:
                 self.reads[f"?{len(self.reads)}"] = variable

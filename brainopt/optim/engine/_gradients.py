@@ -21,6 +21,7 @@ def global_norm(grads: Any) -> Any:
     if not leaves:
         return jnp.zeros(())
     squares = sum((_square_sum(g) for g in leaves), _ZERO)
+    # Without an element there is no largest one to scale by.
     if not any(g.size for g in leaves):
         return safe_sqrt(squares)
     # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
@@ -54,6 +55,7 @@ def clip_by_value(grads: Any, limit: Any) -> Any:
 
     def clip(g):
         if jnp.iscomplexobj(g):
+            # The phase stays, unlike with real and imaginary part clipped apart.
             size = jnp.abs(g)
             return jnp.where(size > limit, g / jnp.maximum(size, limit) * limit, g)
         bound = jnp.asarray(limit, g.dtype)
@@ -90,9 +92,12 @@ _ZERO = 0.0
 
 def _scaled_norm(leaves: list[Any]) -> Any:
     """Return the norm by the largest modulus, which itself overflows nowhere."""
+    # ‖g‖ = m ‖g / m‖ for any m > 0. As the result does not depend on m, neither does
+    # its derivative: m is held fixed in it.
     moduli = [jnp.abs(_wide(g)) for g in leaves if g.size]
     most = jnp.stack([jnp.max(m).astype(float) for m in moduli]).max()
     most = jax.lax.stop_gradient(jnp.asarray(most, _norm_dtype(leaves)))
+    # An element that is infinite itself gives an infinite norm, not inf / inf.
     by = jnp.where(jnp.isfinite(most), most, 1)
     return (
         safe_sqrt(sum((_square_sum(m / by.astype(m.dtype)) for m in moduli), _ZERO))
@@ -119,6 +124,8 @@ def _scale_to(tree: Any, norm: Any, max_norm: Any) -> Any:
     # Divided by 0, the branch that is not taken would have no derivative.
     by = jnp.where(norm < max_norm, jnp.ones_like(norm), norm)
 
+    # optax's order, a division before the product; gradients within the limit stay as
+    # they are to the bit.
     def scale(g):
         small = (g / by.astype(g.dtype)) * max_norm.astype(g.dtype)
         return jnp.where(norm < max_norm, g, small)

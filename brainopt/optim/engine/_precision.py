@@ -42,7 +42,8 @@ def widen(param: Any, slots: dict[str, Any]) -> Any:
     """Return the parameter as its rule sees it."""
     value = param.astype(wide(param.dtype))
     if "master" in slots:
-        # Elements that somebody else has changed since are taken as they are now.
+        # Elements that were changed since the last step (a load, a user's write) are
+        # taken as they are now; for all others the copy holds more digits.
         known = slots["master"].astype(param.dtype) == param
         return jnp.where(known, slots["master"], value)
     if "residual" in slots:
@@ -63,6 +64,8 @@ def narrow(
     """
     if key is not None and is_narrow(dtype):
         return round_stochastically(key, new, dtype), {}
+    # Compensated summation (Kahan 1965) is value = param + residual, exact up to the
+    # rounding of the residual, so `widen` adds it before the next change.
     param = new.astype(dtype)
     if "master" in slots:
         return param, {"master": new}
@@ -73,16 +76,21 @@ def narrow(
 
 def round_stochastically(key: jax.Array, x: Any, dtype: Any) -> Any:
     """Round to one of the two neighbours in ``dtype``, so that the mean is ``x``."""
+    # ``x`` lies between ``near`` and ``other``, which are ``gap`` apart. The choice of
+    # ``other`` with probability |error| / gap gives the expectation x:
+    # near + (±gap) (|error| / gap) = near + error.
     near = x.astype(dtype)
     error = x - near.astype(x.dtype)
     away = jnp.where(error > 0, jnp.inf, -jnp.inf).astype(dtype)
     other = jnp.nextafter(near, away)
     gap = jnp.abs(other.astype(x.dtype) - near.astype(x.dtype))
     leave = jax.random.uniform(key, x.shape, x.dtype) * gap < jnp.abs(error)
+    # The neighbour of the largest finite number is infinite.
     return jnp.where(leave & jnp.isfinite(other), other, near)
 
 
 def key_for(seed: int, step: Any, path: str) -> jax.Array:
     """Return the key of one parameter in one step; resumed runs get the same."""
+    # Not `hash`: for strings it differs from process to process.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))
     return jax.random.fold_in(key, step)

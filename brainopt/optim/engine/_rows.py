@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 @jax.tree_util.register_pytree_node_class
 class Rows:
-    """The gradient of some rows of a variable; that of all others is nothing.
+    """The gradient of some rows of a variable; all other rows have none.
 
     Args:
-        indices: which rows, shape ``(n,)``, integers; a row that stands twice gets
-            the sum of both gradients.
+        indices: which rows, shape ``(n,)``, integers; a repeated row gets the
+            sum of its gradients.
         values: their gradients, shape ``(n, *row)``.
 
     Example:
@@ -49,6 +49,9 @@ class Rows:
 
     def summed(self, size: int) -> Rows:
         """Return each row once, padded with the index ``size``, which is no row."""
+        # Under `jit` the number of rows is fixed, so the places of repeated rows are
+        # filled with ``size``: a write there is dropped, see `SparseAdam`. Rows -1 and
+        # size - 1 are one row, and must be equal before they are compared.
         unique, places = jnp.unique(
             jnp.where(self.indices < 0, self.indices + size, self.indices),
             return_inverse=True,

@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to gradients around the rule: check, collect, watch, clip.
+"""Stages: what happens to gradients before and after the parameters move.
 
-A stage is a pair of pure functions, one before the parameters move and one after. Each
-takes the state of the optimizer, a dict of arrays, and returns it with its own counters
-changed. Stages compose in a list; one that is not asked for is not in it.
+**How it works.** A stage is a pair of pure functions, one before the parameters move
+and one after. Each takes the state of the optimizer, a dict of arrays, and returns it
+with its own counters changed. Stages compose in a list; one that is not asked for is
+not in it, and costs nothing. The order is that of `settings._shared.stages`:
+
+1. `Guard`: one NaN in a sum of micro-batches would stay there for good.
+2. `Accumulator`: all that follows sees the mean of the micro-batches.
+3. `Monitor`: notes the norm of the gradients as they were computed, before clipping.
+4. `Clip`: the last, so that the limit holds for what the rule is given.
+
+A stage says in ``flow.due`` whether the parameters move; the engine does nothing else
+with it than choose a branch.
+
+**What must never happen.** A counter or sum that changes its dtype or shape: a `scan`
+over steps refuses it. A guard behind the accumulator. A stage that ignores an earlier
+``due`` when it sets its own: a step with bad gradients would be taken.
 """
 
 from __future__ import annotations
@@ -22,7 +35,7 @@ State = dict[str, Any]
 
 
 class Flow(NamedTuple):
-    """What passes from stage to stage in one step.
+    """Data of one step, passed from stage to stage.
 
     Attributes:
         grads: by path; None where a parameter is skipped.
@@ -58,7 +71,7 @@ class Stage:
 class Guard(Stage):
     """Keeps non-finite gradients out, and counts them.
 
-    A step that meets one changes neither parameters nor slots nor the step count.
+    A step with such a gradient changes neither parameters nor slots nor the step count.
     """
 
     counters: ClassVar = {"skipped": jnp.int32, "in_a_row": jnp.int32}
@@ -95,19 +108,25 @@ class Accumulator(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the sums, the mean so far, and whether a step is due."""
+        # The only stage before this one is the guard, so ``due`` means "finite" here. A
+        # micro-batch that it refuses has weight 0 and is not counted.
         is_finite = jnp.ones((), bool) if flow.due is None else flow.due
         total, seen = state["counters.weight"], state["counters.micro_batches"]
         weight = jnp.asarray(1 if flow.weight is None else flow.weight, total.dtype)
         weight = jnp.where(is_finite, weight, jnp.zeros_like(weight))
         total, seen = total + weight, seen + is_finite.astype(jnp.int32)
         due = is_finite & (seen >= flow.limits["accumulate"])
+        # Weights of 0 alone give a mean of 0, not 0 / 0.
         safe = jnp.where(total > 0, total, jnp.ones_like(total))
         means, slots = {}, {}
         for path, grad in flow.grads.items():
             held = state["slots"][path]["grad_sum"]
             if grad is not None:
+                # The weight of 0 does not suffice: 0 times NaN is NaN.
                 grad = jnp.where(is_finite, grad, jnp.zeros_like(grad))
                 held = held + weight.astype(held.dtype) * grad
+            # Divided at the end and not in each sum: the weights that are still to
+            # come are not known before.
             mean = held / safe.astype(held.dtype)
             means[path] = None if path in self.frozen else mean
             held = jnp.where(due, jnp.zeros_like(held), held)
@@ -160,6 +179,8 @@ class Clip(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the gradients, clipped."""
+        # Rows are clipped as arrays: the rows left out are 0 and add nothing to a norm.
+        # By value first: a single huge element then does not shrink all others.
         grads = peel(flow.grads)
         if "clip_value" in flow.limits:
             grads = clip_by_value(grads, flow.limits["clip_value"])

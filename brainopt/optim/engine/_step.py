@@ -1,9 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of all parameters as pure functions of arrays.
+"""The step of an optimizer: pure functions of arrays, without Variables.
 
-The gradients go through the stages, then each parameter is widened, moved by the rule,
-constrained, and narrowed again. A step that is not due (bad gradients, a micro-batch)
-is the other branch of one `jax.lax.cond`.
+**How it works.** `Engine.step` takes parameters and state as dicts of arrays by path.
+
+1. `Engine.incoming` makes each gradient wide (float32 at least) and points it uphill. A
+   gradient that is None, or that belongs to a frozen path, becomes None.
+2. The stages pass state and gradients on in order (see `_stages`), and say whether a
+   step is due.
+3. The move computes new parameters and slots: for each parameter widen, rule,
+   constrain, narrow (`OneByOne`), or one rule for all of them (`_joint.AllAtOnce`).
+4. Where a stage decides at run time whether a step is due, the move is one branch of a
+   `jax.lax.cond`. The other branch returns parameters, slots and count as they were.
+5. The stages see the old and the new parameters, and update their counters.
+
+The slots of a parameter hold the arrays of its rule and those of the engine
+(`OF_THE_ENGINE`): a wide copy, a sum of gradients, norms. A rule sees only its own.
+
+`opt.update` in eager code, inside `bo.jit`, and `opt.apply` all call `Engine.step`, so
+they compute the same.
+
+**What must never happen.** A write to a Variable: the caller writes all results at one
+instant, or none. A Python branch on an array: it fails while tracing. A slot whose
+dtype or shape differs after the step: `cond` and `scan` refuse it, and a compiled step
+would compile again at each call. A number of the settings that is read as a Python
+float: it would be a constant of the program, and a later change would do nothing.
 """
 
 from __future__ import annotations
@@ -82,6 +102,8 @@ class Engine:
         flow = flow._replace(grads=grads)
         for stage in self.stages:
             state, flow = stage.before(state, flow)
+        # Rules count from 1. The new count is stored only if the step is taken: bias
+        # correction by a count of skipped steps would divide by too much.
         count, slots = state["step"], state["slots"]
         following = next_step(count)
 
@@ -91,6 +113,8 @@ class Engine:
         if flow.due is None:
             new, slots, count = take()
         else:
+            # A cond, and not a `where` on each array: the branch that is not taken is
+            # not run (only `vmap` runs both), so a micro-batch pays for no rule.
             stay = params, slots, count
             # On an Explicit mesh both branches divide their results alike.
             new, slots, count = jax.lax.cond(
@@ -108,11 +132,13 @@ class Engine:
         is_summed = any(isinstance(stage, Accumulator) for stage in self.stages)
         if isinstance(grad, Rows) and is_summed:
             raise HyperparameterError(message("Row gradients cannot be accumulated."))
+        # Wide before any stage: squares of float16 gradients overflow from 256 on.
         grad = grad.astype(wide(param.dtype))
         if isinstance(grad, Rows):
             grad = grad.summed(param.shape[0])
         # jax.grad returns ∂L/∂x - i ∂L/∂y; uphill is its conjugate.
         grad = uphill(grad)
+        # Negated here, once: stages and rules only ever descend.
         return -grad if self.maximize else grad
 
 
@@ -144,13 +170,18 @@ class OneByOne:
             return param, skipped(slots)
         group, hyper = hypers(path, param)
         if "missed_steps" in slots:
+            # Its moments have seen fewer gradients than the others, so its bias
+            # correction goes by the steps that it has taken itself.
             step, hyper = step - slots["missed_steps"], hyper.with_own_step()
         elif hyper in hypers.programs and self.precision != "stochastic":
             program = hypers.programs[hyper] or jax.jit(self._mover(group, hyper))
             hypers.programs[hyper] = program
+            # The function exists for this step alone, and its numbers are arguments. So
+            # the cache that all frames share cannot hold a trace with older values.
             with cache_of(None):
                 return program(hyper.arrays(), grad, param, slots, step)
         else:
+            # The first variable with these settings, or a key that differs by path.
             hypers.programs[hyper] = None
         key = rounding_key(self.precision, self.seed, hypers.count, path)
         return self._move(group, hyper, grad, param, slots, step, key)
@@ -168,8 +199,12 @@ class OneByOne:
     def _move(self, group, hyper, grad, param, slots, step, key) -> tuple[Any, dict]:
         own = {k: v for k, v in slots.items() if k not in OF_THE_ENGINE}
         new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
+        # Constrained before it is narrowed: the wide copy must obey the bounds too, or
+        # it would drift away from the parameter that is used.
         new = group.constrain(new, hyper)
         new, extra = narrow(new, param.dtype, slots, key)
+        # Rules compute in the dtype of computation; slots such as ``mu_dtype`` are
+        # stored in their own.
         kept = {name: new_slots[name].astype(own[name].dtype) for name in own}
         return new, {**slots, **kept, **extra}
 
@@ -190,6 +225,8 @@ def rounding_key(precision: str, seed: int, count: Any, path: str) -> Any:
 
 def next_step(count: Any) -> Any:
     """Return the number of the step that follows ``count`` steps; it saturates."""
+    # The minimum first: ``count + 1`` of the last int32 is negative, and a negative
+    # step turns the sign of each bias correction.
     return jnp.minimum(count, _LAST_STEP - 1) + 1
 
 
@@ -200,5 +237,5 @@ def skipped(slots: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_flow(grads: Any, weight: Any = None, limits: Any = None) -> Flow:
-    """Return what enters the stages."""
+    """Return the flow at the entry of the stages."""
     return Flow(dict(named(grads, none=True)), None, weight, limits or {})

@@ -18,6 +18,8 @@ class Step(Variable):
     BrainPy reads ``opt.step`` as a number and torch calls it; here both work.
     """
 
+    # Set by `Optimizer.step` at each access: an optimizer that was copied, or rebuilt
+    # from its pytree, must step itself and not the one it was made from.
     __slots__ = ("_optimizer",)
 
     def __call__(self, closure: Any = None) -> Any:

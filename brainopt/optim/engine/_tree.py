@@ -39,6 +39,7 @@ def real(dtype: Any) -> Any:
 
 def uphill(grad: Any) -> Any:
     """Return the direction in which a loss grows, from a gradient of `jax.grad`."""
+    # Rows are real, see `_parameters._fit_rows`.
     if isinstance(grad, Rows):
         return grad
     return grad.conj() if jnp.iscomplexobj(grad) else grad
@@ -57,6 +58,8 @@ def safe_sqrt(x: Any) -> Any:
 @safe_sqrt.defjvp
 def _safe_sqrt_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (x,), (change,) = primals, tangents
+    # `where` around a division is not enough: the branch that is not taken still has a
+    # derivative, and 0 times inf is NaN. So the divisor itself is replaced.
     found = jnp.sqrt(x)
     is_zero = x == 0
     slope = jnp.where(is_zero, 0, 0.5 / jnp.where(is_zero, 1, found))
@@ -96,6 +99,7 @@ def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
     Raises:
         StateDictError: two leaves have the same path.
     """
+    # To JAX a `Rows` is a node of two leaves; here it is one gradient.
     found = tree_paths(tree, lambda x: isinstance(x, Rows) or (none and x is None))
     counts = Counter(name for name, _ in found)
     if len(counts) < len(found):
