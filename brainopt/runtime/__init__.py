@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs while a function is traced or launched; below the data model.
+"""Runtime of functions that are traced or launched; below the data model.
 
 Nothing here is promised to users: these are the names that the other wings use.
 
-* storage: where values stand, and how many are read or written at one instant;
-* frames: where they stand while a function is traced;
-* signals: handlers that wait until the values of a step are stored;
-* access and guard: which of both a read or write reaches, and whether it is legal;
-* effects and revisions: what a trace depends on;
-* places: where values stand among the devices, and stay;
-* trackers: frameworks that trace by themselves.
+* storage: the values of Variables, and reads and writes of many at one instant;
+* frames: the values while a function is traced;
+* signals: handlers deferred until the values of a step are stored;
+* access and guard: the choice between frame and storage, and what is legal there;
+* effects, facts and revisions: the dependencies of a trace;
+* places: the shardings of Variables, which only a move changes;
+* trackers: the interface of frameworks with traces of their own.
 """
 
 from . import foreign_storage as foreign_storage

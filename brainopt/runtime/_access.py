@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes of Variables: the one way to a value, wherever it stands.
+"""Reads and writes of Variables, the one way to a value wherever it is stored.
 
 A value may stand in a frame of this thread, in a proxy on the stack of another
 framework, in an object of that framework, or in the Variable itself; these functions
@@ -52,6 +52,7 @@ def read(variable: Cell) -> Any:
     Raises:
         TraceContextError: the Variable was created in a trace that has ended.
     """
+    # A framework may have been imported since the last read.
     if _trackers.pending_trackers:
         _trackers.activate()
     frame = local.top
@@ -68,6 +69,7 @@ def read(variable: Cell) -> Any:
     if variable._creation_trace is not None:
         check_creation(variable, value)
     elif frame is None and not is_eager():
+        # A plain JAX trace: JAX takes the value for a constant, and shows it to nobody.
         note_constant(variable)
     return value
 
@@ -79,6 +81,7 @@ def write(variable: Cell, value: Any) -> None:
         TraceContextError: the write comes from a JAX trace that neither the
             Variable was created in nor a brainopt transform runs in.
     """
+    # All checks come before the first change: after an error nothing has been written.
     check_writable((variable,), read)
     if any_constants():
         warn_of_constants((variable,))
@@ -91,6 +94,7 @@ def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
     if any_constants():
         warn_of_constants(variables)
     if not at_rest():
+        # Into a frame, which an exception drops as a whole: this need not be one call.
         for variable, value in zip(variables, values, strict=True):
             _put(variable, value)
         return
@@ -127,7 +131,7 @@ def snapshot(variables: Sequence[Cell]) -> list[Any]:
         values = storage.snapshot(variables)
         for variable, value in zip(variables, values, strict=True):
             if type(value) is Expired or variable._creation_trace is not None:
-                read(variable)
+                read(variable)  # raises the error of a Variable whose trace has ended
         return values
     return [read(variable) for variable in variables]
 
@@ -141,6 +145,6 @@ def _put(variable: Cell, value: Any) -> None:
     elif frame is not None:
         frame.write(variable, value)
     elif type(variable._committed()) is Expired:
-        read_outside(None, variable)
+        read_outside(None, variable)  # raises: a value would hide that its trace ended
     else:
         variable._store(kept(variable._committed(), value))

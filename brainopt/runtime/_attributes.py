@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attributes of Nodes inside a frame: what is read becomes a fact, and tracers go back.
+"""Attributes of Nodes inside a frame: reads become facts, tracers are removed.
 
 A tracer, or a Variable created in a trace, ends with the frame. An attribute that was
-given one is set back to what it was, so that no dead value stays on a Node. What the
-function read before it wrote a tracer was meant as state: that is an error.
+given one is set back to its former value, so that no Node keeps a value that has ended.
+An attribute that was read before it was given a tracer was meant as state: an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ._owner import Owner, Recorder, dict_of, recorders
 
 
 class AttributeRecord(Recorder):
-    """What happens to attributes of Nodes during one frame.
+    """Record of the attributes of Nodes that are read and set during one frame.
 
     Args:
         parent: the record around this one, if any.
@@ -56,6 +56,8 @@ class AttributeRecord(Recorder):
         """Whether an object was created in what is traced now."""
         if id(owner) in self._created:
             return True
+        # A trace with facts of its own outlives the frames around it. To it, an object
+        # that one of them created comes from outside, and its attributes are facts.
         outer = None if self._own else self.parent
         return outer is not None and outer.created(owner)
 
@@ -73,29 +75,34 @@ class AttributeRecord(Recorder):
             self._writes[key] = owner, name, value_of(owner, name), known
 
     def close(self, trace: Any, variables: Mapping[Cell, Any]) -> list[str]:
-        """End the frame: set back what would be dead afterwards.
+        """Set back each attribute whose value ends with the frame.
 
         Args:
-            trace: the trace of the frame; None takes every tracer for dead.
+            trace: the trace of the frame; None: every tracer ends with it.
             variables: the Variables created in the frame.
 
         Returns:
-            ``Class.attribute`` of what was read as state and given a dead value.
+            ``Class.attribute`` of state that was given a value which ends here.
         """
         lost, noted = [], []
         for owner, name, before, known in self._writes.values():
             now = value_of(owner, name)
-            if now is not before and self._is_dead(now, trace, variables):
+            if now is not before and self._expires(now, trace, variables):
                 _set_back(owner, name, before)
                 place = f"{type(owner).__name__}.{name}"
+                # A Variable or Node that ends here was meant to stay, and so was a
+                # number or array that was read before. The rest may be a cache: it is
+                # only warned of.
                 created = isinstance(now, Cell | Owner)
                 state = known and isinstance(before, jax.Array | np.ndarray | float)
                 (lost if created or state else noted).append(place)
             elif self.parent is not None:
+                # It outlasts this frame, but perhaps not the one around.
                 self.parent._writes.setdefault(
                     (id(owner), name), (owner, name, before, known)
                 )
         if self._own and self.facts is not None:
+            # Before `Facts.close`, which copies the containers for later comparisons.
             noted += self.facts.take_back_tracers()
             for owner, name, _, _ in self._writes.values():
                 self.facts.update(owner, name)
@@ -104,7 +111,7 @@ class AttributeRecord(Recorder):
             _warn_of_tracer(place)
         return lost
 
-    def _is_dead(self, value: Any, trace: Any, variables: Mapping[Cell, Any]) -> bool:
+    def _expires(self, value: Any, trace: Any, variables: Mapping[Cell, Any]) -> bool:
         for leaf in jax.tree.leaves(value, is_leaf=_is_whole):
             if isinstance(leaf, Cell):
                 if leaf in variables:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells: what the runtime knows of a Variable.
+"""Cells: the interface of a Variable to the runtime.
 
 A Variable is a `Cell`, so that everything in this wing reads, writes and names
 Variables without knowing their class. The methods here are those of a cell that keeps
@@ -49,12 +49,12 @@ class Cell(Slot):
 
     @property
     def label(self) -> str:
-        """How errors call this cell."""
+        """The name of this cell in errors."""
         raise NotImplementedError
 
     def _committed(self) -> Any:
         """Return the value outside of every trace."""
-        storage.flush()
+        storage.flush()  # the resident state of the last step may hold a newer value
         return self._value
 
     def _store(self, value: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of Variables that plain JAX functions hold as constants, and who is told.
+"""Values of Variables that plain JAX functions hold as constants, and the warning.
 
 JAX keeps what it traced of a function. A plain ``jax.jit`` (or a ``jax.lax.scan`` over
 a function of a module, …) that reads a Variable in eager code thus goes on with the
@@ -83,6 +83,8 @@ def warn_of_constants(variables: Iterable[Cell]) -> None:
 
 def _traced_code() -> types.CodeType | None:
     """Return the code of the function that JAX traces."""
+    # From here outwards: the last frame of neither package before the first one of JAX
+    # is the function that JAX called.
     frame: types.FrameType | None = sys._getframe(2)
     code = None
     while frame is not None and not _is_of("jax", frame):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Effects: what a run of a function did to Variables, kept for its next run."""
+"""Effects: the Variables that a run of a function touched, kept for its next run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._cell import Cell
 
 
 class Effects:
-    """What one run of a function was seen to do.
+    """Record of the Variables that one run of a function wrote or had to be given.
 
     A transform that is called inside another one looks here for what it did in the
     last run of the surrounding function. So only the first run discovers anything.
@@ -35,7 +35,9 @@ class Effects:
 
 
 def merge(*many: Effects) -> Effects:
-    """Join what several runs touched; the inner effects stand in order."""
+    """Return the union of effects; those of inner transforms keep their order."""
+    # Dicts as sets with an order: the values of a run are paired with its Variables by
+    # position, so the order of the first write has to survive.
     written = dict.fromkeys(v for effects in many for v in effects.written)
     known = dict.fromkeys(v for effects in many for v in effects.known)
     inner = [inner for effects in many for inner in effects.inner]

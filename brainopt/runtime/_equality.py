@@ -27,9 +27,11 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, jax.Array) and isinstance(b, jax.Array):
         return _same_arrays(a, b)
+    # 1, 1.0 and True are equal, but make different programs.
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
+        # As lists: code that loops over a dict depends on the order of its keys.
         return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
@@ -48,7 +50,7 @@ def _same_arrays(a: Any, b: Any) -> bool:
         return False
     if is_key_array(a):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
-    if a.dtype == object:
+    if a.dtype == object:  # its bytes are addresses
         return same(a.tolist(), b.tolist())
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
@@ -65,4 +67,6 @@ class Frozen:
         return isinstance(other, Frozen) and same(self.value, other.value)
 
     def __hash__(self) -> int:
+        # What is equal must have one hash, and an array has none. The keys of a dict
+        # are cheap and differ mostly; everything else shares one number.
         return hash(tuple(self.value) if isinstance(self.value, dict) else Frozen)

@@ -18,7 +18,7 @@ from ._equality import same
 from ._owner import Owner, changes, dict_of
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
-"""Stands for an attribute that an object does not have by itself."""
+"""Placeholder for an attribute that an object does not have by itself."""
 
 _OWN = "_name"  # the display name, which is made when it is first asked for
 
@@ -70,6 +70,7 @@ class Facts:
         """Record the value that an attribute has now, unless that was done before."""
         key = id(owner), name
         held = self._values.get(key)
+        # An id is given to a new object once the old one is gone: the reference tells.
         if held is not None and held[0]() is owner:
             return
         in_library = type(owner)._in_library
@@ -77,7 +78,7 @@ class Facts:
             return
         value = value_of(owner, name)
         if isinstance(value, jax.core.Tracer):
-            return
+            return  # it would keep its trace in memory
         self._values[key] = weakref.ref(owner), value
         if not in_library:
             for container in _containers_in(value):
@@ -108,6 +109,7 @@ class Facts:
             for (_, name), (ref, value) in self._values.items()
             if (owner := ref()) is not None and not type(owner)._in_library
         ]
+        # The lists made in the lines above belong to nobody and must not be followed.
         fresh = {id(values), *(id(value) for value in values)} - {
             id(value) for _, value in self._values.values()
         }
@@ -131,6 +133,8 @@ class Facts:
 
     def hold(self) -> bool:
         """Whether everything that was read is the same as it was."""
+        # Read before the comparison: what another thread assigns meanwhile makes the
+        # next call compare again.
         count = changes.count
         replaced = not self.same_items()
         for (_, name), (ref, value) in self._values.items():
@@ -142,6 +146,8 @@ class Facts:
                 if not same(now, value):
                     return False
                 replaced = True
+        # Something was replaced by an equal object. That needs no new program unless a
+        # list or dict differs in content; from now on the new objects are followed.
         if replaced and not all(same(_copy(c), copy) for c, copy in self._containers):
             return False
         if replaced:

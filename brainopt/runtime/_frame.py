@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: where the values of Variables stand while a function is traced.
+"""Frames: the values of Variables while a function is traced.
 
 **How it works.** Each transform runs the user's function inside a `Frame`. The frames
 of a thread form a stack. A read asks the innermost frame; a frame that was given the
@@ -147,6 +147,8 @@ class Frame(Overlay):
                 variable.check_threaded()
         self.parent = local.top
         self.trace = current_trace()
+        # Made after the trackers were activated above: a framework imported since the
+        # last frame must see this one.
         self.listeners = [tracker.listener(self) for tracker in _trackers.active]
         if not is_staging():
             self._eager = self
@@ -162,8 +164,12 @@ class Frame(Overlay):
         return self
 
     def __exit__(self, kind: type | None, *_) -> None:
+        # Taken off its list one by one: if a signal handler raises in here, `abandon`
+        # calls this method again, and it goes on where it stopped.
         while self.listeners:
             self.listeners.pop().close()
+        # `was_read` is about the newest cache alone. Each older one was replaced by a
+        # write that followed a read, so its traces hold values of Variables.
         unspoilt = self._eager is self and not self.was_read
         while self._caches:
             token, cache = self._caches[-1]
@@ -176,7 +182,7 @@ class Frame(Overlay):
         lost = self._leave_record()
         for variable, expired in self.created_here.items():
             variable._store(expired)
-        if lost and kind is None:
+        if lost and kind is None:  # an error of the user's function is not replaced
             raise lost_state(lost)
 
     def _renew_cache(self) -> None:
@@ -204,6 +210,8 @@ class Frame(Overlay):
     def write(self, variable: Cell, value: Any) -> None:
         """Set the value of ``variable`` inside this run."""
         super().write(variable, value)
+        # What JAX traced before this write holds the old value. Without a read in
+        # between no trace can hold one, and the cache stays useful.
         if self.was_read:
             self._renew_cache()
 
@@ -267,6 +275,9 @@ def read_outside(frame: Frame | None, variable: Cell) -> Any:
     """Return the value of ``variable`` as the code around a frame sees it."""
     if frame is not None:
         return frame.read(variable)
+    # First the value, then the question whether a step is running. A step that begins
+    # in between finds the reference held here, and donates a copy; in the other order
+    # it could take the value between the question and the read.
     value = variable._committed()
     if variable in storage.in_flight:
         value = storage.after_flight(variable)
@@ -287,6 +298,8 @@ def has_ended(variable: Cell, where: Sequence[str]) -> str:
 
 def depend_on(revision: Revision) -> None:
     """Note that the function being traced depends on what ``revision`` counts."""
+    # Every frame, not the innermost alone: the program of an outer one contains the
+    # code of the inner one.
     frame = local.top
     while frame is not None:
         frame.revisions.append((revision, revision.count))

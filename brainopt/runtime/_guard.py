@@ -72,6 +72,8 @@ def check_writable(variables: Sequence[Cell], read: Callable[[Cell], Any]) -> No
     frame = local.top
     now = current_trace()
     home = EAGER if frame is None else frame.trace
+    # Nearer than every frame: the framework threads its states itself, and may trace
+    # at another level than the frame, so the comparison with `home` does not apply.
     framework = _trackers.innermost()
     for variable in variables:
         if now == variable._creation_trace:

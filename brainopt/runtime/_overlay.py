@@ -12,7 +12,7 @@ from ._revisions import Revision
 
 
 class Expired:
-    """Stands in a Variable whose value ended with the trace it was created in.
+    """Marker in the slot of a Variable that ended with the trace it was created in.
 
     Attributes:
         where: the line of code that created the Variable.
@@ -80,6 +80,8 @@ class Overlay:
             value: what the surroundings see.
         """
         if self.sealed:
+            # Bound nevertheless: the run goes on to its end and lists all that is
+            # missing, so that the function is traced once more and not once for each.
             self.missing[variable] = None
             self.values[variable] = value
         return value

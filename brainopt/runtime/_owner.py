@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owners: what a Node is to the runtime, and how compiled functions follow it.
+"""Owners: the interface of a Node to the runtime, and how compiled code follows it.
 
 **How it works.** A compiled function holds the Python values that it was traced with:
 a flag, a list of layers, a number that is no Variable. Three pieces let it follow when
@@ -74,7 +74,8 @@ class Owner:
         cls._in_library = cls.__module__.partition(".")[0] == _PACKAGE
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Return a new object, which the trace that is running knows for its own."""
+        """Return a new object, noted by the trace that is running as its own."""
+        # `object.__new__` refuses arguments; that of another base class may need them.
         new = super().__new__
         plain = new is object.__new__
         created = new(cls) if plain else new(cls, *args, **kwargs)  # type: ignore[call-arg]
@@ -97,11 +98,12 @@ class Owner:
         raise NotImplementedError
 
 
+# The descriptor itself: it is C code, and does not go through `__getattribute__`.
 dict_of = Owner.__dict__["__dict__"].__get__
 
 
 class Recorder:
-    """Abstract: is told of what happens to owners in its thread."""
+    """Abstract: an observer of the owners in its thread."""
 
     __slots__ = ()
 
@@ -127,6 +129,8 @@ _count = 0
 
 
 def _recorded_getattribute(self: Owner, name: str) -> Any:
+    # Python itself looks up special names at any moment; ``__dict__`` is how `vars`
+    # and loops over all attributes read, so it counts.
     recorder = recorders.top
     if recorder is not None and (name[:2] != "__" or name == "__dict__"):
         recorder.read(self, name)
@@ -134,7 +138,9 @@ def _recorded_getattribute(self: Owner, name: str) -> Any:
 
 
 def start_recording() -> None:
-    """Have reads of attributes recorded, in threads that have a recorder."""
+    """Record reads of attributes, in threads that have a recorder."""
+    # Counted: frames nest and threads trace at the same time, but the method belongs to
+    # the class, which all of them share.
     global _count
     with _lock:
         _count += 1

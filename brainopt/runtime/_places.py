@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places: where the value of a Variable stands, and how another value gets there.
+"""Places: the shardings of Variables, and how a new value gets to one.
 
 The place of a Variable is the sharding of its value, once that is a `NamedSharding`:
 a mesh, how the mesh divides the value, and the kind of memory. Nothing else records
@@ -101,6 +101,7 @@ def _kept(new: Any, old: Any) -> Any:
     place = place_of(old)
     if place is None:
         if place_of(new) is not None:
+            # Programs that were compiled before leave the results wherever JAX likes.
             storage.note_move()
         return new
     if isinstance(new, jax.core.Tracer):
@@ -113,6 +114,8 @@ def is_at(value: Any, place: jax.sharding.Sharding) -> bool:
     there = place_of(value)
     if there is None:
         return getattr(value, "sharding", None) == place
+    # An array that is not committed to its devices is moved by JAX when it meets
+    # another one, so it is not there to stay.
     return there is place or (
         value.committed
         and there.memory_kind == place.memory_kind
@@ -139,12 +142,14 @@ def put(value: Any, place: Any) -> Any:
             return jax.device_put(value, place, may_alias=False)
         if is_key_array(value):
             return as_keys(put(key_data(value), place), value.dtype)
+        # Every part of a replicated value is the whole of it.
         value = value.addressable_data(0) if value.is_fully_replicated else value
     if not isinstance(place, NamedSharding):
         return jax.device_put(np.array(value), place)
     host = value if isinstance(value, InParts) else np.asarray(value)
-    place.shard_shape(host.shape)
+    place.shard_shape(host.shape)  # raises where the mesh does not divide the shape
     parts = _read_parts(host, place) if isinstance(host, InParts) else host.__getitem__
+    # Copies: the CPU backend may use the memory of a NumPy array as its buffer.
     make: Any = jax.make_array_from_callback
     return make(host.shape, place, lambda index: np.array(parts(index)))
 

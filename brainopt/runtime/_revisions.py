@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revisions: what state Python objects are in that compiled code has baked in."""
+"""Revisions: numbers for the state of Python objects that compiled code depends on."""
 
 from __future__ import annotations
 
@@ -45,13 +45,15 @@ class Revision:
         changes.count += 1
 
     def note(self, name: str, value: Any) -> None:
-        """Take in what a setting is now, by its value where it has one."""
+        """Record the value of a setting; one that cannot be compared is a new state."""
         if not _compares(value):
             self._settings.pop(name, None)
             self.changed()
             return
         self._settings[name] = _typed(value)
         state = frozenset(self._settings.items())
+        # Taken out and put in again, so that the first entry is the one that was not
+        # used for longest, and is the one to drop.
         number = self._known.pop(state, None)
         if number is None:
             number = self._last = self._last + 1
@@ -66,6 +68,8 @@ def _compares(value: Any) -> bool:
         return all(map(_compares, value))
     if isinstance(value, _BY_VALUE):
         return True
+    # An object with the hash of `object` equals nothing but itself, so a callable one
+    # can be a key by identity.
     return callable(value) and type(value).__hash__ is object.__hash__
 
 

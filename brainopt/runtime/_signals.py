@@ -33,6 +33,7 @@ class Deferred:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take the place of a handler: remember the signal, or pass it on."""
         if self._waiting:
+            # Once for each number, as the kernel does with signals that are pending.
             self._caught.setdefault(number, frame)
         else:
             # Still installed before the block began, or after an interrupted end.
@@ -41,6 +42,7 @@ class Deferred:
     def __enter__(self) -> Deferred:
         if threading.current_thread() is not threading.main_thread():
             return self
+        # Before the first handler is replaced: from then on this object is called.
         self._waiting = True
         try:
             for number in valid_signals():
@@ -56,12 +58,14 @@ class Deferred:
         self._waiting = False
         try:
             for number, handler in self._handlers.items():
+                # Code in the block may have installed a handler of its own; it stays.
                 if get_signal(number) is self:
                     set_signal(number, handler)
         finally:
             self._run(list(self._caught.items()))
 
     def _run(self, caught: list[tuple[int, FrameType | None]]) -> None:
+        # By recursion, so that a handler that raises does not cost the ones after it.
         if caught:
             number, frame = caught[0]
             try:

@@ -1,11 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frameworks that trace by themselves, and Variables inside what they trace.
+"""Trackers: the interface to frameworks that trace by themselves.
 
-Such a framework keeps a stack of its running transforms and tells each of them which
-of its states are read and written. Two things follow. A brainopt frame must sit on
-that stack (a listener), or it would not see what the model reads; and a Variable that
-is touched while the framework traces must be one of its states (a proxy), or the
-compiled code would hold its value as a constant.
+**How it works.** A framework such as brainstate keeps a stack of its running transforms
+for each thread, and tells the transforms on it which of its states are read and
+written. Its transforms and ours may be nested in any order, by an adapter for each
+direction:
+
+1. *Our transform around their states.* A `Frame` puts a `TraceListener` on their stack
+   while it runs. The listener gives each state the value that it has in the frame (a
+   tracer, as a rule), takes the new values over (`sync`), and restores the states at
+   the end (`close`).
+2. *Their transform around our Variables.* A Variable that is used while their transform
+   runs is read and written through a proxy: a state of the framework which stands for
+   the Variable, so that the transform threads it as one of its own.
+
+The innermost transform decides whether a write is legal: our guard compares traces, and
+where theirs is the innermost it asks `admits`. `depend` makes a compiled function of
+theirs trace again after a setting of ours has changed.
+
+brainopt imports no such package. `pending_trackers` holds a function for each package,
+and the first frame, read or write after its import calls it.
+
+**What must never happen.** A frame that is not on their stack: it would take the states
+of a model for constants and lose what is written to them. A listener that stays on the
+stack after its frame: later transforms would report to it. A Variable that is read past
+its proxy: the proxy may hold a newer value, and compiled code would get a constant.
 """
 
 from __future__ import annotations
@@ -34,7 +53,7 @@ class TraceListener(Protocol):
 
 
 class Tracker(Protocol):
-    """What brainopt needs of a framework that traces by itself."""
+    """The interface of a framework that traces by itself."""
 
     def inside(self) -> bool:
         """Whether a transform of the framework is running in this thread."""
@@ -45,7 +64,7 @@ class Tracker(Protocol):
         ...
 
     def listener(self, frame: Overlay) -> TraceListener:
-        """Return what puts a frame on the stack."""
+        """Return the listener that puts a frame on the stack."""
         ...
 
     def proxy(self, variable: Cell) -> Any:
@@ -65,7 +84,7 @@ active: list[Tracker] = []
 """The trackers of frameworks that are imported."""
 
 pending_trackers: dict[str, Callable[[], Any]] = {}
-"""What to call once a package is imported; it may call `add_tracker`."""
+"""Functions to call once a package is imported; they may call `add_tracker`."""
 
 _kinds: tuple[type, ...] = ()
 
@@ -91,6 +110,7 @@ def foreign_kinds() -> tuple[type, ...]:
 
 def activate() -> None:
     """Activate the trackers whose package has been imported meanwhile."""
+    # A copy, since entries are removed meanwhile, perhaps by another thread too.
     for package, start in tuple(pending_trackers.items()):
         if package in _modules:
             # Removed afterwards only: another thread has to wait for it meanwhile.
@@ -125,6 +145,7 @@ def proxy_of(variable: Cell) -> Any:
     used, since the framework may have given it a value of its own.
     """
     proxy = variable._proxy and variable._proxy()
+    # A Variable created in a trace ends with it, so there is nothing to thread.
     if proxy is None and variable._creation_trace is None:
         for tracker in active:
             if tracker.inside():

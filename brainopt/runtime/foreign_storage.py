@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions of `storage` where some Variables live in another framework.
+"""The functions of `storage` for Variables of which some belong to another framework.
 
 The value of such a Variable is reached through two callables, `getter` and `setter`,
 that are C code wherever the framework keeps it in a plain attribute.
@@ -20,12 +20,12 @@ from ._cell import Cell
 
 
 def getters(variables: Sequence[Cell]) -> list[Callable[[], Any]]:
-    """Return what reads the value of each Variable."""
+    """Return a function for each Variable that reads its value."""
     return [v._getter() for v in variables]
 
 
 def setters(variables: Sequence[Cell]) -> list[Callable[[Any], None]]:
-    """Return what stores the value of each Variable."""
+    """Return a function for each Variable that stores a value."""
     return [v._setter() for v in variables]
 
 
@@ -80,6 +80,8 @@ def run_and_commit(
     run = map(storage.set_, (held,), starmap(compiled, (arguments,)))
     values = chain.from_iterable(map(itemgetter(0), map(storage.get, (held,))))
     writes = map(call, setters(variables), values)  # type: ignore[arg-type]
+    # `run` comes first and leaves its pair in ``held``; only then is `writes` asked for
+    # its first item, and reads that pair.
     deque(chain(run, writes), 0)
     return held._value[1]
 

@@ -12,7 +12,7 @@ A training loop reads few of the values that its steps compute. So the values of
 last step stay in a `ResidentState`, out of which the next step takes them again, and
 return to their slots only when somebody reads or writes any Variable (`flush`). Every
 function here that looks into a slot flushes first; `get` and `set_` do not, and are for
-those who have flushed.
+callers that have flushed.
 
 `lock` is held from reading the inputs of a step until its results are stored. A thread
 that reads a value which a running step may overwrite waits for it (`after_flight`).
@@ -41,6 +41,8 @@ class Slot:
     __slots__ = ("_value",)
 
 
+# A slot of a class, not an entry of ``__dict__``: its descriptor reads and writes in C,
+# so `map` can call it without a bytecode in between.
 get: Callable[[Slot], Any] = Slot._value.__get__  # type: ignore[attr-defined]
 set_: Callable[[Slot, Any], None] = Slot._value.__set__  # type: ignore[attr-defined]
 
@@ -166,6 +168,8 @@ def note_move() -> None:
 
 def flush() -> None:
     """Write pending values back to their Variables."""
+    # Looked at before the lock is taken: every read comes here, and nearly always there
+    # is nothing to write back.
     held = resident
     if held is not None and held.box[0] is not held.written_back:
         with lock:
@@ -239,6 +243,8 @@ def baseline_refcount(read: Callable[[Any], Any], place: Any) -> int:
     """
     if not hasattr(sys, "getrefcount"):
         return 0
+    # By the same iterators as `none_shared` counts with: each of them may hold a
+    # reference while it passes the value on.
     return max(map(sys.getrefcount, map(read, (place,))))
 
 
