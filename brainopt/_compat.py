@@ -130,7 +130,7 @@ def is_staging() -> bool:
     """
     if is_eager():
         return False
-    trace = getattr(current_trace(), "_trace_ref", lambda: None)()
+    trace: Any = getattr(current_trace(), "_trace_ref", lambda: None)()
     while type(trace).__name__ in ("BatchTrace", "JVPTrace", "LinearizeTrace"):
         trace = trace.parent_trace
     return type(trace).__name__ != "EvalTrace"

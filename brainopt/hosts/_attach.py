@@ -132,7 +132,7 @@ class Attached(VarCollector):
         self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
     ) -> Staged:
         """Compare a state with the model, and change nothing."""
-        return stage(self, state, cast=cast)
+        return stage(self, state, cast, Staged())
 
     def __repr__(self) -> str:
         name, trained = type(self._model).__name__, len(self.to_train())

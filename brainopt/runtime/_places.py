@@ -156,7 +156,7 @@ def put(value: Any, place: Any) -> Any:
 
 def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndarray]:
     """Read what the devices of this process hold of a value, each part once."""
-    wanted = {
+    wanted: dict[str, Any] = {
         str(index): index
         for index in place.addressable_devices_indices_map(value.shape).values()
     }
