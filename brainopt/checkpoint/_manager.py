@@ -8,7 +8,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from ..errors import (
@@ -88,6 +87,7 @@ class Manager:
         self.best = best
         self._async = async_
         self._sharded = sharded
+        self._compared = False
         self._saver = AsyncSaver()
         self._index = Index(folder)
         self._writer: Writer | None = None
@@ -178,6 +178,12 @@ class Manager:
             self._writer = self._writer or writer_of(self._index.folder)
             later.extend(self._later(number, overwrite))
 
+        def after() -> None:
+            assert self._writer is not None
+            with self._writer.lock:
+                self._index.remove_file(number)
+                self._prune([other for other in later if other > number])
+
         save = ShardedSave(
             self._index.step_folder(number),
             snapshot,
@@ -187,15 +193,14 @@ class Manager:
             verify,
             helper=not self._async,
             ready=ready,
+            after=after,
             guarded=True,
+            compare=not self._compared,
         )
 
         def write() -> None:
             save.run()
-            if jax.process_index() == 0 and self._writer is not None:
-                with self._writer.lock:
-                    self._index.remove_file(number)
-                    self._prune([other for other in later if other > number])
+            self._compared = True
 
         return write
 

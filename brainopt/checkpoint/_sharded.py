@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from ..distributed import decide
+from ..distributed import decide, differences, shared_parts
 from ..errors import CheckpointError, first_line, message
 from .format._checksum import crc32
 from .format._layout import NO_SEAL, Seal
@@ -34,7 +34,7 @@ from .io._parts import MANIFEST, PartsFolder, piece_key, with_parts
 from .io._read import Reader
 from .io._stream import write_records
 from .io._write import replace_file, write_all
-from .tree._file import verify_file
+from .tree._leaves import ArrayLeaf, BytesLeaf
 from .tree._snapshot import Snapshot
 from .tree._spread import SpreadLeaf
 
@@ -52,7 +52,9 @@ class ShardedSave:
         helper: whether a second thread may take checksums.
         seal: what is kept of each file beyond its checksums.
         ready: called in process 0 before anything is written.
+        after: called in process 0 once the save counts, before others go on.
         guarded: whether this run has the right to write there already.
+        compare: whether the parts of arrays that several processes have are compared.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class ShardedSave:
         helper: bool = True,
         seal: Seal = NO_SEAL,
         ready: Callable[[], object] = lambda: None,
+        after: Callable[[], object] = lambda: None,
         guarded: bool = False,
+        compare: bool = True,
     ) -> None:
         self.path = path
         self._snapshot = snapshot
@@ -76,7 +80,8 @@ class ShardedSave:
         self._verify = verify
         self._helper = helper
         self._seal = seal
-        self._ready = ready
+        self._ready, self._after = ready, after
+        self._compare = compare
         self._folder = PartsFolder(path, guarded)
         self._save = ""
 
@@ -139,13 +144,21 @@ class ShardedSave:
             raise CheckpointError(message(fact, told["problems"], help))
         return told["result"]
 
-    def _described(self) -> list[str]:
-        """Wait for all arrays; return a short sum of each record."""
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        """Wait for all arrays; return a short sum of each record and of its data."""
         if isinstance(self._snapshot, CheckpointError):
             raise self._snapshot
         self._snapshot.block_until_ready()
         sums = b"".join(crc32(text).to_bytes(4, "big") for _, text in self._texts())
-        return [base64.b85encode(sums).decode()]
+        shared = {
+            self._snapshot.name_of(index): shared_parts(leaf.value)
+            for index, leaf in enumerate(self._snapshot.leaves)
+            if isinstance(leaf, ArrayLeaf)
+            or (self._compare and isinstance(leaf, SpreadLeaf))
+        }
+        return base64.b85encode(
+            sums
+        ).decode(), shared if jax.process_count() > 1 else {}
 
     def _texts(self) -> Iterator[tuple[str, bytes]]:
         """Yield what must be equal in every process, with its name."""
@@ -158,29 +171,23 @@ class ShardedSave:
             text = pack(record)
             if isinstance(leaf, SpreadLeaf):
                 text += repr(leaf.value.sharding).encode()
+            elif isinstance(leaf, BytesLeaf):
+                text += leaf.data
             yield snapshot.name_of(index), text
 
-    def _begin(self, brought: list[list[str]]) -> str:
-        own = base64.b85decode(brought[0][0])
+    def _begin(self, brought: list[tuple[str, dict[str, Any]]]) -> str:
+        sums = [base64.b85decode(text) for text, _ in brought]
         names = [name for name, _ in self._texts()]
-        problems = []
-        for process, (text,) in enumerate(brought):
-            other = base64.b85decode(text)
-            count = max(len(own), len(other)) // 4
-            differ = [
-                i
-                for i in range(count)
-                if own[4 * i : 4 * i + 4] != other[4 * i : 4 * i + 4]
-            ]
-            problems += [
-                f"process {process}: {names[i] if i < len(names) else 'more values'}"
-                for i in differ
-            ]
+        problems = differences([shared for _, shared in brought])
+        for process, other in enumerate(sums):
+            for i in range(0, max(len(sums[0]), len(other)), 4):
+                if sums[0][i : i + 4] != other[i : i + 4]:
+                    name = names[i // 4] if i // 4 < len(names) else "more values"
+                    problems.append(f"{name}: process {process}, unlike process 0")
         if problems:
             raise CheckpointError(
                 message(
-                    f"The processes save different trees to {self.path}: "
-                    f"{problems[0]}, unlike process 0.",
+                    f"The processes save different trees, as {problems[0]}:",
                     problems,
                     "give the same nodes, plain values and shardings in every process.",
                 )
@@ -229,9 +236,13 @@ class ShardedSave:
         )
 
     def _check(self) -> Callable[[str], object] | None:
-        return (
-            (lambda path: verify_file(path, self._seal.key)) if self._verify else None
-        )
+        key = self._seal.key
+        return (lambda path: self._proven(path, key)) if self._verify else None
+
+    @staticmethod
+    def _proven(path: str, key: bytes | None) -> None:
+        with Reader(path, key, of_folder=True) as reader:
+            reader.verify()
 
     def _commit(self, brought: list[list[str]]) -> str:
         snapshot = self._snapshot
@@ -258,7 +269,8 @@ class ShardedSave:
             lambda index: snapshot.fetch(index - first),
             {**snapshot.metadata(), **self._extra},
         )
-        self._folder.commit(self._save, fill, None)
+        self._folder.commit(self._save, fill, self._check())
+        self._after()
         return MANIFEST
 
 

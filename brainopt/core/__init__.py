@@ -42,6 +42,7 @@ from ._state import state_dicts as state_dicts
 from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
+from ._value import entries as entries
 from ._value import initial as initial
 from ._value import plain as plain
 from ._variable import TrainVar as TrainVar

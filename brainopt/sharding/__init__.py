@@ -2,5 +2,6 @@
 """Rules about places: variables, moments and batches over the devices of a mesh."""
 
 from ._batch import batch as batch
+from ._check import check as check
 from ._shard import shard as shard
 from ._zero import zero as zero

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .. import runtime
 from .._select import Where
 from ..core import Node, VarCollector, move_each
+from ._check import check_before
 from ._rules import AxisNames, Shaped, plan
 
 
@@ -23,6 +24,7 @@ def shard(
     axes: Mapping[str, AxisNames] | None = None,
     fsdp: AxisNames = None,
     min_size: int = 2**16,
+    timeout: float = 600.0,
 ) -> dict[str, str]:
     """Divide the Variables of a model over the devices of a mesh, and keep them there.
 
@@ -41,6 +43,8 @@ def shard(
         fsdp: an axis of the mesh, or several together: each Variable of ``min_size``
             or more is divided along the largest dimension that is free and divides.
         min_size: number of elements, in [0, inf).
+        timeout: seconds, in (0, inf), that a process waits for the others, where the
+            mesh spans processes.
 
     Returns:
         Why each Variable that ``fsdp`` was to divide has stayed whole, by path.
@@ -49,6 +53,8 @@ def shard(
         ShardingError: listing each axis that the mesh lacks and each dimension that
             does not divide, by path; nothing has moved.
         PathError: a rule chooses no Variable; nothing has moved.
+        DistributedError: values differ between processes (see `check`), or a process
+            did not come in time; nothing has moved.
 
     Example:
         >>> import brainopt as bo
@@ -85,6 +91,7 @@ def shard(
         )
         for path, (flat, tree) in leaves.items()
     ]
+    check_before("bo.sharding.shard", named, places, timeout)
     move_each(list(named.values()), places)
     return whole
 

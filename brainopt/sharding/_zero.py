@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from .. import runtime
 from ..core import Node, move_each
 from ..errors import ShardingError, message
+from ._check import check_before
 from ._rules import AxisNames, divided, unknown
 
 _MEMORIES = (None, "pinned_host", "unpinned_host")
@@ -23,6 +24,7 @@ def zero(
     *,
     offload: str | None = None,
     min_size: int = 0,
+    timeout: float = 600.0,
 ) -> dict[str, str]:
     """Divide what an optimizer keeps over the devices of a mesh; weights stay as is.
 
@@ -40,12 +42,16 @@ def zero(
         offload: ``"pinned_host"`` or ``"unpinned_host"`` keeps the state in host
             memory, and moves it to the device and back at each step.
         min_size: number of elements, in [0, inf), from which on an array is divided.
+        timeout: seconds, in (0, inf), that a process waits for the others, where the
+            mesh spans processes.
 
     Returns:
         Why each array that was to be divided has stayed whole, by path.
 
     Raises:
         ShardingError: there is no mesh, or it has no such axis; nothing has moved.
+        DistributedError: values differ between processes (see `check`), or a process
+            did not come in time; nothing has moved.
 
     Example:
         >>> import brainopt as bo
@@ -75,12 +81,18 @@ def zero(
         for path, variable in Node.vars(opt).unique().items()
         if not any(variable is other for other in trained)
     }
-    unplaced = [v for v in trained if not runtime.has_place(_places(v))]
+    unplaced = {
+        path: variable
+        for path, variable in opt.vars_to_train.items()
+        if not runtime.has_place(_places(variable))
+    }
     whole: dict[str, str] = {}
-    goals: list[Any] = [_whole_on(mesh, v) for v in unplaced]
+    goals: list[Any] = [_whole_on(mesh, v) for v in unplaced.values()]
     for path, variable in own.items():
         goals.append(_goals(path, variable, mesh, axis, offload, min_size, whole))
-    move_each([*unplaced, *own.values()], goals)
+    moved = {**unplaced, **{f"the optimizer: {path}": v for path, v in own.items()}}
+    check_before("bo.sharding.zero", moved, goals, timeout)
+    move_each(list(moved.values()), goals)
     return whole
 
 

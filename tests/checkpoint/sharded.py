@@ -19,14 +19,14 @@ from tests.checkpoint.faults import FailingFileSystem
 from tests.sharding.nets import Net, data, mesh_of, step_of
 
 
-def state(*shape, seed=0, devices=None, **rules):
+def state(*shape, seed=0, devices=None, divided=True, **rules):
     """A net, its optimizer and a random state on a mesh of all devices."""
     mesh = mesh_of(*shape, devices=devices)
     both = bo.Node()
     both.net, both.random = Net(seed), bo.RandomState(seed)
     bo.sharding.shard(both, mesh, **rules)
     opt = bo.optim.AdamW(1e-2, both.net.train_vars())
-    bo.sharding.zero(opt)
+    bo.sharding.zero(opt, axis="data" if divided else None)
     return {"both": both, "opt": opt, "epoch": seed}
 
 

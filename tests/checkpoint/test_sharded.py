@@ -288,3 +288,18 @@ def test_a_damaged_step_is_passed_over(tmp_path):
         part.write_bytes(part.read_bytes()[:-1])
         with pytest.warns(UserWarning, match="goes on from step 1"):
             assert manager.resume({}).step == 1
+
+
+def test_verify_reads_every_file_back_before_it_counts(tmp_path, monkeypatch):
+    save(tmp_path / "run", numbered(0, 64), sharded=True, verify=True)
+    write = _os.fs.write
+
+    def flipping(fd, data):
+        data = bytes(data)
+        return write(fd, bytes([data[0] ^ 1]) + data[1:] if len(data) > 200 else data)
+
+    monkeypatch.setattr(_os.fs, "write", flipping)
+    with pytest.raises(CheckpointCorruptError):
+        save(tmp_path / "run", numbered(1, 64), sharded=True, verify=True)
+
+    assert number_in(tmp_path / "run") == 0

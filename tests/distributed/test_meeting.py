@@ -1,44 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meetings of two real processes: what each gets, and who is missing."""
 
-import time
-
 import pytest
 
 from brainopt.distributed import exchange, initialize
 from brainopt.errors import DistributedError
-from tests.distributed.launch import launch
-
-
-def meet(process):
-    """Take part in every case below; return what was seen in each."""
-    seen = {"both": exchange("both", f"of {process}", 30)}
-    seen["leader alone"] = _alone(process == 0, "leader")
-    exchange("pause", "", 30)
-    seen["leader again"] = exchange("leader", f"now {process}", 30)
-    seen["follower alone"] = _alone(process == 1, "follower")
-    exchange("pause", "", 30)
-    seen["follower again"] = [exchange("follower", f"{i}", 30) for i in range(5)]
-    return seen
-
-
-def _alone(here, name):
-    if not here:
-        return ""
-    start = time.monotonic()
-    with pytest.raises(DistributedError) as caught:
-        exchange(name, "", 0.5)
-    assert time.monotonic() - start < 2
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")
-def seen():
-    return launch(__file__, "meet")
+def seen(processes):
+    return [process["meeting"] for process in processes]
 
 
 def test_each_process_gets_what_all_brought(seen):
     assert [s["both"] for s in seen] == [["of 0", "of 1"]] * 2
+
+
+def test_process_0_decides_for_all(seen):
+    assert [s["decided"] for s in seen] == ["0+1"] * 2
+
+
+def test_what_fails_in_process_0_fails_everywhere(seen):
+    assert seen[0]["failed"][0] == "ZeroDivisionError"
+    assert "process 0 failed: division by zero" in seen[1]["failed"][1]
 
 
 def test_who_is_missing_is_named_within_the_limit(seen):

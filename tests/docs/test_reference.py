@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-MODULES = ["", ".debug", ".optim", ".checkpoint", ".distributed", ".errors"]
+MODULES = [
+    ".sharding",
+    ".debug",
+    ".optim",
+    ".checkpoint",
+    ".distributed",
+    ".errors",
+    "",
+]
 # Public to the other wings, or to authors of errors; no promise to users.
 INTERNAL = {"restore_and_compare", "message", "first_line", "printable"}
+INTERNAL |= {"compare", "differences", "shared_parts"}
 
 
 def _listed():

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that two processes do in the quick tests, in one start."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import brainopt as bo
+from brainopt.distributed import decide, exchange
+from brainopt.errors import DistributedError
+from tests.checkpoint.sharded import said, state, together, trained
+from tests.sharding.nets import Net, at, mesh_of
+
+
+def everything(process, folder):
+    """Take part in all cases; return what was seen in each."""
+    seen = {"meeting": meet(process), "check": check(process)}
+    seen["move"] = move(process)
+    seen["train"] = train(process)
+    seen["files"] = together(process, folder)
+    return seen
+
+
+def meet(process):
+    """Meetings that take place, and that do not."""
+    seen = {"both": exchange("both", f"of {process}", 30)}
+    seen["decided"] = decide("sum", f"{process}", lambda texts: "+".join(texts), 30)
+    seen["failed"] = said(lambda: decide("fail", "", lambda texts: 1 / 0, 30))
+    seen["leader alone"] = _alone(process == 0, "leader")
+    exchange("pause", "", 30)
+    seen["leader again"] = exchange("leader", f"now {process}", 30)
+    seen["follower alone"] = _alone(process == 1, "follower")
+    exchange("pause", "", 30)
+    seen["follower again"] = [exchange("follower", f"{i}", 30) for i in range(5)]
+    return seen
+
+
+def _alone(here, name):
+    if not here:
+        return ""
+    start = time.monotonic()
+    with pytest.raises(DistributedError) as caught:
+        exchange(name, "", 0.5)
+    assert time.monotonic() - start < 2
+    return str(caught.value)
+
+
+def check(process):
+    """Values that differ between processes, placed and not."""
+    seen, mesh = {}, mesh_of(4)
+    same, other = Net(0), Net(process)
+    seen["equal"] = said(lambda: bo.sharding.check({"net": same, "x": 1}, timeout=30))
+    seen["seeds"] = said(lambda: bo.sharding.check({"net": other}, timeout=30))
+    seen["shard"] = said(lambda: bo.sharding.shard(other, mesh, timeout=30))
+    seen["moved"] = other.l1.W.value.devices() != {jax.local_devices()[0]}
+    opt = bo.optim.AdamW(1e-2, other.train_vars())
+    seen["zero"] = said(lambda: bo.sharding.zero(opt, mesh, timeout=30))
+    bo.sharding.shard(same, mesh, {"l1.W": P("data")}, timeout=30)
+    value = np.full(64, process, "f4")
+    same.l1.b.value = jax.make_array_from_callback((64,), at(mesh), lambda i: value[i])
+    seen["replicated"] = said(lambda: bo.sharding.check(same, timeout=30))
+    lone = {"net": Net(0), **({"more": jnp.ones(2)} if process else {})}
+    seen["more"] = said(lambda: bo.sharding.check(lone, timeout=30))
+    seen["alone"] = process or said(lambda: bo.sharding.check(same, timeout=1))
+    exchange("pause", "", 30)
+    return seen
+
+
+def move(process):
+    """Seconds to move 64 MiB to all devices of both processes."""
+    node = bo.Node()
+    node.v, node.r = bo.Variable(np.ones((1 << 12, 1 << 12), "f4")), bo.RandomState(0)
+    node.to(at(mesh_of(4), "data"))
+    seconds = []
+    for _ in range(3):
+        node.v = bo.Variable(np.ones((1 << 12, 1 << 12), "f4"))
+        start = time.monotonic()
+        node.v.to(at(mesh_of(4), "data"))
+        jax.block_until_ready(node.v.value)
+        seconds.append(time.monotonic() - start)
+    return min(seconds)
+
+
+def train(process):
+    """Losses of data parallel, ZeRO-1 and FSDP, and a setting in one process alone."""
+    seen = {}
+    for name, rules in {
+        "DP": None,
+        "ZeRO-1": {},
+        "FSDP": {"fsdp": "data", "min_size": 0},
+    }.items():
+        tree = state(4, divided=rules is not None, **(rules or {}))
+        seen[name] = trained(tree, 3)
+    if process == 0:
+        start = time.monotonic()
+        tree["opt"].lr = 1e-3
+        seen["lr"] = time.monotonic() - start
+    return seen
