@@ -29,7 +29,7 @@ MISSED = "missed_steps"
 
 
 class Aged(NamedTuple):
-    """A variable as a load sees it.
+    """The age of one variable, as a load changes it.
 
     Attributes:
         keys: of what belongs to its age, in the state.
@@ -57,6 +57,8 @@ def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
     for path, grad in named(grads, none=True):
         slots = optimizer.slots[path]
         if grad is None and MISSED not in slots:
+            # The Variable outlives the trace in which the first None comes, so its
+            # first value is concrete, and the trace takes it as an input.
             with jax.ensure_compile_time_eval():
                 zero = jnp.zeros((), jnp.int32)
             slots[MISSED] = Variable.outside(zero, f"{path}.{MISSED}")
@@ -115,14 +117,18 @@ def _missed(
     each: Aged, key: str, before: Any, state: Mapping, context: Mapping
 ) -> Any | None:
     """Return the steps that a variable has missed after a load, None for as before."""
+    # ``state`` is loaded, ``context`` was left out by a selection but is in the file.
     known = {**context, **state}
+    # Its slots stay, and so must its age, which is before - own.
     if each.keys and not any(k in state for k in each.keys):
         if key not in state:
             return None
         own = 0 if each.missed is None else each.missed.value
         return _as_count(_number(state[key]) - before + own)
+    # Slots and step are loaded: the file's own count fits both, and none there is 0.
     if key in state:
         return known.get(each.key, jnp.zeros((), jnp.int32))
+    # Slots are loaded without their step: the age is that of the file, context - own.
     if key in context and each.keys:
         own = known.get(each.key, 0)
         return _as_count(before - _number(context[key]) + _number(own))

@@ -56,6 +56,8 @@ class Averaged(abc.ABC):
             >>> w.value.tolist()
             [0.0]
         """
+        # Averages are kept by leaf, in the dtype of computation; a Variable needs its
+        # own structure and dtype back.
         averages = self.averages()
         values = {}
         for path, variable in self._trained.variables.items():

@@ -39,6 +39,8 @@ class Loss:
     def __call__(self, params: dict[str, Any]) -> tuple[Any, Any]:
         """Return the loss at ``params``, and what the closure returned and wrote."""
         variables = self._trained.variables
+        # The frame gives the closure the traced parameters and stops its writes, which
+        # leave the trace as auxiliary results. So no tracer reaches a Variable.
         with runtime.Frame([(variables[p], v) for p, v in params.items()]) as frame:
             out = jax.tree.map(unwrap, self._closure(), is_leaf=_is_variable)
             self._written = frame.effects().written

@@ -14,6 +14,7 @@ from typing import Any, dataclass_transform
 
 from ._fields import Argument, Field, Number, Together, argument, rate
 
+# As a text where annotations are not evaluated, as an object where they are.
 _KW_ONLY = ("KW_ONLY", KW_ONLY)
 
 
@@ -60,6 +61,8 @@ class Declared:
 
 
 def _arguments(cls: type, own: Mapping[str, Field]) -> list[Field]:
+    # Annotations keep the order of the class body, and mark where arguments become
+    # keyword-only, as in a dataclass. A field without one is an attribute alone.
     found, positional = [], True
     for name, annotation in inspect.get_annotations(cls).items():
         if annotation in _KW_ONLY:
@@ -87,6 +90,7 @@ class Declaring(abc.ABCMeta):
         declared = held._declared = Declared(cls, getattr(cls, "_declared", None))
         if not declared.arguments:
             return
+        # A class with a constructor of its own (a wrapper) shows that one.
         if not getattr(held.__init__, "takes_fields", False):
             _, *others = inspect.signature(held.__init__).parameters.values()
             held.__signature__ = inspect.Signature(others)
@@ -104,6 +108,7 @@ def takes_fields(init: Callable) -> Callable:
 
 def documented(text: str, declared: Declared) -> str:
     """Return a docstring with a line under ``Args:`` for each argument."""
+    # Before the first section that follows ``Args:`` in Google style.
     lines = [f.line() for f in declared.arguments.values() if f.doc or _has_range(f)]
     block = "Args:\n" + "\n".join(map(_wrapped, lines)) + "\n\n"
     later = re.search(r"^(Raises|Example|Source|Attributes|Differs):", text, re.M)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an algorithm declares: its numbers and options, once each.
+"""Fields: the numbers and options that an algorithm declares, once each.
 
 One line of a class, as ``beta1: Number = decay_rate(0.9)``, is an argument of the
 constructor, an attribute to read and to set, a key that a group may have, a range that
@@ -46,6 +46,8 @@ class Field:
         self.argument = self.argument or name
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        # With ``__set__`` below this is a data descriptor: it wins over the dict of the
+        # object, which may therefore hold the value under the same name.
         if obj is None:
             return self
         try:
@@ -174,7 +176,7 @@ class Together(Field):
 
 
 class Option(Field):
-    """What is fixed at construction and may differ by group."""
+    """A setting that is fixed at construction and may differ by group."""
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
         return self if obj is None else obj._settings.option(self.name)
@@ -197,6 +199,7 @@ class Choice(Option):
 
     def problem(self, value: Any) -> str:
         """Return what is wrong with a value, or nothing."""
+        # The type first: to compare an array with the choices has no one truth value.
         kinds = str if isinstance(self.choices[0], str) else bool | int | np.bool_
         if isinstance(value, kinds) and value in self.choices:
             return ""
@@ -204,6 +207,7 @@ class Choice(Option):
 
     def stored(self, value: Any) -> Any:
         """Return a value as it is kept."""
+        # 1 and numpy's True pass as True; reports and files have one form of them.
         return bool(value) if self.choices == (False, True) else value
 
 

@@ -30,6 +30,8 @@ def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
     thawed = set(_chosen(optimizer, choices))
     hypers = hypers_of(optimizer)
     for path, leaf in named(optimizer._trained.values()):
+        # Nothing but the count: the slots were dropped, or the rule has none. They
+        # start anew, and the age of the variable with them.
         if path in thawed and set(optimizer.slots[path]) == {"missed_steps"}:
             slots = slots_of(optimizer, path, leaf, hypers)
             optimizer.slots[path] |= as_variables(path, slots)
@@ -47,6 +49,8 @@ def as_frozen_now(optimizer: Any) -> Callable[[], None]:
     def set_back() -> None:
         for path, held in slots.items():
             present = optimizer.slots.get(path, held)
+            # By identity: slots that were dropped and made again are other Variables,
+            # and the snapshot has values for the old ones.
             if any(present.get(name) is not v for name, v in held.items()):
                 optimizer.slots[path] = present | held
                 optimizer._revision.changed()

@@ -15,7 +15,7 @@ from ._hyperparameters import HyperparamVector, derived_of
 
 @dataclasses.dataclass(frozen=True)
 class HyperSource:
-    """What a `Hyper` reads that is no array.
+    """The settings that are no arrays, as a `Hyper` reads them.
 
     Args:
         numbers: the names of the numbers, and their places in the vector.
@@ -71,11 +71,14 @@ class Hyper:
         return self._entry(numbers.names.index(name))
 
     def _entry(self, i: int) -> Any:
+        # One slice for each number, not one for each parameter that uses it: a net of
+        # a thousand variables would have thousands of equal operations to compile.
         if i not in self._kept:
             self._kept[i] = jax.lax.index_in_dim(self._vector, i, keepdims=False)
         return self._kept[i]
 
     def _derived(self, name: str, offset: int) -> Any:
+        # β from a schedule is an array: its derived numbers are computed in the step.
         if name in self._replace:
             return derived_of(self._replace[name])[offset]
         numbers = self._source.numbers
@@ -117,6 +120,7 @@ class Hyper:
             if by_power and self._vector.dtype == jnp.result_type(float):
                 found = 1 - getattr(self, name) ** _later(step, ahead)
             else:
+                # 1 - β^t = -expm1(t log β) has no cancellation for β near 1.
                 log = self._derived(name, 1)
                 found = -jnp.expm1(_later(step, ahead).astype(log.dtype) * log)
                 # Else XLA computes it anew for each element of each parameter.
@@ -132,6 +136,7 @@ class Hyper:
             param: the parameter.
             by: what else scales the decay.
         """
+        # A Python branch: masks choose by path and shape, which are fixed in a trace.
         if self._is_exempt:
             return x
         strength = self.weight_decay if by is None else self.weight_decay * by
@@ -146,6 +151,8 @@ class Hyper:
         """Return the same view with other arrays, for the step ``step``."""
         vector, replace, kept = arrays
         new = Hyper(self._source, vector, replace, self._is_exempt)
+        # Inside a program the step is another array, so the keys that hold its identity
+        # are made anew. Dicts keep their order, which pairs keys with arrays.
         for key, value in zip(self._kept, kept, strict=True):
             if isinstance(key, tuple):
                 new._kept[key[0], id(step), *key[2:]] = value, step

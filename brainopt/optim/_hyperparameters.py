@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named numbers that are inputs of a compiled step, never constants in it.
 
-All numbers of one owner lie in one vector, so they cost one input. A decay rate β is
-kept with 1 - β and log β, both rounded once from float64: 1 - float32(0.999) is wrong
-in the fifth digit, and bias correction would inherit that.
+**How it works.** All numbers of one owner are one vector in one Variable, so they cost
+a compiled step one input. A change writes entries of the vector; the program stays.
+
+Entries: the numbers in the order of ``names``, then for each of ``decays`` the two
+derived numbers 1 - β and log β. Both are rounded once from float64: 1 - float32(0.999)
+is wrong in the fifth digit, and bias correction would inherit that. `Hyper` is the view
+of the vector that a rule reads.
+
+State dicts and files keep single numbers by name, not the vector, so that people can
+read them. `common_float` finds the one number from which all three entries of a decay
+rate follow to the bit.
+
+**What must never happen.** A β that is written without its derived numbers: moments and
+their bias correction would disagree. A number that a step reads as a Python float: it
+would be a constant of the program. Another dtype or device of the vector after a write:
+each compiled step would compile again.
 """
 
 from __future__ import annotations
@@ -72,6 +85,8 @@ class HyperparamVector(SettingVariable):
         flat = [values[name] for name in self.names]
         for name in self.decays:
             flat += derived.get(name) or _derived(values[name])
+        # A traced number exists in the dtype of JAX alone. All others are packed by
+        # numpy in float64, and rounded once, at the end.
         if any(isinstance(x, Tracer) for x in flat):
             return jnp.stack([jnp.asarray(x, float) for x in flat])
         return jnp.array(np.asarray(flat, np.float64), float)
@@ -95,6 +110,8 @@ class HyperparamVector(SettingVariable):
 
     def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
         values = {**dict(self._entries(old)), **given}
+        # Packed as a whole: the derived numbers follow from β and are not in files.
+        # What is traced has no device to go back to.
         new = self._pack(values, {}) if old.ndim == 1 else self._stacked(values)
         is_free = isinstance(new, Tracer) or isinstance(old, Tracer)
         new = new.astype(old.dtype)
@@ -102,6 +119,8 @@ class HyperparamVector(SettingVariable):
 
     def _stacked(self, values: dict[str, Any]) -> Any:
         """Return the numbers of an ensemble, whose members stand along axis 0."""
+        # The members' β are arrays, rounded already, so nothing better than 1 - β of
+        # the rounded number is known here.
         columns = [jnp.asarray(values[name]) for name in self.names]
         for name in self.decays:
             rate = jnp.asarray(values[name])
@@ -132,6 +151,8 @@ class HyperparamVector(SettingVariable):
             i = len(self.names) + 2 * self.decays.index(name)
             places, entries = [*places, i, i + 1], [*entries, *_derived(new)]
         old = self.value
+        # While tracing, the write is part of the program. In eager code it is done by
+        # numpy, which dispatches nothing and rounds each entry once.
         if any(isinstance(x, Tracer) for x in (new, old, where)):
             for place, entry in zip(places, entries, strict=True):
                 old = old.at[place].set(jnp.where(where, entry, old[place]))
@@ -148,7 +169,7 @@ REVISION = "_changes"
 
 @property
 def revision(self: Any) -> Revision:
-    """What compiled functions compare to see whether they still fit."""
+    """The count that tells compiled functions whether they still fit."""
     return vars(self).setdefault(REVISION, Revision())
 
 
@@ -167,10 +188,12 @@ class HasHyperparams(Node, metaclass=Declaring):
 
     @property
     def _settings(self) -> Any:
-        """What its fields read and change: its numbers."""
+        """The source of the values of its fields: its numbers."""
         return vars(self)["numbers"]
 
     def _check_attribute(self, key: str, value: Any) -> None:
+        # Declared fields write into the vector, an input of each program. Every other
+        # attribute is Python that a program has baked in.
         if key not in self._declared.fields:
             self._revision.note(key, value)
 
@@ -197,7 +220,7 @@ def check(
     problems = []
     for name, value in values.items():
         if isinstance(value, Tracer):
-            continue
+            continue  # its value is known when the program runs, too late to refuse
         range_ = ranges.get(name, _DECAY if name in decays else _USUAL)
         if not _lies_in(float(value), range_):
             problems.append(f"{name}={float(value):g} is not in {range_}")
@@ -258,6 +281,9 @@ def common_float(beta: Any, one_minus: Any, log: Any) -> float:
     """
     if not 0 < beta < 1 or beta.dtype == np.float64:
         return float(str(beta))
+    # Each entry allows an interval of β: directly, by β = 1 - x, and by β = exp(x). The
+    # one of 1 - β is turned round, since x falls where β rises. The fewest digits that
+    # hit the intersection are most likely those that the user wrote.
     bounds = [
         _rounded_to(beta),
         1 - _rounded_to(one_minus)[::-1],
@@ -275,5 +301,6 @@ def common_float(beta: Any, one_minus: Any, log: Any) -> float:
 
 def _rounded_to(x: Any) -> np.ndarray:
     """Return the ends of the interval of float64 numbers that are rounded to ``x``."""
+    # The ends lie half way to the two neighbours of x in its own dtype.
     near = np.array([np.nextafter(x, -np.inf), x, np.nextafter(x, np.inf)], np.float64)
     return np.array([near[0] + near[1], near[1] + near[2]]) / 2

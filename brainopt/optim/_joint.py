@@ -25,7 +25,7 @@ ALL = ""
 class JointOptimizer(Optimizer):
     """Abstract: an optimizer whose update needs all parameters at once.
 
-    What it keeps stands in ``opt.slots[""]``. A variable without a gradient stays as
+    Its slots are in ``opt.slots[""]``. A variable without a gradient stays as
     it is, and so does what is kept for it alone; for what is kept for several, its
     gradient counts as zero.
     """
@@ -73,6 +73,8 @@ class JointOptimizer(Optimizer):
         params = dict(named(self._trained.values()))
         for name, value in self._shared_slots(params)[ALL].items():
             old = held.get(name)
+            # Slots that still fit go on, so that a variable added later does not reset
+            # the moments of all others.
             if old is None or old.value.shape != value.shape:
                 old = Variable(value, name=name)
                 self._revision.changed()
@@ -123,6 +125,8 @@ class AllAtOnce:
         views = {p: hyper for p, (_, hyper) in settings.items()}
         old = slots[ALL]
         moved, held = self.rule(filled(grads, params), wide_params, old, views, step)
+        # The rule sees zeros for a gradient of None. What belongs to that parameter
+        # alone is put back; ``grads.get(…, 0)`` is not None where nobody owns a slot.
         owners = self.owners(wide_params)
         kept = {
             name: old[name]
@@ -160,5 +164,5 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def name_of(keys: Any) -> str:
-    """Return the name of a leaf that stands under ``keys``."""
+    """Return the name of the leaf under ``keys``."""
     return jax.tree_util.keystr(keys, simple=True, separator=".") or "all"

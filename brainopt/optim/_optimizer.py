@@ -48,6 +48,7 @@ from .settings._shared import (
     warn_of_unmatched_rules,
 )
 
+# Made anew when it is needed, or of this process alone.
 _UNSAVED = (REVISION, "_cache", "_dependencies", "_has_tripped", "_name")
 
 
@@ -99,6 +100,7 @@ class Optimizer(Node, metaclass=Declaring):
         self._check_arguments(given)
         if given.get("name") is not None:
             self.name = given["name"]
+        # Straight into the dict: the fields refuse a change after construction.
         vars(self).update(as_kept(given))
         self.maximize, self.mask = given["maximize"], given["mask"]
         vars(self)["step"] = Step(zero_count(), name=f"{kind.__name__}.step")
@@ -111,9 +113,12 @@ class Optimizer(Node, metaclass=Declaring):
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
         self._hooks: dict[str, list[Callable]] = {"before": [], "after": []}
+        # The state without hooks gets its number now, so that taking the last hook out
+        # goes back to the program that was compiled without any.
         self._revision.note("hooks", ((), ()))
         for group in self.groups.values():
             group.count_by(self.step)
+        # The last step: slots need the settings, and schedules their counter.
         self.register_train_vars(given["train_vars"])
         if given["train_vars"] is not None:
             warn_of_unmatched_rules(self, self._trained.values())

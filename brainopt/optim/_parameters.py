@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The variables an optimizer looks at, and gradients matched to them."""
+"""The variables that an optimizer trains, and gradients matched to them.
+
+Gradients are paired with variables by name, never by position: JAX sorts the keys of a
+dict, so that two orders of the same names are common.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +64,8 @@ class TrainedVariables(Node):
         for key, variable in found.items():
             if not jax.tree.leaves(read(variable)):
                 continue  # as in an nnx.Param(None) there is nothing to train
+            # One Variable has one path, the first it was found under; its other keys
+            # lead to it. So a shared weight is stepped once.
             path = known.setdefault(variable, str(found.paths.get(variable, key)))
             held = merged.setdefault(path, variable)
             if held is not variable:
@@ -75,6 +81,7 @@ class TrainedVariables(Node):
                     "give parts names of their own: train_vars={'a': a, 'b': b}.",
                 )
             )
+        # Nothing was assigned so far: after an error all is as before.
         _check_dtypes(new)
         self.variables = self.variables | new
         self.paths = self.paths | keys
@@ -132,6 +139,7 @@ class TrainedVariables(Node):
                 there is no variable to train.
         """
         self.require(owner)
+        # Two names may mean one shared variable; its gradient counts once.
         flat = dict(_flatten(grads, self))
         given: dict[str, Any] = {}
         for name, path in zip(flat, self._by_path(flat), strict=True):
@@ -167,11 +175,14 @@ class TrainedVariables(Node):
         Raises:
             GradientError: the readings differ.
         """
+        # The short way serves where each name has one meaning, whatever the reading.
         own = {path: path for path in self.variables}
         known = own | self.paths
         if not self.has_ambiguous_names and all(map(known.__contains__, names)):
             return [known[name] for name in names]
         readings = [own, self.paths, self._own_names(names)]
+        # A reading that fits all names holds. If several do they must agree by name,
+        # and if none does each name is taken by any reading that has it.
         whole = [r for r in readings if all(map(r.__contains__, names))]
         found, unclear = [], []
         for name in names:
@@ -219,6 +230,7 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
 
 
 def _flatten(grads: Any, trained: TrainedVariables) -> list[tuple[str, Any]]:
+    # With a single variable the gradient may come bare, or as a tree like its value.
     if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
         value = read(variable)
@@ -243,7 +255,7 @@ def _flatten(grads: Any, trained: TrainedVariables) -> list[tuple[str, Any]]:
 def _descend(
     path: str, tree: Any, known: Callable[[str], bool]
 ) -> list[tuple[str, Any]]:
-    """Return what stands under paths that are known, and leaves under others."""
+    """Return the subtrees under known paths, and the leaves under all others."""
     parts = None if known(path) else branches(tree)
     if parts is None:
         return [(path, tree)]
@@ -256,6 +268,7 @@ def _outline(tree: Any) -> Any:
 
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
+    # A value may be a tree itself; None for all of it skips each of its leaves.
     leaves, tree = jax.tree_util.tree_flatten_with_path(value)
     if gradient is None:
         return jax.tree.unflatten(tree, [None] * len(leaves)), []
@@ -284,6 +297,7 @@ def _fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, li
     if is_sparse(gradient):
         if getattr(gradient, "n_sparse", 0) != 1 or gradient.n_batch:
             return None, [f"{path}: sparse in more than its first axis"]
+        # BCOO keeps one index for each sparse axis, so there is one column here.
         gradient = Rows(gradient.indices[:, 0], gradient.data)
     indices, values = jnp.asarray(gradient.indices), jnp.asarray(gradient.values)
     problem = ""
@@ -355,10 +369,10 @@ def check_state(owner: str, expected: Any, state: Any) -> None:
     if problems:
         raise GradientError(
             message(
-                f"This state is not one of this {owner} and these parameters:",
+                f"The state does not match this {owner} and these parameters:",
                 problems,
-                "make one by `init`; the optimizer that goes on is constructed as the "
-                "one before.",
+                "make one by `init`, or construct the optimizer with the same "
+                "arguments as before.",
             )
         )
 

@@ -38,6 +38,8 @@ def register_group(optimizer: Any, params: Any, settings: dict[str, Any]) -> Non
 @contextlib.contextmanager
 def or_nothing(optimizer: Any) -> Iterator[None]:
     """Take back what was registered in the block if it fails."""
+    # Dicts are copied; the Variables in them are not, since registering makes new ones
+    # and changes no value of those that were there.
     trained, held = optimizer._trained, vars(optimizer)
     before = trained.variables, trained.paths, trained.has_ambiguous_names
     kept = {
@@ -104,6 +106,7 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
             hypers(leaf_path, leaf)[0].fit(leaf_path, leaf)
             slots = slots_of(optimizer, leaf_path, leaf, hypers)
             optimizer.slots[leaf_path] = as_variables(leaf_path, slots)
+            # It has done none of the steps so far: its age is 0.
             if is_late:
                 missed = Variable(jnp.array(optimizer.step.value))
                 optimizer.slots[leaf_path]["missed_steps"] = missed

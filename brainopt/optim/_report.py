@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an optimizer says of itself: its table, its rules, its norms."""
+"""Reports on an optimizer: its table, its rules, its norms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What ``opt.summary()`` returns; printing it draws the tables.
+    """Result of ``opt.summary()``; printing it draws the tables.
 
     Attributes:
         title: the optimizer and its settings.
@@ -122,7 +122,7 @@ def line(optimizer: Any) -> str:
 
 
 def explain(optimizer: Any, path: str) -> str:
-    """Say which rule won for a variable, and what holds for it.
+    """Return which rule a variable has, and the settings that follow, as a text.
 
     Args:
         path: of the variable.
@@ -179,6 +179,7 @@ def metrics(optimizer: Any, *, per_variable: bool = False) -> dict[str, Any]:
     found = {"step": optimizer.step.value, "lr": optimizer.current_lr}
     counters = {k: v.value for k, v in optimizer.counters.items() if k != "weight"}
     found |= counters
+    # At parameters that are all zero the ratio is huge, and not infinite or NaN.
     if "param_norm" in found:
         size = jnp.maximum(found["param_norm"], jnp.finfo(jnp.float32).tiny)
         found["update_ratio"] = found["update_norm"] / size

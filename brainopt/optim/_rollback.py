@@ -43,6 +43,8 @@ class Snapshot:
 
     def restore(self) -> None:
         """Write the values back, all at once, where their Variables are now."""
+        # Settings first: they bring back the slots that the values belong to. The
+        # optimizer may have moved since, so values go where their Variables are now.
         if self._set_back is not None:
             self._set_back()
         now = runtime.snapshot(self._variables)
@@ -70,7 +72,7 @@ def _moved(value: Any, now: Any) -> Any:
 
 
 def keeping_settings(optimizer: Any) -> Callable[[], None]:
-    """Return what sets those settings back to now that change between steps."""
+    """Return a function that restores the settings that may change between steps."""
     fields = type(optimizer)._declared.fields.items()
     kept = {k: getattr(optimizer, k) for k, f in fields if isinstance(f, Mask | Switch)}
     parts = as_frozen_now(optimizer), as_hooked_now(optimizer)
@@ -103,6 +105,7 @@ class Trial:
         return self
 
     def __exit__(self, kind: Any, *_) -> None:
+        # After an exception also what was committed goes: the block is one trial.
         if kind is not None or not self._kept:
             self._snapshot.restore()
 
@@ -127,7 +130,8 @@ def missed(
             count = slots[name].get("missed_steps")
             if count is None or count in values:
                 continue
-            # A variable that came later keeps its own number of steps.
+            # A variable that came later keeps its own number of steps, while the count
+            # of all steps goes back by ``ahead``.
             ahead = step.value - values[step]
             known = variable in values
             found[count] = jnp.zeros_like(ahead) if known else count.value - ahead

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What checkpoints keep of an optimizer besides its arrays."""
+"""Metadata that checkpoints keep of an optimizer besides its arrays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def context(self: Any) -> list[str]:
 def meta(self: Any) -> dict[str, Any]:
     """Return class, settings that are fixed, and kinds of the schedules.
 
-    Dtypes, functions and classes stand there by name.
+    Dtypes, functions and classes are given by name.
     """
     return {
         "class": type(self).__name__,

@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the Variables of an optimizer to the pure step, and back.
+"""Steps of an optimizer: Variables are read, a pure step runs, results are written.
 
-`update` reads the Variables, calls the engine, and writes what came out at one instant.
-`init` and `apply` do the same with a state that the caller keeps: a flat dict of arrays
-by the paths of the Variables, and ``"slots"``.
+**How it works.** `update` reads the Variables, calls the engine, and writes all results
+at one instant. `init` and `apply` do the same with a state that the caller keeps: a
+flat dict of arrays by the paths of the Variables, and ``"slots"``.
+
+In eager code the step is one program of `jax.jit`. Programs are kept with the counts of
+the revisions of the optimizer, its groups and schedules, and serve again when all of
+these counts are back, as after `freeze` and `unfreeze`. Inside a trace the step becomes
+a part of that trace.
+
+**What must never happen.** A result that is written apart from the others: an interrupt
+between them leaves weights of one step with moments of another. A program that is used
+after a Python setting has changed which it has baked in. A state of `init` that shares
+an array with a Variable: the caller may donate it.
 """
 
 from __future__ import annotations
@@ -93,6 +103,7 @@ def apply(
     optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Return parameters and state after one step."""
+    # All checks come first. `eval_shape` gives the expected state without computing it.
     params, slots = as_arrays(params), state.get("slots", {})
     owner = type(optimizer).__name__
     check_fit(owner, params, slots, grads, optimizer._takes_rows)
@@ -107,6 +118,7 @@ def advance(
     optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Return the parameters, and of the state what a step may change."""
+    # A function compiled around this step traces anew after a change of the settings.
     depend_on(optimizer._revision)
     given = dict(named(params))
 
@@ -160,7 +172,8 @@ def _program(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     own, compiled = _compiled(optimizer)
     inside = runtime.top() is not None or not is_eager()
     if inside or config.jax_disable_jit or not optimizer._may_compile():
-        # Inside a trace what is not asked for is not read, and so is no input of it.
+        # While tracing, only what the step uses is read: each Variable that is read
+        # here becomes an input of the surrounding program.
         return counters(own), lambda *args: advance(optimizer, *args)
     # What a callable reads would else be a constant of the compiled function.
     return {**own, **dependencies(optimizer).reads}, compiled
@@ -168,6 +181,7 @@ def _program(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
 
 def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     cache = vars(optimizer).setdefault("_cache", [])
+    # The program used last is the first; the one unused for longest is dropped.
     for compiled in cache:
         nodes, counts, own, program = compiled
         if [node._revision.count for node in nodes] == counts:
@@ -188,6 +202,8 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
 
 def commit(optimizer: Any, params: Any, after: Mapping[str, Any]) -> None:
     """Write parameters, counters and slots at one instant."""
+    # Slots go by the Variables that exist, not by what the step returned: a slot of
+    # missed steps that it added has no Variable to be written to.
     own = _compiled(optimizer)[0]
     targets = [optimizer._trained.variables[path] for path in params]
     targets += [own[path] for path in after if path != "slots"]

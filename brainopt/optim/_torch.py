@@ -94,7 +94,7 @@ def param_groups(self: Any) -> list[GroupView]:
 
 @property
 def defaults(self: Any) -> dict[str, Any]:
-    """The settings that a group gets where it says nothing else."""
+    """The settings of a group that are not given for it."""
     return {k: v for k, v in GroupView(self, 0).items() if k != "params"}
 
 

@@ -47,6 +47,8 @@ def as_optax(optimizer: Any) -> Any:
                     help="tx.update(grads, state, params).",
                 )
             )
+        # Without `init` the state was made by another instance, as inject_hyperparams
+        # does. Then the numbers are those of this one, which carries the new ones.
         if not began:
             state = {**state, **_numbers_of(optimizer)}
         grads = jax.tree.map(jnp.conj, grads)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user sets: options, groups, and the choice of variables."""
+"""Settings: options, groups, and the choice of their variables."""

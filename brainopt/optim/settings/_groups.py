@@ -90,9 +90,12 @@ class Group(HasHyperparams):
         fields = kind._declared.of(Number)  # type: ignore[attr-defined]
         decays = [k for k in spec.numbers if k in fields and fields[k].is_decay]
         ranges = {k: f.range for k, f in fields.items() if not f.is_decay} | _LIMITS
+        # The rate is checked with the numbers, so that one error lists all misfits.
         plain_lr = {"lr": scalar(spec.lr, "lr")} if is_number(spec.lr) else {}
         check({**plain_lr, **spec.numbers}, decays, ranges, spec.owner)
         self.schedule = None if spec.lr is None else as_schedule(spec.lr, spec.owner)
+        # A β taken over from the first group is known as float32 only. Its derived
+        # numbers, rounded from float64, are taken over too.
         derived = {n: _derived(parent, n) for n in decays if n not in spec.own}
         self.numbers = HyperparamVector(
             spec.numbers, decays, spec.owner, ranges, derived
@@ -107,6 +110,7 @@ class Group(HasHyperparams):
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
+        # Before there are numbers this is the constructor.
         if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
             super().__setattr__(name, value)
         elif name in self.numbers.names:
@@ -132,6 +136,7 @@ class Group(HasHyperparams):
             multiplier: returns that of the schedule of the rate.
         """
         depend_on(self._revision)
+        # One cast for all numbers; `Hyper` slices them out of the result.
         vector = self.numbers.value.astype(dtype)
         lr = jnp.asarray(lr).astype(dtype)
         if "lr_mult" in self.numbers.names:
@@ -165,6 +170,8 @@ class Group(HasHyperparams):
 
     def constrain(self, param: Any, hyper: Hyper) -> Any:
         """Return the parameter with sign, bounds and constraint applied."""
+        # Dale's principle: a weight that would change its sign becomes 0. The function
+        # of the user is last, so that its result is stored as it is.
         if self.sign is not None:
             sign = jnp.broadcast_to(jnp.asarray(self.sign), param.shape)
             param = jnp.where(sign * param < 0, jnp.zeros_like(param), param)
@@ -192,6 +199,9 @@ class Group(HasHyperparams):
                     help=f"give {name}= at construction; it may change from there.",
                 )
             )
+        # Numbers are arrays, and may change in a trace. Which of them have a schedule
+        # is Python: a trace that changed it would leave the change behind for all
+        # others.
         if name in self.schedules or not is_number(value):
             refuse_inside_transforms()
             schedules = dict(self.schedules)
@@ -262,8 +272,11 @@ def _derived(parent: Group | None, name: str) -> list[Any]:
 def sharing(groups: list[Group], name: str) -> list[tuple[Group, Any]]:
     """Return the first group and those that still have its number or its schedule.
 
-    Beside each stands whether it has, which is not known inside a compiled function.
+    The second part of each pair says whether it has; it is traced inside a compiled
+    function.
     """
+    # ``opt.eps = x`` sets it for all groups that never had a number of their own. That
+    # is not recorded: a group that still has the number of the first one shares it.
     schedule, number = groups[0].schedules.get(name), groups[0].numbers.number(name)
     found: list[tuple[Group, Any]] = [(groups[0], True)]
     for group in groups[1:]:

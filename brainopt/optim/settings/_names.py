@@ -31,7 +31,7 @@ _NEEDLESS = ("foreach", "fused", "capturable", "differentiable")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return what a user may have meant by an unknown name, or nothing.
+    """Return a hint for an unknown name, or nothing.
 
     Args:
         name: as the user, or a peer, calls it.
@@ -48,6 +48,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
     """Raise `AttributeError` for a new attribute whose name looks like a field's."""
+    # Python accepts ``opt.weight_deacy = 0`` silently, and training goes on with decay.
     known = name in vars(obj) or name[0] == "_" or hasattr(type(obj), name)
     if not known and (hint := suggest(name, fields)):
         raise AttributeError(

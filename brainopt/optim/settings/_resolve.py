@@ -34,6 +34,8 @@ class Settings:
 
     def index(self, path: str, param: Any) -> int:
         """Return the index of the group whose settings a variable gets."""
+        # A group that a variable was registered with wins over rules by name; among the
+        # rules the first match wins.
         if path in self._members:
             return self._members[path]
         for i, group in enumerate(self.groups):
@@ -80,6 +82,7 @@ class Settings:
         """
         group = self.groups[index]
         is_plain = is_number(lr) and not isinstance(wrap(lr), Variable)
+        # A Variable in the place of a number is another input, and needs a new program.
         if isinstance(group.schedule, Constant) and is_plain:
             group.schedule.set_value(lr)
             return
@@ -109,6 +112,8 @@ class HyperCache:
 
     def rate(self, i: int) -> Any:
         """Return the learning rate of a group, before its ``lr_mult``."""
+        # Groups without a rate of their own share the schedule of the first: it is
+        # evaluated once in a step. While the step lasts it is alive, so is its id.
         schedule = self._settings.schedule(i)
         if id(schedule) not in self._rates:
             self._rates[id(schedule)] = schedule.at(self.count)
@@ -120,6 +125,9 @@ class HyperCache:
         group = self._settings.groups[i]
         is_exempt = self._mask is not None and not self._mask(path, param)
         dtype = real(wide(param.dtype))
+        # Parameters of one group and dtype share a view, and thereby each slice and
+        # each bias correction. Those that a mask exempts share the same table, see
+        # `Hyper.without_decay`.
         if (i, dtype) not in self._hypers:
             schedule = self._settings.schedule(i)
             hyper = group.hyper(

@@ -41,7 +41,7 @@ DOCS = {
     "together, ``'variables'`` for those of each variable too",
     "accumulate": "micro-batches to a step; a gradient of None counts as zero then",
 }
-"""What the settings are, for the documentation."""
+"""Descriptions of the settings, for the documentation."""
 
 
 class Rules(Field):
@@ -132,6 +132,8 @@ def limits(kind: type, given: Mapping[str, Any]) -> HyperparamVector | None:
     Raises:
         HyperparameterError: one is out of its range.
     """
+    # Only numbers that differ from the default get an entry: a stage that is not asked
+    # for adds no input to the step.
     accumulate = given["accumulate"]
     if not is_whole(accumulate):
         raise HyperparameterError(
@@ -149,6 +151,7 @@ def limits(kind: type, given: Mapping[str, Any]) -> HyperparamVector | None:
 
 def stages(optimizer: Any) -> tuple[Stage, ...]:
     """Return the stages that an optimizer was made with."""
+    # The order is explained in `engine._stages`.
     numbers = vars(optimizer).get("numbers")
     names = () if numbers is None else numbers.names
     clips = "clip_norm" in names or "clip_value" in names
@@ -235,6 +238,8 @@ def warn_of_unmatched_rules(optimizer: Any, params: Any) -> None:
 
 def _level() -> int:
     """Return the level of the user's line for a warning given one call further down."""
+    # A fixed level would show lines of this library: constructors of subclasses, and of
+    # frameworks that build an optimizer, add frames.
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
         frame, level = frame.f_back, level + 1
@@ -245,7 +250,7 @@ def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
     """Return the group of a rule.
 
     Raises:
-        HyperparameterError: it says not whom it is for, or a setting is out of range.
+        HyperparameterError: it has no ``match``, or a setting is out of range.
     """
     spec = parse(kind, rule, first)
     if spec.match is None:

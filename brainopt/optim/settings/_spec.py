@@ -70,6 +70,8 @@ def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupS
     settings = _taken_apart(settings, declared, owner)
     names = [name for name, field in numbers.items() if not field.is_limit]
     _refuse_unknown(settings, (*names, *options, *_OF_A_RULE), owner)
+    # A number with a schedule keeps its entry in the vector, as 0: the vector of a
+    # group has the same names whatever is scheduled.
     own = {k: numbers[k].given(settings[k]) for k in names if k in settings}
     scheduled = {k: v for k, v in own.items() if not is_number(v)}
     values = {k: 0.0 if k in scheduled else own.get(k, _held(parent, k)) for k in names}
@@ -145,6 +147,7 @@ def _off(
     numbers: Mapping[str, Number], own: Mapping[str, Any], parent: Any
 ) -> frozenset[str]:
     """Return the numbers that are 0 for good and keep no slot."""
+    # Decided once, at construction: slots cannot appear while a state is in use.
     held = frozenset() if parent is None else parent.off
     may_be_off = [name for name, field in numbers.items() if field.has_buffer]
     return frozenset(
@@ -217,6 +220,7 @@ def _constraints(settings: dict[str, Any], owner: str) -> tuple[Any, Any]:
 
 def is_off(number: Any) -> bool:
     """Whether ``number`` is a plain 0, for which an optimizer keeps no slot."""
+    # An array of 0 may stand for a rate that a sweep sets later, so it gets its slot.
     return isinstance(number, int | float) and number == 0
 
 
