@@ -26,6 +26,7 @@ class Compilations:
     def add(self) -> None:
         """Count one."""
         self.count += 1
+        # Blocks nest: each counts what happens inside, in its own thread.
         for block in _blocks.active:
             block.append(describe(self.function))
 

@@ -18,6 +18,7 @@ from ..._compat import as_keys, is_key_array, key_data
 from ...runtime import baseline_refcount
 
 
+# A class of its own, so that no dict of the user can pass for an encoded tree.
 class _Place(int):
     """The key of an encoded tree: the number of its form."""
 
@@ -51,10 +52,21 @@ class Encoding:
         keys = [(i, x.dtype) for i, x in enumerate(leaves) if is_key_array(x)]
         for i, _ in keys:
             leaves[i] = key_data(leaves[i])
+        # Looked up by equality: a second trace of the same tree gives the same form,
+        # so that code of both traces can be decoded.
         form = _Form(structure, tuple(keys))
         if form not in self._forms:
             self._forms.append(form)
         return {_Place(self._forms.index(form)): leaves}
+
+    def encode_at(self, positions: tuple[int, ...], values: tuple) -> tuple:
+        """Return ``values`` with those at ``positions`` encoded."""
+        if not positions:
+            return values
+        return tuple(
+            self.encode(value) if i in positions else value
+            for i, value in enumerate(values)
+        )
 
     def encode_places(self, tree: Any, places: Any) -> dict[_Place, list[Any]]:
         """Return the places of what `encode` makes of ``tree``.
@@ -86,6 +98,7 @@ def is_encoded(value: Any) -> bool:
 
 def is_plain(tree: Any) -> bool:
     """Whether JAX rebuilds ``tree`` without running Python."""
+    # By the exact type: a subclass, as a named tuple, is rebuilt by its constructor.
     if type(tree) in (tuple, list):
         return all(map(is_plain, tree))
     if type(tree) is dict:
@@ -100,6 +113,7 @@ def is_data_shared(key: Any) -> bool:
     return baseline_refcount(_data, key) > _SOLE or _SOLE == 0
 
 
+# Holds its data as a key does, so that the count is measured where nothing is shared.
 class _Holder:
     def __init__(self):
         self._base_array = object()

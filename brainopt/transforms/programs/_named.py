@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `jax.jit` is given with a program: a name and a place."""
+"""Names of programs, as profiles and errors of JAX show them."""
 
 from __future__ import annotations
 

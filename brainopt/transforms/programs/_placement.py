@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a program leaves what it writes: at the places of its Variables.
+"""Placement: the shardings of the results of a program, those of its Variables.
 
 JAX alone would choose the sharding of each result anew. Moments divided over the
 devices would divide the weights that they update, and those the next moments.

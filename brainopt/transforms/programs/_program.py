@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs: one compiled form of a function, and the road of its values."""
+"""Programs: one compiled form of a function, and the road of its values.
+
+The page of this room, in ``__init__.py``, says how it works and what must never happen.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from . import _placement
 from ._compilations import Compilations
 from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
 from ._named import named_as
-from ._questions import is_donatable, is_gone
+from ._questions import call_key, is_donatable, is_gone
 from ._retrace import DeepState, UnknownVariables
 
 
@@ -86,6 +89,7 @@ class Program:
         self.resident = storage.ResidentState(self.written) if alone else None
         self._keys: tuple[int, ...] = ()
         if self.resident is not None:
+            # A program that is dropped must not take the last values with it.
             weakref.finalize(self, self.resident.close).atexit = False
             values = enumerate(map(runtime.read, self.donated))
             self._keys = tuple(i for i, value in values if is_key_array(value))
@@ -166,6 +170,7 @@ class Program:
     def _pure(self, donated, kept, args, kwargs):
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
+        # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
         self.broken, self.checked = True, -1
         known = self.donated + self.kept
         values = (*map(self.encoding.decode, donated), *kept)
@@ -244,9 +249,13 @@ class Program:
                 if resident is None:
                     out = self._launch_mixed(args, kwargs)
                 else:
+                    # Written back or not active: somebody may hold the values now, so
+                    # their references are counted again.
                     if resident.box[0] is resident.written_back or self._halfway:
                         resident.activate()
                         resident.take(self._donated_inputs())
+                    # Without a flush: the pending values are those of this program, and
+                    # none of them is kept (for `_halfway` they are written below).
                     kept = tuple(map(storage.get, self.kept)) if self.kept else ()
                     out = resident.run(
                         self.donating, (resident.box[0], kept, args, kwargs)
@@ -299,11 +308,7 @@ class Program:
         moves = storage.moves
         if self._moves != moves:
             self._compiled.clear()
-        leaves, tree = jax.tree.flatten((self._kept(), args, kwargs))
-        try:
-            key = (tree, *map(_aval, leaves))
-        except AttributeError:  # Python numbers
-            key = (tree, *map(jax.typeof, leaves))
+        key = call_key((self._kept(), args, kwargs))
         if key in self._compiled:
             return False
         traced = self.traced(args, kwargs)
@@ -311,6 +316,7 @@ class Program:
         # With effects JAX runs each call in Python.
         self._guarded |= bool(traced.jaxpr.effects)
         self._compiled.add(key)
+        # -1 sends each later call here again, and so into a block of `Deferred`.
         self._moves = -1 if self._guarded else moves
         return True
 
@@ -326,18 +332,10 @@ class Program:
                 jnp.copy(get(v)) if held else get(v)
                 for v, held in zip(self.donated, shared(self.donated), strict=True)
             )
+        # A key holds its data in an array of its own, which is what is donated.
         held = {i for i in self._keys if is_data_shared(values[i])}
         copied = (jnp.copy(x) if i in held else x for i, x in enumerate(values))
-        return self._given(tuple(copied) if held else values)
-
-    def _given(self, values: tuple) -> tuple:
-        """Return the values to donate as the computation takes them: keys encoded."""
-        if not self._keys:
-            return values
-        return tuple(
-            self.encoding.encode(value) if i in self._keys else value
-            for i, value in enumerate(values)
-        )
+        return self.encoding.encode_at(self._keys, tuple(copied) if held else values)
 
     def keep(self, args, kwargs, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
@@ -345,7 +343,8 @@ class Program:
         while True:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
-            given = self._given(tuple(values[:n])), tuple(values[n:])
+            donated = self.encoding.encode_at(self._keys, tuple(values[:n]))
+            given = donated, tuple(values[n:])
             new, out = self.keeping(*given, args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
@@ -358,6 +357,7 @@ class Program:
         """Run inside another trace; write when it succeeded."""
         with runtime.cache_of(None):  # a program takes all of its Variables in
             values, out = self.plain(*self._inputs(), args, kwargs)
+        # JAX may have traced this before, and then no frame saw what it depends on.
         frame = runtime.top()
         while frame is not None:
             frame.revisions.extend(self.revisions.items())
@@ -383,7 +383,8 @@ class Program:
 
     def _inputs(self) -> tuple[tuple, tuple]:
         donated = tuple(map(runtime.read, self.donated))
-        return self._given(donated), tuple(map(runtime.read, self.kept))
+        donated = self.encoding.encode_at(self._keys, donated)
+        return donated, tuple(map(runtime.read, self.kept))
 
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""
@@ -391,5 +392,4 @@ class Program:
 
 
 _NOTHING = contextlib.nullcontext()
-_aval = attrgetter("aval")
 _fallible = attrgetter("fallible")

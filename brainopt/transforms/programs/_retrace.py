@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a trace start over."""
+"""Exceptions that make a trace start over."""
 
 from __future__ import annotations
 

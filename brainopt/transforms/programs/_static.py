@@ -32,6 +32,8 @@ class Static:
         nums = (argnums,) if isinstance(argnums, int) else tuple(argnums or ())
         names = (argnames,) if isinstance(argnames, str) else tuple(argnames or ())
         positional = _positional(function)
+        # An argument that is declared by position may be given by name, and the other
+        # way round; so each becomes both where the signature is known.
         if positional is not None:
             nums = tuple(n + len(positional) if n < 0 else n for n in nums)
             nums += tuple(positional.index(n) for n in names if n in positional)
@@ -44,6 +46,7 @@ class Static:
     def shifted(self) -> Static:
         """Return the same for a method whose first argument is bound."""
         new = Static.__new__(Static)
+        # ``self`` is no argument of the bound method: every position moves down by one.
         new.nums = frozenset(n - 1 for n in self.nums if n != 0)
         new.names = self.names
         new.splits = self.splits
@@ -51,7 +54,7 @@ class Static:
         return new
 
     def look(self, args: tuple, kwargs: dict) -> None:
-        """Note that calls are to be split: a Node or Variable has been seen.
+        """Split calls from now on: a Node or Variable has been seen.
 
         The first time only those among the arguments themselves are looked for, then
         those in lists and dicts too.
@@ -62,6 +65,7 @@ class Static:
 
     def split(self, args: tuple, kwargs: dict) -> Split:
         """Return what is compiled in and what is traced."""
+        # Without a signature negative positions are counted from the end of each call.
         nums = self.nums and {n % len(args) if n < 0 and args else n for n in self.nums}
         fixed: dict[int | str, Any] = {}
         rest, named = [], {}
@@ -139,6 +143,7 @@ def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
         ]
         return jax.tree.unflatten(tree, filled)
 
+    # By identity, as in `_key`; the closure above holds the Nodes and so their ids.
     key = (tree, tuple((i, id(node)) for i, node in nodes.items()))
     return key, unfold, tuple(others)
 
