@@ -8,8 +8,7 @@ from typing import Any
 
 from .._select import Choice, refuse_unmatched
 from ._ages import count_missed
-from ._registration import as_variables
-from ._stepping import hypers_of, slots_of
+from ._stepping import hypers_of, slot_variables
 from .engine._tree import named
 
 
@@ -33,8 +32,7 @@ def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
         # Nothing but the count: the slots were dropped, or the rule has none. They
         # start anew, and the age of the variable with them.
         if path in thawed and set(optimizer.slots[path]) == {"missed_steps"}:
-            slots = slots_of(optimizer, path, leaf, hypers)
-            optimizer.slots[path] |= as_variables(path, slots)
+            optimizer.slots[path] |= slot_variables(optimizer, path, leaf, hypers)
             optimizer.slots[path]["missed_steps"].value = optimizer.step.value
             optimizer._revision.changed()
     _set_frozen(optimizer, {*optimizer.frozen} - thawed)

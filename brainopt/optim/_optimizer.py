@@ -21,11 +21,12 @@ from ._ages import note_skipped
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
-from ._hooks import add_hook, changed_by_hooks, end_step
+from ._freezing import as_frozen_now
+from ._hooks import add_hook, as_hooked_now, changed_by_hooks, end_step
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._parameters import TrainedVariables
-from ._rollback import Snapshot, Trial, keeping_settings, missed
+from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
 from ._transformation import as_optax
 from .engine._precision import Precision
@@ -41,12 +42,13 @@ from .settings._shared import (
     Rules,
     Switch,
     as_kept,
+    as_set_now,
     check_shared,
     limits,
     make_groups,
     stages,
-    warn_of_unmatched_rules,
 )
+from .settings._unmatched import warn_of_unmatched_rules
 
 # Made anew when it is needed, or of this process alone.
 _UNSAVED = (REVISION, "_cache", "_dependencies", "_has_tripped", "_name")
@@ -287,7 +289,7 @@ class Optimizer(Node, metaclass=Declaring):
         return Snapshot(
             [*self.vars().unique().values(), *variables],
             lambda values: missed(self.slots, self._trained, self.step, values),
-            keeping_settings(self),
+            [as_set_now(self), as_frozen_now(self), as_hooked_now(self)],
         )
 
     def restore(self, snapshot: Snapshot) -> None:

@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from ..core import Variable, move
 from ..errors import HyperparameterError, message
-from ._stepping import hypers_of, owned, slots_of
+from ._stepping import hypers_of, owned, slot_variables
 from .engine._tree import named
 from .settings._groups import Group, add_group
 from .settings._spec import parse, split
@@ -104,8 +104,8 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
             if index is not None:
                 optimizer._members[leaf_path] = index
             hypers(leaf_path, leaf)[0].fit(leaf_path, leaf)
-            slots = slots_of(optimizer, leaf_path, leaf, hypers)
-            optimizer.slots[leaf_path] = as_variables(leaf_path, slots)
+            slots = slot_variables(optimizer, leaf_path, leaf, hypers)
+            optimizer.slots[leaf_path] = slots
             # It has done none of the steps so far: its age is 0.
             if is_late:
                 missed = Variable(jnp.array(optimizer.step.value))
@@ -114,11 +114,6 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
     if new:
         optimizer._parameters_changed()
     optimizer._revision.changed()
-
-
-def as_variables(path: str, slots: dict[str, Any]) -> dict[str, Variable]:
-    """Return slots as Variables, named for errors."""
-    return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
 
 
 def _keep_beside(optimizer: Any, value: Any) -> None:

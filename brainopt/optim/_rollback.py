@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,11 +12,8 @@ import jax.numpy as jnp
 
 from .. import runtime
 from ..core import Variable
-from ._freezing import as_frozen_now
-from ._hooks import as_hooked_now
 from ._parameters import TrainedVariables
 from .engine._tree import named
-from .settings._shared import Mask, Switch
 
 
 class Snapshot:
@@ -27,14 +24,14 @@ class Snapshot:
     Args:
         variables: what to remember.
         since: from the values by Variable to those of Variables that came later.
-        set_back: sets the Python settings of that instant, before the values.
+        set_back: set the Python settings of that instant, before the values.
     """
 
     def __init__(
         self,
         variables: Iterable[Variable],
         since: Callable[[dict[Variable, Any]], dict[Variable, Any]] | None = None,
-        set_back: Callable[[], None] | None = None,
+        set_back: Sequence[Callable[[], None]] = (),
     ):
         self._variables = list(dict.fromkeys(variables))
         self._values = runtime.snapshot(self._variables)
@@ -45,8 +42,8 @@ class Snapshot:
         """Write the values back, all at once, where their Variables are now."""
         # Settings first: they bring back the slots that the values belong to. The
         # optimizer may have moved since, so values go where their Variables are now.
-        if self._set_back is not None:
-            self._set_back()
+        for act in self._set_back:
+            act()
         now = runtime.snapshot(self._variables)
         values = dict(zip(self._variables, map(_there, self._values, now), strict=True))
         if self._since is not None:
@@ -69,22 +66,6 @@ def _moved(value: Any, now: Any) -> Any:
     if not now.committed or now.sharding == value.sharding:
         return value
     return runtime.put(value, now.sharding)
-
-
-def keeping_settings(optimizer: Any) -> Callable[[], None]:
-    """Return a function that restores the settings that may change between steps."""
-    fields = type(optimizer)._declared.fields.items()
-    kept = {k: getattr(optimizer, k) for k, f in fields if isinstance(f, Mask | Switch)}
-    parts = as_frozen_now(optimizer), as_hooked_now(optimizer)
-
-    def set_back() -> None:
-        for name, value in kept.items():
-            if getattr(optimizer, name) is not value:
-                setattr(optimizer, name, getattr(value, "where", value))
-        for part in parts:
-            part()
-
-    return set_back
 
 
 class Trial:

@@ -36,7 +36,7 @@ from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
 from .engine._tree import as_arrays, named
 from .settings._resolve import HyperCache
-from .settings._shared import warn_of_unmatched_rules
+from .settings._unmatched import warn_of_unmatched_rules
 
 _COUNTED = ("step", "counters.")
 _MAX_PROGRAMS = 16
@@ -78,6 +78,14 @@ def slots_of(optimizer: Any, path: str, param: Any, hypers: Any) -> dict[str, An
     is_summed = "micro_batches" in optimizer.counters
     is_noted = optimizer.monitor == "variables"
     return first_slots(own, param, optimizer.precision, is_summed, is_noted)
+
+
+def slot_variables(
+    optimizer: Any, path: str, param: Any, hypers: Any
+) -> dict[str, Variable]:
+    """Return the first slots of one parameter as Variables, named for errors."""
+    slots = slots_of(optimizer, path, param, hypers)
+    return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
 
 
 def init(optimizer: Any, params: Any) -> dict[str, Any]:

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from ..._select import Choice, warn_of_unmatched
+from ..._select import Choice
 from ..._typing import Scalar, Where
 from ...errors import HyperparameterError, message
 from .._fields import Field, Number, Option, Together, is_whole
 from .._hyperparameters import HyperparamVector, scalar
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
-from ..engine._tree import named
 from ._groups import DEFAULT, Group, Groups, add_group
 from ._spec import parse
 
-_LIBRARY = str(Path(__file__).parents[2])
 DOCS = {
     "train_vars": "what to train: a Node (each `TrainVar`), a collector, a Variable, a "
     "foreign model, a list or dict of these, or a list of parameter groups",
@@ -227,25 +223,6 @@ def make_groups(kind: type, given: Mapping[str, Any]) -> dict[str, Group]:
     return groups
 
 
-def warn_of_unmatched_rules(optimizer: Any, params: Any) -> None:
-    """Warn of rules with names that none of the variables has."""
-    groups = optimizer.groups.values()
-    rules = [("groups", g.chosen) for g in groups if g.chosen]
-    if optimizer.mask is not None:
-        rules.append(("mask", optimizer.mask))
-    warn_of_unmatched(type(optimizer).__name__, rules, named(params), _level())
-
-
-def _level() -> int:
-    """Return the level of the user's line for a warning given one call further down."""
-    # A fixed level would show lines of this library: constructors of subclasses, and of
-    # frameworks that build an optimizer, add frames.
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
-        frame, level = frame.f_back, level + 1
-    return level - 1
-
-
 def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
     """Return the group of a rule.
 
@@ -262,3 +239,16 @@ def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
             )
         )
     return Group(kind, spec, first)
+
+
+def as_set_now(optimizer: Any) -> Callable[[], None]:
+    """Return what sets those settings back to now that change between steps."""
+    fields = type(optimizer)._declared.fields.items()
+    kept = {k: getattr(optimizer, k) for k, f in fields if isinstance(f, Mask | Switch)}
+
+    def set_back() -> None:
+        for name, value in kept.items():
+            if getattr(optimizer, name) is not value:
+                setattr(optimizer, name, getattr(value, "where", value))
+
+    return set_back
