@@ -41,6 +41,7 @@ MAY_IMPORT = {
 ROOMS = {
     "checkpoint": ["format", "io", "tree", "interop", "tools", "", "commands"],
     "optim": [
+        "_names",
         "_fields",
         "_declared",
         "_hyperparameters",

@@ -58,6 +58,7 @@ from .schedules._decay import MultiStepLR as MultiStepLR
 from .schedules._decay import PiecewiseConstantLR as PiecewiseConstantLR
 from .schedules._decay import PolynomialDecayLR as PolynomialDecayLR
 from .schedules._decay import StepLR as StepLR
+from .schedules._fields import counted_by as counted_by
 from .schedules._functions import LambdaLR as LambdaLR
 from .schedules._functions import MultiplicativeLR as MultiplicativeLR
 from .schedules._plateau import ReduceLROnPlateau as ReduceLROnPlateau

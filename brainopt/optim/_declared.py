@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from typing import Any, dataclass_transform
 
-from ._fields import Argument, Field, Number, Together, argument, rate
+from ._fields import Argument, Field, Number, Together, argument, kept, rate, required
 
 # As a text where annotations are not evaluated, as an object where they are.
 _KW_ONLY = ("KW_ONLY", KW_ONLY)
@@ -75,7 +75,7 @@ def _arguments(cls: type, own: Mapping[str, Field]) -> list[Field]:
     return found
 
 
-@dataclass_transform(field_specifiers=(argument, rate))
+@dataclass_transform(field_specifiers=(argument, kept, rate, required))
 class Declaring(abc.ABCMeta):
     """Metaclass that collects the fields of a class when the class is made.
 
@@ -110,6 +110,8 @@ def documented(text: str, declared: Declared) -> str:
     """Return a docstring with a line under ``Args:`` for each argument."""
     # Before the first section that follows ``Args:`` in Google style.
     lines = [f.line() for f in declared.arguments.values() if f.doc or _has_range(f)]
+    if "name" not in declared.arguments:
+        lines.append("name: a display name.")
     block = "Args:\n" + "\n".join(map(_wrapped, lines)) + "\n\n"
     later = re.search(r"^(Raises|Example|Source|Attributes|Differs):", text, re.M)
     at = later.start() if later else len(text)

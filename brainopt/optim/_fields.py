@@ -10,7 +10,8 @@ is checked, and a line of the documentation. Type checkers read the same lines, 
 from __future__ import annotations
 
 import inspect
-from typing import Any, overload
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ import numpy as np
 from .._typing import DTypeLike, Scalar, ScalarOrSchedule
 from ..errors import HyperparameterError, message
 
+Given = TypeVar("Given")
+Held = TypeVar("Held")
 Pair = tuple[Scalar | None, Scalar | None]
 Betas = tuple[ScalarOrSchedule, ScalarOrSchedule] | None
 REQUIRED = inspect.Parameter.empty
@@ -60,9 +63,73 @@ class Field:
     def __set__(self, obj: Any, value: Any) -> None:
         raise AttributeError(f"{self.name} of {type(obj).__name__} is fixed.")
 
+    def problem(self, value: Any) -> str:
+        """Return what is wrong with a value, or nothing."""
+        return ""
+
+    def stored(self, value: Any) -> Any:
+        """Return a value as it is kept."""
+        return value
+
     def line(self) -> str:
         """Return its line under ``Args:``."""
         return f"{self.argument}: {self.doc}."
+
+
+class Kept(Field, Generic[Given, Held]):
+    """An argument that is kept in another form, fixed after construction.
+
+    Args:
+        convert: from ``(value, name)`` to what is kept; raises for a wrong value.
+        default: of the argument.
+        doc: what it is.
+    """
+
+    def __init__(
+        self,
+        convert: Callable[[Any, str], Held],
+        default: Any = REQUIRED,
+        doc: str = "",
+    ):
+        super().__init__(default, doc)
+        self._convert = convert
+
+    @overload
+    def __get__(self, obj: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, obj: object, owner: type | None = None) -> Held: ...
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        return super().__get__(obj, owner)
+
+    def __set__(self, obj: Any, value: Given) -> None:
+        super().__set__(obj, value)
+
+    def stored(self, value: Given) -> Held:
+        """Return a value as it is kept."""
+        return self._convert(value, self.name)
+
+
+class OneOf(Field):
+    """An argument that is one of a few values, fixed after construction."""
+
+    def __init__(self, default: Any, choices: tuple[Any, ...], doc: str = ""):
+        super().__init__(default, doc)
+        self.choices = choices
+
+    def problem(self, value: Any) -> str:
+        """Return what is wrong with a value, or nothing."""
+        # The type first: to compare an array with the choices has no one truth value.
+        kinds = str if isinstance(self.choices[0], str) else bool | int | np.bool_
+        if isinstance(value, kinds) and value in self.choices:
+            return ""
+        return f"{self.name}={value!r} is none of {', '.join(map(repr, self.choices))}"
+
+    def stored(self, value: Any) -> Any:
+        """Return a value as it is kept."""
+        # 1 and numpy's True pass as True; reports and files have one form of them.
+        return bool(value) if self.choices == (False, True) else value
 
 
 class Argument(Field):
@@ -77,7 +144,8 @@ class Number(Field):
         symbol: in the formula.
         doc: what it is.
         range: the interval it must lie in.
-        none: the number that None stands for; by default None is refused.
+        none: the number that None stands for, or the name of the number whose value
+            it stands for; by default None is refused.
         is_decay: whether 1 - β and log β are kept with it.
         is_limit: whether it is a number of the stages, which no group has.
         has_buffer: whether a plain 0 at construction means that no slot is kept for
@@ -90,7 +158,7 @@ class Number(Field):
         symbol: str = "",
         doc: str = "",
         range: str = "[0, inf)",
-        none: float | None = None,
+        none: float | str | None = None,
         is_decay: bool = False,
         has_buffer: bool = False,
         is_limit: bool = False,
@@ -115,9 +183,11 @@ class Number(Field):
     def __set__(self, obj: Any, value: ScalarOrSchedule) -> None:
         obj._settings.set_number(self.name, value)
 
-    def given(self, value: Any) -> Any:
+    def given(self, value: Any, others: Mapping[str, Any] | None = None) -> Any:
         """Return an argument with the number that None stands for."""
-        return self.none if value is None and self.none is not None else value
+        if value is not None or self.none is None:
+            return value
+        return (others or {})[self.none] if isinstance(self.none, str) else self.none
 
     def line(self) -> str:
         """Return its line under ``Args:``."""
@@ -181,34 +251,9 @@ class Option(Field):
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
         return self if obj is None else obj._settings.option(self.name)
 
-    def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
-        return ""
 
-    def stored(self, value: Any) -> Any:
-        """Return a value as it is kept."""
-        return value
-
-
-class Choice(Option):
+class Choice(Option, OneOf):
     """An option that is one of a few."""
-
-    def __init__(self, default: Any, choices: tuple[Any, ...], doc: str = ""):
-        super().__init__(default, doc)
-        self.choices = choices
-
-    def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
-        # The type first: to compare an array with the choices has no one truth value.
-        kinds = str if isinstance(self.choices[0], str) else bool | int | np.bool_
-        if isinstance(value, kinds) and value in self.choices:
-            return ""
-        return f"{self.name}={value!r} is none of {', '.join(map(repr, self.choices))}"
-
-    def stored(self, value: Any) -> Any:
-        """Return a value as it is kept."""
-        # 1 and numpy's True pass as True; reports and files have one form of them.
-        return bool(value) if self.choices == (False, True) else value
 
 
 class Count(Option):
@@ -267,6 +312,28 @@ def fixed(default: Any, doc: str) -> Any:
 def number(default: Any = REQUIRED, symbol: str = "", doc: str = "", **how: Any) -> Any:
     """Declare a number; see `Number`."""
     return Number(default, symbol, doc, **how)
+
+
+def required(symbol: str = "", doc: str = "", range: str = "[0, inf)") -> Any:
+    """Declare a number that has no default."""
+    return Number(REQUIRED, symbol, doc, range)
+
+
+def as_given(value: Any, name: str) -> Any:
+    """Return a value as it is; for `kept`."""
+    return value
+
+
+def kept(
+    convert: Callable[[Any, str], Any], *, default: Any = REQUIRED, doc: str = ""
+) -> Any:
+    """Declare an argument that is kept in another form; see `Kept`."""
+    return Kept(convert, default, doc)
+
+
+def one_of(default: Any, choices: tuple[Any, ...], doc: str = "") -> Any:
+    """Declare an argument that is one of a few values."""
+    return OneOf(default, choices, doc)
 
 
 def decay_rate(

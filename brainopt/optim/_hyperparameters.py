@@ -129,6 +129,8 @@ class HyperparamVector(SettingVariable):
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
+        if name not in self.names:
+            raise AttributeError(f"This {self.owner} has no number {name!r}.")
         return self.value[self.names.index(name)]
 
     def derived(self, name: str) -> list[Any]:

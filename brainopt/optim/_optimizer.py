@@ -25,6 +25,7 @@ from ._freezing import as_frozen_now
 from ._hooks import add_hook, as_hooked_now, changed_by_hooks, end_step
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
+from ._names import bind, refuse_slip
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
@@ -33,7 +34,6 @@ from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine, Move, OneByOne
 from .engine._step_count import Step, zero_count
-from .settings._names import bind, refuse_slip
 from .settings._resolve import Settings
 from .settings._shared import (
     DOCS,

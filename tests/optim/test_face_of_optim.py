@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face of `brainopt.optim`: each optimizer is tested, each argument documented."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ import brainopt as bo
 from brainopt.core import Node
 from brainopt.optim._fields import Option
 from tests.optim.members import ALL, NO_MEMBERS
+from tests.optim.test_schedules import SCHEDULES
 
 optim = bo.optim
 FACE = {
@@ -84,6 +86,7 @@ def test_four_classes_make_an_optimizer():
     assert len(OURS) <= 4
 
 
+_WORDS = ("id", "attr", "arg", "value", "name")
 CORE = [
     path
     for room in ("engine", "settings")
@@ -95,9 +98,30 @@ CORE = [
 def test_no_option_of_an_algorithm_is_known_to_the_engine(path):
     own = {name for cls in MINE for name in cls._declared.of(Option)}
 
-    words = set(re.findall(r"\w+", path.read_text("utf-8")))
+    code = ast.walk(ast.parse(path.read_text("utf-8")))
+    words = {getattr(node, part, None) for node in code for part in _WORDS}
 
     assert {"decay_by", "amsgrad", "nesterov"} < own and not words & own
+
+
+RATES = sorted(
+    (c for c in vars(optim).values() if inspect.isclass(c)),
+    key=lambda cls: cls.__name__,
+)
+RATES = [c for c in RATES if issubclass(c, optim.Schedule) and c is not optim.Schedule]
+
+
+def test_every_schedule_of_the_face_is_held_to_every_promise():
+    assert {type(s) for s in SCHEDULES} == set(RATES) - {optim.Constant}
+
+
+@pytest.mark.parametrize("cls", RATES, ids=lambda cls: cls.__name__)
+def test_every_argument_of_a_schedule_has_a_line_too(cls):
+    arguments = inspect.signature(cls).parameters
+
+    block = re.search(r"^ *Args:\n((?:.*\S.*\n)+)", cls.__doc__, re.MULTILINE)
+
+    assert block and re.findall(r"^ {4,8}(\w+):", block[1], re.M) == list(arguments)
 
 
 def test_attributes_are_set_in_one_place():
@@ -115,4 +139,4 @@ def test_little_but_methods_of_the_documents_and_settings_is_public():
 
     public = [name for name in dir(optim.AdamW(0.1)) if name[0] != "_"]
 
-    assert len(set(public) - settings) <= 45
+    assert len(set(public) - settings) <= 46

@@ -4,34 +4,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import KW_ONLY
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from ._schedule import Clock, Schedule
+from .._fields import Number, as_given, kept, required
+from ._fields import Clock, Counter, counted_by, epochs_over
+from ._schedule import Schedule
+
+Factor: TypeAlias = Callable[[Any], Any]
+_TOTAL = (
+    "how many factors there are; afterwards the rate stays. The product is taken anew "
+    "each time, so that the rate is a function of the count alone"
+)
+
+
+def _whole(value: Any, name: str) -> int:
+    return int(value)
 
 
 class LambdaLR(Schedule):
-    """A rate times a function of the count.
+    """A rate times a function of the count."""
 
-    Args:
-        lr: the rate at factor 1.
-        lr_lambda: from a 0-d array, the count, to a factor; of JAX functions.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-    """
-
-    def __init__(
-        self,
-        lr: Any,
-        lr_lambda: Callable[[Any], Any],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        self.lr_lambda = lr_lambda
-        super().__init__({"lr": lr}, last_epoch, clock)
+    lr: Number = required(doc="the rate at factor 1")
+    lr_lambda: Factor = kept(
+        as_given, doc="from a 0-d array, the count, to a factor; of JAX functions"
+    )
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step")
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
@@ -39,29 +42,16 @@ class LambdaLR(Schedule):
 
 
 class MultiplicativeLR(Schedule):
-    """A rate that is multiplied, each time, by a function of the count.
+    """A rate that is multiplied, each time, by a function of the count."""
 
-    Args:
-        lr: the first rate.
-        lr_lambda: from a count, 1 and up, to a factor; of JAX functions.
-        total_iters: how many factors there are; afterwards the rate stays. The product
-            is taken anew each time, so that the rate is a function of the count alone.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-    """
-
-    def __init__(
-        self,
-        lr: Any,
-        lr_lambda: Callable[[Any], Any],
-        total_iters: int = 1000,
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        self.lr_lambda = lr_lambda
-        self.total_iters = int(total_iters)
-        super().__init__({"lr": lr}, last_epoch, clock)
+    lr: Number = required(doc="the first rate")
+    lr_lambda: Factor = kept(
+        as_given, doc="from a count, 1 and up, to a factor; of JAX functions"
+    )
+    total_iters: int = kept(_whole, default=1000, doc=_TOTAL)
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step")
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""

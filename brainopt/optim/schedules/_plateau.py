@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
 from ...core import Variable
-from ...errors import HyperparameterError, message
-from .._fields import ANY
+from .._fields import ANY, Number, number, one_of, required
+from ._fields import counted_by
 from ._schedule import Schedule
+
+Mode = Literal["min", "max"]
+ThresholdMode = Literal["rel", "abs"]
 
 
 class ReduceLROnPlateau(Schedule):
@@ -19,46 +22,27 @@ class ReduceLROnPlateau(Schedule):
     ``opt.lr.step_metric(loss)`` tells it the metric, outside or inside a compiled
     function; everything it remembers is saved.
 
-    Args:
-        lr: the first rate.
-        mode: ``"min"``: lower is better; ``"max"``: higher is.
-        factor: what the rate is multiplied by, in (0, 1).
-        patience: how many metrics in a row may be no better.
-        threshold: what counts as better.
-        threshold_mode: ``"rel"``: by a part of the best; ``"abs"``: by so much.
-        cooldown: how many metrics are not counted after a fall.
-        min_lr: the lowest rate.
-        eps: the least change of the rate.
-
     Attributes:
         best: the best metric so far.
 
     Source: torch's scheduler of the same name.
     """
 
-    ranges: ClassVar = {"factor": "(0, 1)", "threshold": ANY}
+    lr: Number = required(doc="the first rate")
+    mode: Mode = one_of("min", get_args(Mode), "whether lower or higher is better")
+    factor: Number = number(0.1, doc="what the rate is multiplied by", range="(0, 1)")
+    patience: Number = number(10, doc="how many metrics in a row may be no better")
+    threshold: Number = number(1e-4, doc="what counts as better", range=ANY)
+    threshold_mode: ThresholdMode = one_of(
+        "rel", get_args(ThresholdMode), "by a part of the best, or by so much"
+    )
+    cooldown: Number = number(0, doc="how many metrics are not counted after a fall")
+    min_lr: Number = number(0.0, doc="the lowest rate")
+    eps: Number = number(1e-8, doc="the least change of the rate")
+    clock = counted_by("step")
 
-    def __init__(
-        self,
-        lr: Any,
-        mode: Literal["min", "max"] = "min",
-        factor: Any = 0.1,
-        patience: Any = 10,
-        threshold: Any = 1e-4,
-        threshold_mode: Literal["rel", "abs"] = "rel",
-        cooldown: Any = 0,
-        min_lr: Any = 0.0,
-        eps: Any = 1e-8,
-    ):
-        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise HyperparameterError(
-                message(f"mode={mode!r}, threshold_mode={threshold_mode!r} is unknown.")
-            )
-        self.mode, self.threshold_mode = mode, threshold_mode
-        numbers = {"lr": lr, "factor": factor, "patience": patience}
-        numbers |= {"threshold": threshold, "cooldown": cooldown}
-        super().__init__({**numbers, "min_lr": min_lr, "eps": eps}, clock="step")
-        worst = jnp.inf if mode == "min" else -jnp.inf
+    def _start(self) -> None:
+        worst = jnp.inf if self.mode == "min" else -jnp.inf
         self.best = Variable(jnp.full((), worst, float))
         self.scale = Variable(jnp.ones((), float))
         self.bad = Variable(jnp.zeros((), jnp.int32))

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,67 +13,67 @@ import jax.numpy as jnp
 from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
+from .._declared import takes_fields
+from .._fields import Number, as_given, kept, number
 from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
+from .._names import bind
 from ._curve import curve
-
-Clock = Literal["step", "epoch"]
+from ._fields import counted_by, epochs_over, updates_over
 
 
 class Schedule(HasHyperparams, abc.ABC):
     """Abstract: a pure function of a count, with its numbers as runtime inputs.
 
-    A final schedule gives `rate`. What it counts is its clock: ``"step"`` counts the
-    updates that its optimizer has done, ``"epoch"`` the calls of `step_epoch`.
+    A final schedule declares its numbers, as an algorithm does, and gives `rate`;
+    ``schedule.lr = 0.1`` changes one without recompiling. What it counts is its clock:
+    ``"step"`` counts the updates that its optimizer has done, ``"epoch"`` the calls of
+    `step_epoch`.
 
-    Args:
-        numbers: the numbers of the formula, by name; ``schedule.lr = 0.1`` changes
-            one without recompiling.
-        last_epoch: the epochs that are over, minus one.
+    Attributes:
+        numbers: the numbers of the formula, in one Variable.
         clock: what it counts.
+        last_epoch: the epochs that are over, minus one.
         last_call: the updates that were done before its optimizer's first, minus one.
-        owner: named in errors.
 
     Raises:
         HyperparameterError: a number is out of range.
     """
 
-    ranges: ClassVar[dict[str, str]] = {}
-    """Intervals of the numbers that are not in [0, inf)."""
+    last_epoch = epochs_over()
+    last_call = updates_over()
+    clock = counted_by("epoch")
+    _counter: ClassVar[Variable | None] = None
     _borrowed = frozenset({"_counter"})
 
-    def __init__(
-        self,
-        numbers: Mapping[str, Any],
-        last_epoch: int = -1,
-        clock: Clock = "epoch",
-        last_call: int = -1,
-        owner: str = "",
-    ):
-        if clock not in ("step", "epoch"):
+    @takes_fields
+    def __init__(self, *args: Any, **kwargs: Any):
+        kind = type(self)
+        self._keep(bind(kind, kind._declared.signature, args, kwargs))
+
+    def _keep(self, given: Mapping[str, Any], owner: str = "") -> None:
+        """Keep arguments: the numbers in one vector, all others as their field says."""
+        declared, owner = self._declared, owner or type(self).__name__
+        super().__init__(given.get("name"))
+        numbers = declared.of(Number)
+        others = {k: f for k, f in declared.fields.items() if k not in numbers}
+        held = {k: given.get(f.argument, f.default) for k, f in others.items()}
+        if problems := [p for k, f in others.items() if (p := f.problem(held[k]))]:
             raise HyperparameterError(
-                message(f"clock={clock!r}.", help="'step' or 'epoch'.")
+                message(f"These settings of {owner} are out of range:", problems)
             )
-        values = {name: scalar(value, name) for name, value in numbers.items()}
-        owner = owner or type(self).__name__
-        self.numbers = HyperparamVector(values, owner=owner, ranges=self.ranges)
-        self.clock = clock
-        self.last_epoch = Variable(jnp.asarray(last_epoch, jnp.int32))
-        self.last_call = Variable(jnp.asarray(last_call, jnp.int32))
+        values = {
+            name: scalar(field.given(given[name], given), name)
+            for name, field in numbers.items()
+            if name in given
+        }
+        ranges = {name: field.range for name, field in numbers.items()}
+        self.numbers = HyperparamVector(values, owner=owner, ranges=ranges)
+        for name, field in others.items():
+            vars(self)[name] = field.stored(held[name])
+        self._start()
 
-    def __getattr__(self, name: str) -> Any:
-        numbers = self.__dict__.get("numbers")
-        if numbers is not None and name in numbers.names:
-            return numbers.number(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}"
-        )
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        numbers = self.__dict__.get("numbers")
-        if numbers is not None and name in numbers.names:
-            numbers.set_number(name, value)
-        else:
-            super().__setattr__(name, value)
+    def _start(self) -> None:
+        """Hook called at the end of construction, to check or to add state."""
 
     @abc.abstractmethod
     def rate(self, t: Any) -> Any:
@@ -82,7 +82,7 @@ class Schedule(HasHyperparams, abc.ABC):
     @property
     def base(self) -> Any:
         """The rate that the schedule scales; `multiplier` is relative to it."""
-        return self.lr
+        return self.numbers.number("lr")
 
     def at(self, step: Any) -> Any:
         """Return the rate of the update that follows ``step`` updates."""
@@ -105,8 +105,7 @@ class Schedule(HasHyperparams, abc.ABC):
         """Return the rate after ``i`` steps or epochs, or that of the next update."""
         if i is not None:
             return self.rate(self._float(i))
-        counter = self.__dict__.get("_counter")
-        return self.at(0 if counter is None else counter.value)
+        return self.at(0 if self._counter is None else self._counter.value)
 
     def _repr_html_(self) -> str:
         return curve(self)
@@ -133,14 +132,16 @@ class Constant(Schedule):
     Args:
         lr: the rate, or a Variable that holds it.
         last_epoch: the epochs that are over, minus one.
+        owner: named in errors.
     """
 
+    lr = number()
+    clock = counted_by("step")
+
     def __init__(self, lr: Any, last_epoch: int = -1, *, owner: str = ""):
-        if isinstance(lr, Variable):
-            self.variable = lr
-            super().__init__({}, last_epoch, "step", owner=owner)
-        else:
-            super().__init__({"lr": lr}, last_epoch, "step", owner=owner)
+        self.variable = lr if isinstance(lr, Variable) else None
+        given = {} if self.variable is not None else {"lr": lr}
+        self._keep({**given, "last_epoch": last_epoch}, owner)
 
     def at(self, step: Any) -> Any:
         """Return ``lr``; no count is read, so a compiled step takes none."""
@@ -149,7 +150,7 @@ class Constant(Schedule):
 
     def rate(self, t: Any) -> Any:
         """Return ``lr``."""
-        return self.variable.value if "variable" in self.__dict__ else self.lr
+        return self.lr if self.variable is None else self.variable.value
 
     @property
     def base(self) -> Any:
@@ -162,7 +163,7 @@ class Constant(Schedule):
 
     def set_value(self, lr: Any) -> None:
         """Change the rate."""
-        if "variable" in self.__dict__:
+        if self.variable is not None:
             new = scalar(lr, "lr")
             check({"lr": new}, (), {}, self.numbers.owner)
             old = self.variable.value
@@ -177,9 +178,8 @@ class Constant(Schedule):
 class Function(Schedule):
     """A schedule from any callable of the integer step, such as those of optax."""
 
-    def __init__(self, function: Any):
-        self.function = function
-        super().__init__({}, clock="step")
+    function: Callable[..., Any] = kept(as_given, doc="from the step to the rate")
+    clock = counted_by("step")
 
     def at(self, step: Any) -> Any:
         """Return ``function(step)``."""

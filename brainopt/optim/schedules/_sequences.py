@@ -4,46 +4,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 
+from ..._typing import ScalarOrSchedule
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
-from ._schedule import Clock, Schedule, as_schedule
+from .._fields import Kept, kept
+from ._fields import Clock, Counter, Series, counted_by, epochs_over, series
+from ._schedule import Schedule, as_schedule
+
+Several: TypeAlias = Kept[Sequence[ScalarOrSchedule], list[Schedule]]
+
+
+def as_schedules(schedules: Sequence[Any], name: str) -> list[Schedule]:
+    """Return schedules, where numbers and callables may stand for some."""
+    if not schedules:
+        raise HyperparameterError(message(f"{name}= needs one schedule at least."))
+    return [as_schedule(schedule, name) for schedule in schedules]
 
 
 class SequentialLR(Schedule):
-    """One schedule after another, each starting at its own count 0.
+    """One schedule after another, each starting at its own count 0."""
 
-    Args:
-        schedules: schedules, numbers or callables of the step.
-        milestones: the counts at which the next one begins, one fewer.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`; all go
-            by this count.
-    """
+    schedules: Several = kept(
+        as_schedules, doc="schedules, numbers or callables of the step"
+    )
+    milestones: Series = series(
+        "the counts at which the next one begins, one fewer", is_increasing=True
+    )
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step", "; all go by this count")
 
-    def __init__(
-        self,
-        schedules: Sequence[Any],
-        milestones: Sequence[Any],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if len(schedules) != len(milestones) + 1 or list(milestones) != sorted(
-            milestones
-        ):
+    def _start(self) -> None:
+        milestones = self.milestones.value.tolist()
+        if len(self.schedules) != len(milestones) + 1:
             raise HyperparameterError(
                 message(
-                    f"{len(schedules)} schedules for milestones {list(milestones)}.",
+                    f"{len(self.schedules)} schedules for milestones {milestones}.",
                     help="give increasing milestones, one fewer than schedules.",
                 )
             )
-        self.schedules = [as_schedule(s, "SequentialLR") for s in schedules]
-        numbers = {f"milestone{i}": count for i, count in enumerate(milestones)}
-        super().__init__(numbers, last_epoch, clock)
 
     @property
     def base(self) -> Any:
@@ -56,32 +60,20 @@ class SequentialLR(Schedule):
         rate = jnp.asarray(self.schedules[0].rate(t))
         for i, schedule in enumerate(self.schedules[1:]):
             depend_on(schedule._revision)
-            start = self.numbers.value[i]
+            start = self.milestones.value[i]
             rate = jnp.where(t < start, rate, schedule.rate(jnp.maximum(t - start, 0)))
         return rate
 
 
 class ChainedLR(Schedule):
-    """The product of several schedules, as factors of their common base.
+    """The product of several schedules, as factors of their common base."""
 
-    Args:
-        schedules: schedules that know their base rate.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`; all go
-            by this count.
-    """
-
-    def __init__(
-        self,
-        schedules: Sequence[Schedule],
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if not schedules:
-            raise HyperparameterError(message("A chain needs schedules."))
-        self.schedules = [as_schedule(s, "ChainedLR") for s in schedules]
-        super().__init__({}, last_epoch, clock)
+    schedules: Several = kept(
+        as_schedules, doc="schedules that know their base rate, one at least"
+    )
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step", "; all go by this count")
 
     @property
     def base(self) -> Any:

@@ -3,41 +3,32 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from dataclasses import KW_ONLY
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax.numpy as jnp
 
-from ...errors import HyperparameterError, message
+from ..._typing import ScalarOrSchedule
 from ...runtime import depend_on
-from ._schedule import Clock, Schedule, as_schedule
+from .._fields import Kept, Number, kept, number, one_of, required
+from ._fields import Clock, Counter, counted_by, epochs_over
+from ._schedule import Schedule, as_schedule
+
+Following: TypeAlias = Kept[ScalarOrSchedule, Schedule]
+Rise = Literal["linear", "cosine", "constant"]
+Fall = Literal["linear", "cosine", "sqrt"]
 
 
 class LinearLR(Schedule):
-    r"""A factor that goes in a straight line from one value to another, then stays.
+    r"""A factor that goes in a straight line from one value to another, then stays."""
 
-    Args:
-        lr: the rate at factor 1.
-        start_factor: the first factor.
-        end_factor: the last factor.
-        total_iters: how long it takes, in (0, inf).
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-    """
-
-    ranges: ClassVar = {"total_iters": "(0, inf)"}
-
-    def __init__(
-        self,
-        lr: Any,
-        start_factor: Any = 1 / 3,
-        end_factor: Any = 1.0,
-        total_iters: Any = 5,
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        numbers = {"lr": lr, "start_factor": start_factor, "end_factor": end_factor}
-        super().__init__({**numbers, "total_iters": total_iters}, last_epoch, clock)
+    lr: Number = required(doc="the rate at factor 1")
+    start_factor: Number = number(1 / 3, doc="the first factor")
+    end_factor: Number = number(1.0, doc="the last factor")
+    total_iters: Number = number(5, doc="how long it takes", range="(0, inf)")
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step")
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
@@ -47,37 +38,19 @@ class LinearLR(Schedule):
 
 
 class Warmup(Schedule):
-    r"""Any schedule, after a rise to its first rate.
+    r"""Any schedule, after a rise to its first rate."""
 
-    Args:
-        schedule: what follows: a schedule, a number, or a callable of the step.
-        warmup_steps: updates of the rise, in [0, inf); then ``schedule`` starts at its
-            own count 0.
-        start_factor: the first factor, in [0, 1].
-        mode: ``"linear"``, ``"cosine"`` or ``"constant"``.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`; what
-            follows goes by the same count.
-    """
-
-    ranges: ClassVar = {"start_factor": "[0, 1]"}
-
-    def __init__(
-        self,
-        schedule: Any,
-        warmup_steps: Any,
-        start_factor: Any = 0.0,
-        mode: Literal["linear", "cosine", "constant"] = "linear",
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if mode not in ("linear", "cosine", "constant"):
-            raise HyperparameterError(message(f"mode={mode!r} is unknown."))
-        self.mode = mode
-        self.schedule = as_schedule(schedule, "Warmup")
-        numbers = {"warmup_steps": warmup_steps, "start_factor": start_factor}
-        super().__init__(numbers, last_epoch, clock)
+    schedule: Following = kept(
+        as_schedule, doc="what follows: a schedule, a number, or a callable of the step"
+    )
+    warmup_steps: Number = required(
+        doc="updates of the rise; then ``schedule`` starts at its own count 0"
+    )
+    start_factor: Number = number(0.0, doc="the first factor", range="[0, 1]")
+    mode: Rise = one_of("linear", get_args(Rise), "the curve of the rise")
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step", "; what follows goes by the same count")
 
     @property
     def base(self) -> Any:
@@ -103,29 +76,15 @@ class NoamLR(Schedule):
     .. math:: \gamma_t = \gamma \, d^{-1/2} \min(n^{-1/2}, \; n \, w^{-3/2}),
               \qquad n = t + 1
 
-    Args:
-        d_model: :math:`d` in (0, inf), the width of the model.
-        warmup_steps: :math:`w` in (0, inf), updates of the rise.
-        lr: :math:`\gamma`, a factor.
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-
     Source: Vaswani et al. 2017, Attention Is All You Need, equation 3.
     """
 
-    ranges: ClassVar = {"d_model": "(0, inf)", "warmup_steps": "(0, inf)"}
-
-    def __init__(
-        self,
-        d_model: Any,
-        warmup_steps: Any,
-        lr: Any = 1.0,
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        numbers = {"lr": lr, "d_model": d_model, "warmup_steps": warmup_steps}
-        super().__init__(numbers, last_epoch, clock)
+    d_model: Number = required("d", "the width of the model", "(0, inf)")
+    warmup_steps: Number = required("w", "updates of the rise", "(0, inf)")
+    lr: Number = number(1.0, r"\gamma", "a factor")
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step")
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""
@@ -137,41 +96,19 @@ class NoamLR(Schedule):
 class WarmupStableDecay(Schedule):
     r"""A linear rise, a plateau, and a fall.
 
-    Args:
-        lr: the rate of the plateau.
-        warmup_steps: updates of the rise.
-        stable_steps: updates of the plateau.
-        decay_steps: updates of the fall.
-        start_factor: the first factor, in [0, 1].
-        end_factor: the last factor, in [0, 1].
-        shape: of the fall: ``"linear"``, ``"cosine"`` or ``"sqrt"`` (1 - √).
-        last_epoch: the epochs that are over, minus one.
-        clock: ``"step"`` counts updates, ``"epoch"`` the calls of `step_epoch`.
-
     Source: Hu et al. 2024, MiniCPM, equation 1; Hägele et al. 2024 for ``"sqrt"``.
     """
 
-    ranges: ClassVar = {"start_factor": "[0, 1]", "end_factor": "[0, 1]"}
-
-    def __init__(
-        self,
-        lr: Any,
-        warmup_steps: Any,
-        stable_steps: Any,
-        decay_steps: Any,
-        start_factor: Any = 0.0,
-        end_factor: Any = 0.0,
-        shape: Literal["linear", "cosine", "sqrt"] = "linear",
-        last_epoch: int = -1,
-        *,
-        clock: Clock = "step",
-    ):
-        if shape not in _FALLS:
-            raise HyperparameterError(message(f"shape={shape!r} is unknown."))
-        self.shape = shape
-        numbers = {"lr": lr, "warmup_steps": warmup_steps, "stable_steps": stable_steps}
-        numbers |= {"decay_steps": decay_steps, "start_factor": start_factor}
-        super().__init__({**numbers, "end_factor": end_factor}, last_epoch, clock)
+    lr: Number = required(doc="the rate of the plateau")
+    warmup_steps: Number = required(doc="updates of the rise")
+    stable_steps: Number = required(doc="updates of the plateau")
+    decay_steps: Number = required(doc="updates of the fall")
+    start_factor: Number = number(0.0, doc="the first factor", range="[0, 1]")
+    end_factor: Number = number(0.0, doc="the last factor", range="[0, 1]")
+    shape: Fall = one_of("linear", get_args(Fall), "of the fall; sqrt is 1 - √")
+    last_epoch: Counter = epochs_over()
+    _: KW_ONLY
+    clock: Clock = counted_by("step")
 
     def rate(self, t: Any) -> Any:
         """Return the rate after ``t`` steps or epochs."""

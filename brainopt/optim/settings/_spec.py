@@ -15,8 +15,8 @@ from ...errors import HyperparameterError, message
 from .._declared import Declared
 from .._fields import Number, Option, Together
 from .._hyperparameters import scalar
+from .._names import suggest
 from ..schedules._schedule import Schedule, as_schedule, is_number
-from ._names import suggest
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
 

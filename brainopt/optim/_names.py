@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from ...errors import message
+from ..errors import message
 
 _ELSEWHERE = {
     "learning_rate": "lr",
