@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at a function without computing: eval_shape and make_jaxpr."""
+"""Inspection of a function without computing: eval_shape and make_jaxpr."""
 
 from __future__ import annotations
 

@@ -47,12 +47,15 @@ def _branch(
 
     def attempt(effects: Effects):
         seen = [Effects()] * len(branches)
+        # By position: the effects inside a branch belong to that branch.
         hints = effects.inner if len(effects.inner) == len(branches) else seen
 
         def pure(i):
             def run_branch(*xs):
                 run = Run(branches[i], xs, effects=hints[i])
                 seen[i] = run.effects
+                # All branches return the same Variables; one that does not write a
+                # Variable returns its outer value.
                 return run.out, run.results(effects.written)
 
             return run_branch
@@ -159,6 +162,8 @@ def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
             )
         )
     holds = [jnp.asarray(c).reshape(()) != 0 for c in conditions]
+    # `argmax` gives the first of the largest, that is the first True; the True at the
+    # end is the last branch, "else".
     return switch(jnp.argmax(jnp.stack([*holds, jnp.array(True)])), branches, operands)
 
 
@@ -173,6 +178,7 @@ def _known(kind: Callable, value: Any) -> Any:
 def _reused(road: Callable, branches: Sequence[Any], choice: Any, operands: Any) -> Any:
     """Run a branch; the constants among the branches are traced as arguments."""
     functions = [branch for branch in branches if callable(branch)]
+    # Inputs, as otherwise each new number would be another program.
     constants = tuple(pack(branch) for branch in branches if not callable(branch))
     args = pack(choice), as_operands(operands), constants
     return reuse(road, functions, args, given=tuple(map(callable, branches)))

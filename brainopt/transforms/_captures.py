@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Python functions hold beside their arguments, and whether it is still the same.
+"""Captures: the values that functions hold beside their arguments, and their changes.
 
 A loop in eager code runs a program of an earlier call. Its body is plain Python, which
 may close over a number or name a global that has changed since. So the contents of
@@ -56,6 +56,8 @@ class Captures:
             self._globals += [(function.__globals__, name) for name in names]
             inner = [_content(cell) for cell in cells]
             inner += [function.__globals__[name] for name in names]
+            # Into functions of the same module alone: those of a library, as of `jax`,
+            # lead to thousands of values, none of which ever changes.
             module = function.__module__
             self._add((f for f in inner if _module_of(f) == module), seen)
 
@@ -90,6 +92,7 @@ def _weakly(value: Any) -> Callable[[], Any]:
 def _are(now: Sequence[Any], before: Sequence[Callable[[], Any]]) -> bool:
     if len(now) != len(before):
         return False
+    # By identity, in C, as long as nothing was replaced.
     held = list(map(call, before))
     return all(map(is_, now, held)) or all(map(same, now, held))
 
@@ -124,6 +127,7 @@ def _collect(value: Any, found: list[Any], around: set[int]) -> None:
         return
     around.add(id(value))
     items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+    # The length marks where a container ends: [[1], 2] is not [[1, 2]].
     found += [len(items), *items]
     for item in items:
         _collect(item, found, around)
@@ -131,6 +135,8 @@ def _collect(value: Any, found: list[Any], around: set[int]) -> None:
 
 def vars_of(value: Any) -> dict[str, Any] | None:
     """Return the attributes of a plain object; None of what is followed elsewhere."""
+    # A Variable is an input and a Node is followed by `Facts`; the namespace of a class
+    # or module is too large to compare.
     opaque = Cell | Owner | type | types.ModuleType | types.FunctionType | jax.Array
     if isinstance(value, opaque):
         return None
@@ -163,6 +169,8 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _named(code: types.CodeType) -> Iterator[str]:
+    # Names of attributes are among them. One that is a global too is followed in vain:
+    # that costs a comparison and gives no wrong result.
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -39,6 +39,8 @@ def checkify(fun: Callable, errors: Any = jax_checkify.user_checks) -> Callable:
         ('negative rate', -2.0)
     """
 
+    # The error comes first and belongs to the user; the values go on to be committed,
+    # also those of a run with a failed check, which JAX carries to the end.
     def split(result):
         error, (out, values) = result
         return (error, out), values

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one road of all derivatives: a pure function of Variables and arguments."""
+"""Derivatives: the pure function of Variables and arguments that all of them share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Diff = tuple[list[Any], tuple[Any, ...]]
 
 
 class Outcome(NamedTuple):
-    """What came of one differentiated run."""
+    """The results of one differentiated run."""
 
     targets: Targets | None
     derivatives: Any
@@ -100,7 +100,7 @@ class Differentiated:
         return (grads, *extras) if extras else grads
 
     def derive(self, args: tuple, kwargs: dict) -> Outcome:
-        """Run the function once, commit what it wrote, and return what came of it."""
+        """Run the function once, commit what it wrote, and return the results."""
         targets = None if self._grad_vars is None else Targets(self._grad_vars)
         if targets is not None:
             targets.check(*self._dtypes)
@@ -134,9 +134,11 @@ class Differentiated:
             out = Outcome(targets, derivatives, y, aux, trees)
             return (out, seen[0].written, values), Effects((), seen[0].inner)
 
+        # A trace that only looks for Variables needs no gradients. It runs the function
+        # once as it is; placeholders of the same shapes stand for the derivatives.
         scouting, frame = discovering(), top()
         if scouting is not None and frame is not None and self._plain:
-            frame.cached_effects()
+            frame.cached_effects()  # one entry for each call, as in `_lift`
             scouting.skipped_work = True
             ran = run(diff, None)
             frame.inner.append(Effects((), ran.effects.inner))
@@ -173,7 +175,7 @@ class Differentiated:
         return out[0], out[1] if len(out) == 2 else out[1:]
 
     def arranged(self, outcome: Outcome, diff: Any, levels: int = 1) -> Any:
-        """Put derivatives by ``diff`` into the structure that the table promises."""
+        """Put derivatives by ``diff`` into the structure of the table of `grad`."""
         by_variables, by_args = diff
         targets = outcome.targets
         if levels > 1:

@@ -11,6 +11,8 @@ from .._compat import hide_library_frames
 from ..errors import BrainoptError
 from .programs._compilations import describe
 
+# The first that fits is taken, so the special come before the general:
+# TracerBoolConversionError is a ConcretizationTypeError too.
 _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     (
         jax.errors.TracerBoolConversionError,
@@ -66,6 +68,7 @@ def explain(error: Exception, function: Callable, transform: str = "bo.jit") -> 
     notes = getattr(error, "__notes__", [])
     if not isinstance(error, BrainoptError) and place not in notes:
         error.add_note(place)
+        # The innermost function comes here first, and the help is about that one.
         if not any(note.startswith("help: ") for note in notes):
             _add_help(error)
     hide_library_frames(error)

@@ -161,6 +161,7 @@ def vector_grad(
 
 def _of_sum(pure: Callable) -> Callable:
     def derivatives(diff):
+        # The gradient of the sum is the product of ones with the Jacobian.
         y, pull_back, aux = jax.vjp(pure, diff, has_aux=True)
         return pull_back(jax.tree.map(jnp.ones_like, y))[0], aux
 

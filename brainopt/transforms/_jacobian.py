@@ -125,6 +125,8 @@ def hessian(
         [[6.0, 0.0], [0.0, 12.0]]
     """
 
+    # Forward over reverse: a second reverse pass would have to store what the first one
+    # computes.
     def transform(pure):
         rows = jax.jacrev(pure, has_aux=True, holomorphic=holomorphic)
         return jax.jacfwd(rows, has_aux=True, holomorphic=holomorphic)

@@ -101,6 +101,8 @@ class Jitted:
         return self._compilations.count
 
     def __call__(self, *args, **kwargs):
+        # The compiled road. Each line here is paid by each step, so it makes no frame
+        # and no `Split`; everything unusual goes on below.
         if self._donates and is_plain() and runtime.at_rest():
             if self._static.splits:
                 key, _, _, _, given, named = self._static.split(args, kwargs)
@@ -115,11 +117,14 @@ class Jitted:
                 try:
                     return program.launch(given, named)
                 except UnknownVariables as news:
+                    # JAX traced the function for another shape of the arguments, and
+                    # that trace touched more.
                     forget(news)
                     self._programs[key] = program.extended(news)
                 except (DeepState, TypeError) as error:
                     self._look(error, program, args, kwargs)
                 except BaseException as error:
+                    # Also KeyboardInterrupt, which may come inside of an ``__exit__``.
                     runtime.abandon()
                     _explain(error, program)
         if config.jax_disable_jit:
@@ -133,6 +138,8 @@ class Jitted:
     def _learn(self, run: Callable, args, kwargs) -> Any:
         """Run a program that knows every Variable, and keep it for the next call."""
         frame = runtime.top()
+        # With the effects of the last run of the function around, the first trace is
+        # complete; without, it is one of discovery.
         hint = frame.cached_effects() if frame is not None else None
         split = self._static.split(args, kwargs)
         program = self._programs.get(split.key)
@@ -146,6 +153,8 @@ class Jitted:
             effects, discovery_only = hint or Effects(), hint is None
             program = self._program(split, effects, discovery_only)
         runtime.warn_of_constants(program.written)
+        # Ends, since each round knows a Variable or an argument more than the last, or
+        # comes after the only one that skips work.
         while True:
             try:
                 out = run(program, split.args, split.kwargs)
@@ -157,6 +166,7 @@ class Jitted:
                 self._look(error, program, args, kwargs)
                 split = self._static.split(args, kwargs)
                 program = self._program(split, Effects(), True)
+        # A program that is kept would keep the Variables of a trace beyond its end.
         if program.lasting():
             self._programs[split.key] = program
         if frame is not None:
@@ -188,6 +198,7 @@ class Jitted:
         leaves = jax.tree.leaves((args, kwargs), is_leaf=is_state)
         if type(error) is DeepState or any(map(is_view, leaves)):
             self._static.look(args, kwargs)
+        # Nothing new was found, so another attempt would fail alike.
         if before == (self._static.splits, self._static.deep):
             traced = self._static.split(args, kwargs)
             if reason := models_among(traced.args, traced.kwargs):
@@ -204,7 +215,7 @@ class Jitted:
         try:
             return program.launch(args, kwargs)
         except (UnknownVariables, DeepState):
-            raise
+            raise  # `_learn` tries again; nothing has run
         except BaseException as error:
             runtime.abandon()
             _explain(error, program)
@@ -238,6 +249,7 @@ def _explain(error: BaseException, program: Program) -> NoReturn:
 
 
 def _method(function: Callable, ref: weakref.ref) -> Callable:
+    # By a weak reference: a program must not keep the instance of its method alive.
     @functools.wraps(function)
     def method(*args, **kwargs):
         return function(ref(), *args, **kwargs)

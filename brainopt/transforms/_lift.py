@@ -1,10 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From functions that read and write Variables to pure functions, and back.
+"""Lift: functions that read and write Variables as pure functions, and back.
 
-Every transform does the same four things: it runs the function in a `Frame` whose
-bindings are tracers, learns from the frame what was written, hands the new values
-through JAX as ordinary results, and commits them around itself at the end. Variables
-that are only read need no threading: closing over a value is what JAX does well.
+**How it works.** Every transform does the same four things:
+
+1. It packs the arguments: a Variable becomes its value, a Node a `Packed`.
+2. It gives JAX a pure function, which runs the function of the user in a `Frame`. The
+   frame binds Variables to the tracers that JAX passes in (`Run`).
+3. The frame has listed the Variables that were written (`Effects`). Their final values
+   leave JAX as further results.
+4. Outside of JAX's transform it commits these values to the frame around, or to storage
+   where there is none.
+
+A Variable that is only read need not be threaded: JAX closes over values well.
+
+Where the pure function may return more than before (`lift`, gradients), one run is
+enough. A loop or a branch has a fixed set of carried values, so `run_to_fixed_point`
+looks for the set with abstract values first, and tries again as long as the real run
+writes more. What was found goes to the frame around, which hands it to the same
+transform in its next run (`Frame.cached_effects`): otherwise the number of runs would
+double with each level of nesting.
+
+The first trace of a compiled function only looks for Variables. There loops and
+gradients are not built: their results are placeholders (`Sealed`, `discovering`).
+
+**What must never happen.** A value that is committed inside JAX's transform: it is a
+tracer that ends with it. A call that does not take exactly one entry of the cached
+effects and add exactly one: they belong to the calls by their order, so each later
+transform would get those of another one. A placeholder in a program that is kept: the
+frame notes `skipped_work`, and the trace is given up.
 """
 
 from __future__ import annotations
@@ -77,6 +100,7 @@ def value_in(x: Any) -> Any:
 def pack(tree: Any) -> Any:
     """Return ``tree`` with values in the place of Variables, and Nodes packed."""
 
+    # A state is a leaf here, also where JAX would go into it: a Node is a pytree.
     def replace(x):
         return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else value_in(x)
 
@@ -137,7 +161,7 @@ class Sealed(Frame):
 
     Args:
         bindings: the value of each known Variable.
-        effects: what an earlier run taught.
+        effects: those of an earlier run.
         discovery_only: whether the trace is given up afterwards, so that it only has
             to find Variables: loops are not built then, and gradients not taken.
         facts: where the attributes of Nodes that are read are recorded.
@@ -222,6 +246,7 @@ def run_to_fixed_point(
         attempt: runs them for real, threading what the effects say, and returns the
             result and what was really learned.
     """
+    # Exactly one entry for each call: see the page above.
     frame = top()
     effects = frame.cached_effects() if frame is not None else None
     if effects is None:
@@ -237,12 +262,16 @@ def run_to_fixed_point(
                 return unpack(out)
     while True:
         (out, written, values), seen = attempt(effects)
+        # It may write less than was expected (a value that is a Python branch by now);
+        # then it returns the values that those Variables had.
         if set(seen.written) <= set(effects.written) and (
             set(seen.known) <= set(effects.known)
         ):
             break
         effects = merge(effects, seen)
         effects.inner = seen.inner
+    # With all that is threaded, not with what this run wrote: the next run shall begin
+    # with the whole set.
     if frame is not None:
         frame.inner.append(Effects(effects.written, seen.inner, effects.known))
     commit(written, values)
@@ -288,6 +317,7 @@ def lift(
 
                 def pure(args, kwargs):
                     run = Run(fun, args, (), effects, kwargs)
+                    # JAX may trace more than once; the results are of the last trace.
                     seen[:] = [run.effects]
                     return run.out, run.results(run.effects.written)
 

@@ -40,6 +40,8 @@ def vjp(
 
     def transform(pure):
         def linear(diff):
+            # A function in the place of derivatives: nothing of JAX is between here
+            # and `derive`, so it need not be an array.
             _, pull_back, aux = jax.vjp(pure, diff, has_aux=True)
             return pull_back, aux
 

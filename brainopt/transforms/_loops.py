@@ -99,6 +99,7 @@ def _scan(
         return run_directly(loop, (init, operands))
     every = _every(checkpoint_every, count)
 
+    # One abstract iteration finds what the body writes, at the cost of one trace.
     def discover() -> tuple[Effects, Any]:
         seen: list[Effects] = []
 
@@ -117,18 +118,22 @@ def _scan(
             values, carry = carry
             bindings = zip(effects.written, values, strict=True)
             run = Run(body_fun, (carry, x), bindings, effects)
+            # JAX traces a body again where the carry changes its weak type.
             seen.append(run.effects)
             carry, y = run.out
             results = run.results(effects.written)
             check_carried(effects.written, values, results)
             return (results, carry), y
 
+        # Inside a scan XLA cannot merge the recomputation with the forward pass, so
+        # the barriers that prevent that may go.
         body = jax.checkpoint(pure, prevent_cse=False) if remat else pure
         start = tuple(map(read, effects.written)), init
         loop = looped(body, length, reverse, unroll, every, progress)
         (values, carry), ys = loop(start, operands)
         return ((carry, ys), effects.written, values), joined(effects, seen)
 
+    # JAX refuses a scan without iterations under `jax.disable_jit`.
     if not count and config.jax_disable_jit:
         ys = discover()[1][1]
         return unpack(init), jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), ys)
@@ -231,7 +236,7 @@ def _shapes(value: Any) -> Any:
 
 
 def joined(effects: Effects, seen: list[Effects]) -> Effects:
-    """Return what all traces of one body taught."""
+    """Return the effects of all traces of one body."""
     if not seen:
         return effects
     return Effects(merge(*seen).written, seen[-1].inner)

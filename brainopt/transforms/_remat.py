@@ -48,6 +48,7 @@ def remat(
 
     @functools.wraps(fun)
     def wrapper(*args, **kwargs):
+        # `jax.checkpoint` takes arrays alone; the function closes over everything else.
         fixed = {n % len(args) for n in nums}
         dynamic = [a for i, a in enumerate(args) if i not in fixed]
 

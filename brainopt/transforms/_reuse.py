@@ -48,6 +48,7 @@ def reuse(
         args: what is traced, packed.
         options: hashable settings of the road.
     """
+    # Inside a trace that becomes code the loop is a part of that code.
     if config.jax_disable_jit or is_staging() or inside_framework():
         return road(functions, args, **options)
     if not functions or not all(map(_is_number, jax.tree.leaves(args))):
@@ -59,8 +60,11 @@ def reuse(
     if found is not None:
         return found(*args)
     made, used = kept.make(road, options)
+    # A closure over a tracer (inside an eager `grad`) ends with its trace.
     if used.traced() or refusal(made, (*args, kept.owner()), {}):
         return road(functions, args, **options)
+    # Kept after the call, with what the functions hold then: a body that counts its own
+    # traces would otherwise be traced anew at every call.
     out = made(*args)
     kept.add(made)
     return out
@@ -142,6 +146,7 @@ def _kept(road: Callable, functions: Sequence[Any], options) -> _Kept | None:
     if home is None or home.owner is None or home.owner() is not parts[0]:
         home = held[_HOME] = _Home(parts[0])
     bound = tuple(owner is not None for _, owner in split)
+    # With their types: 1, 1.0 and True are equal keys.
     settings = tuple((name, type(v), v) for name, v in options.items())
     try:
         key = road, parts, bound, settings

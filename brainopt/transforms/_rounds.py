@@ -72,6 +72,8 @@ def _in_rounds(
             carry, ys = results
             return (carry, done), ys
 
+        # Each round is wrapped as a whole, so with `jax.checkpoint` only the carry
+        # between two rounds is stored.
         def one_round(state, xs):
             carry, done = state
             results = wrap(functools.partial(loop, length=size))(carry, xs)
@@ -90,9 +92,11 @@ def _in_rounds(
             results = wrap(functools.partial(loop, length=rest))(carry, xs)
             return finished(results, done + rest)
 
+        # Without any iteration the rest still runs, to give the results their shapes.
         parts = ([main] if rounds else []) + ([tail] if rest or not rounds else [])
         results = []
         state = carry, jnp.zeros((), int)
+        # Backwards the last iterations come first: the rest, then the rounds.
         for part in reversed(parts) if reverse else parts:
             state, ys = part(state)
             results.append(ys)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Variables a mapping transform splits over its lanes, and how."""
+"""Rules: the axes along which a mapping transform splits Variables over its lanes."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class Rules:
         """Return the rule of ``variable``; `SHARED` where there is none."""
         if variable in self.exact:
             return self.exact[variable]
+        # From the class itself upwards, so the nearest kind wins.
         for kind in type(variable).__mro__:
             if kind in self._kinds:
                 return self._kinds[kind]
@@ -85,7 +86,7 @@ class MappedFrame(Frame):
 
     Args:
         bindings: the lane's value of each Variable known to be mapped.
-        effects: what an earlier run taught.
+        effects: those of an earlier run.
         rules: which Variables are mapped.
         lane: ``(value, rule) -> value`` of the shape a lane sees, to go on with.
     """
@@ -102,7 +103,9 @@ class MappedFrame(Frame):
         return self.bind(variable, read_outside(self.parent, variable))
 
     def bind(self, variable: Cell, value: Any) -> Any:
-        """Return what this lane sees of a Variable that it has not met before."""
+        """Return what this lane sees of a Variable that it reads for the first time."""
+        # The value stands in with the right shape, so that the run goes on and finds
+        # the other Variables; its results are not used.
         if self.rules.maps(variable):
             self.missing[variable] = None
             if not self.rules.splits(variable):
@@ -140,6 +143,8 @@ def fork(variables: Iterable[Cell]) -> tuple[dict, dict]:
     """Return a key for the lanes, and the next key, of each RandomState."""
     lanes: dict[Cell, Any] = {}
     after: dict[Cell, Any] = {}
+    # One split for all lanes, each of which folds in its number: the key that remains
+    # does not depend on how many lanes there are.
     for variable in variables:
         after[variable], lanes[variable] = jax.random.split(read(variable))
     return lanes, after

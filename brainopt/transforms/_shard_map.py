@@ -107,6 +107,7 @@ class _Devices:
         mapped = [v for v in effects.known if rules.maps(v) and v not in set(split)]
         places = [rules.of(v) for v in mapped]
         keys, next_keys = fork(split)
+        # The next key of a RandomState is made out here, once for all devices.
         written = [v for v in effects.written if not rules.splits(v)]
         out_places = [rules.of(v) or shared for v in written]
         seen: list[MappedRun] = []
@@ -139,6 +140,7 @@ class _Devices:
         everything = [*written, *next_keys], [*results, *next_keys.values()]
         return (out, *everything), learned
 
+    # The first part, as a stand-in of the shape that each device sees.
     def _part(self, x: Any, spec: Any) -> Any:
         sizes = [
             size // self._devices_along(spec[i] if i < len(spec) else None)
@@ -151,5 +153,6 @@ class _Devices:
         return math.prod(self.mesh.shape[name] for name in names)
 
 
+# JAX keeps with each value the axes of the mesh along which it varies.
 def _differs(value: Any) -> bool:
     return any(map(varying_axes, jax.tree.leaves(value)))

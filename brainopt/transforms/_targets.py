@@ -38,6 +38,8 @@ class Targets:
             keys = sorted(found)
             self.tree = jax.tree.structure(dict.fromkeys(keys, 0))
             self.variables = [found[key] for key in keys]
+        # One input for each Variable: of two, only the last would be bound, and the
+        # gradient by the other would be zero.
         self.unique = list(dict.fromkeys(self.variables))
 
     def arrange(self, gradients: Sequence[Any]) -> Any:

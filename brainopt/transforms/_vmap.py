@@ -129,12 +129,15 @@ class _Lanes:
         seen: list[tuple[MappedRun, list[Cell], list[Cell]]] = []
 
         def pure(values, lane, args, kwargs):
+            # From the number of the lane: no array of keys has to be passed in.
             keys = [jax.random.fold_in(key, lane) for key in lane_keys.values()]
             bindings = zip((*mapped, *split), (*values, *keys), strict=True)
             run = MappedRun(self.fun, args, kwargs, bindings, effects, rules, _first)
             own = [v for v in run.effects.written if rules.of(v) is not None]
             shared = [v for v in run.effects.written if not rules.maps(v)]
             differing = [v for v in shared if _differs(run.values[v])]
+            # Judged where all mapped Variables are known. Before, one that is missing
+            # has the slice of the first lane in every lane.
             if set(run.mapped) <= set(effects.known):
                 refuse("lane of vmap", differing, _HELP)
             shared = [v for v in shared if v not in set(differing)]
@@ -142,6 +145,8 @@ class _Lanes:
             return run.out, run.results(own), run.results(shared)
 
         in_axes, out_axes = axes
+        # Values leave along axis 0 and are moved to their axis below. Their number is
+        # known after the trace only, and one axis fits a list of any length.
         function = mapping(
             pure,
             in_axes=(places, 0, in_axes, 0),
@@ -161,6 +166,7 @@ class _Lanes:
         return (out, written, results), learned
 
 
+# A value that does not depend on the lane is computed outside of the trace of `vmap`.
 def _differs(value: Any) -> bool:
     return any(map(is_of_current_trace, jax.tree.leaves(value)))
 

@@ -97,11 +97,13 @@ def _while_loop(
             seen[:] = [run.effects]
             return run.out
 
+        # The condition may not write, so the body alone is looked at.
         jax.eval_shape(abstract, *start)
         shapes = jax.eval_shape(lambda x: x, start)
         return Effects(seen[0].written, [Effects((), seen[0].inner)]), shapes
 
     def attempt(effects: Effects):
+        # Body and condition are runs of their own, each with effects of its own inside.
         hints = effects.inner + [None] * (2 - len(effects.inner))
         bodies: list[Effects] = []
         conditions: list[Effects] = []
@@ -122,6 +124,7 @@ def _while_loop(
             conditions.append(run.effects)
             return _scalar(run.out) != 0
 
+        # One carry for both: the condition has to see what the last iteration wrote.
         first = tuple(map(read, effects.written)), start
         values, operands = jax.lax.while_loop(condition, body, first)
         seen = joined(effects, bodies)
@@ -201,6 +204,8 @@ def _bounded_while_loop(
         after = before if out is None else tuple(out) if many else (out,)
         return _like(pack(before), pack(after))
 
+    # The length is fixed, so that reverse mode can store a state for each iteration;
+    # past the end of the loop the state is passed on as it is.
     def one(state: tuple, _: Any) -> tuple[tuple, None]:
         going = _scalar(_condition(cond_fun, state).out)
         return cond(going, body, lambda *same: same, state), None
