@@ -162,23 +162,24 @@ def check_traceback(error):
     return error.__traceback__ if info is None else info.as_python_traceback()
 
 
-def is_key_array(value) -> bool:
+def is_key_array(value: object) -> bool:
     """Whether ``value`` is an array of typed PRNG keys (``jax.random.key``)."""
-    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def key_impl(keys) -> str:
+def key_impl(keys: jax.Array) -> str:
     """Return the name of the PRNG implementation of an array of typed keys."""
     return str(jax.random.key_impl(keys))
 
 
-def key_data(keys):
+def key_data(keys: jax.Array) -> jax.Array:
     """Return the data of typed keys; where it is concrete, the array they hold."""
     data = getattr(keys, "_base_array", None)
     return jax.random.key_data(keys) if data is None else data
 
 
-def as_keys(data, dtype):
+def as_keys(data: jax.Array | jax.ShapeDtypeStruct, dtype: Any) -> Any:
     """Return key data as typed keys of ``dtype``.
 
     Concrete keys are made without a computation, also in the midst of a trace.
@@ -198,7 +199,7 @@ def _key_class():
         return type(jax.random.key(0))
 
 
-def is_of_current_trace(value) -> bool:
+def is_of_current_trace(value: object) -> bool:
     """Whether ``value`` is a tracer of the innermost trace, not of one around it.
 
     Inside ``jax.vmap`` that tells a value that differs between the lanes.
@@ -206,7 +207,7 @@ def is_of_current_trace(value) -> bool:
     return is_of_trace(value, current_trace())
 
 
-def is_of_trace(value, token) -> bool:
+def is_of_trace(value: object, token: object) -> bool:
     """Whether ``value`` is a tracer of the trace that `current_trace` gave a token of.
 
     Where a newer jax keeps traces elsewhere the answer is False, and jax itself
@@ -217,7 +218,7 @@ def is_of_trace(value, token) -> bool:
     return trace is not None and held is not None and held() is trace
 
 
-def varying_axes(value) -> frozenset:
+def varying_axes(value: jax.Array) -> frozenset:
     """Return the mesh axes along which ``value`` differs inside ``shard_map``."""
     kind = jax.typeof(value)
     kind = getattr(kind, "manual_axis_type", kind)

@@ -121,12 +121,11 @@ def curve_html(title: str, ys: Sequence[float], last: str) -> str:
 
 def size_text(nbytes: int) -> str:
     """Return a number of bytes, as ``2.0 MiB`` from 1024 on."""
-    size, units = float(nbytes), iter(("KiB", "MiB", "GiB", "TiB", "PiB"))
     if nbytes < 1024:
         return f"{nbytes} bytes"
-    while size >= 1024:
-        size, unit = size / 1024, next(units)
-    return f"{size:.1f} {unit}"
+    power = (nbytes.bit_length() - 1) // 10
+    unit = ("KiB", "MiB", "GiB", "TiB", "PiB")[power - 1]
+    return f"{nbytes / 1024**power:.1f} {unit}"
 
 
 def _depth(tree: Branch) -> int:

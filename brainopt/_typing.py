@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from types import EllipsisType
+from typing import Any, Protocol, SupportsIndex, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.typing
@@ -39,12 +40,40 @@ class HasArray(Protocol):
 ArrayLike: TypeAlias = jax.typing.ArrayLike | HasArray
 """An array, a number, or a Variable that holds one."""
 
+Array: TypeAlias = jax.Array
+
+Values: TypeAlias = Mapping[str, PyTree]
+"""Values by path or name."""
+
+Arrays: TypeAlias = dict[str, jax.Array]
+"""Arrays by path or name."""
+
+Slots: TypeAlias = Arrays
+"""The arrays that an optimizer keeps for one parameter, by name."""
+
+Foreign: TypeAlias = Any
+"""An object of another framework, such as one of its states."""
+
+Index: TypeAlias = (
+    SupportsIndex
+    | slice
+    | EllipsisType
+    | jax.typing.ArrayLike
+    | Sequence[int]
+    | tuple[Any, ...]
+    | None
+)
+"""What stands between the brackets of an array."""
+
 DTypeLike: TypeAlias = jax.typing.DTypeLike
 
 Shape: TypeAlias = tuple[int, ...]
 
 Scalar: TypeAlias = float | int | np.number | jax.Array | HasArray
 """One number."""
+
+StepCount: TypeAlias = int | jax.Array
+"""How many steps or epochs there were."""
 
 Schedule: TypeAlias = Callable[..., Any]
 """A callable of the counted step that returns a `Scalar`; `brainopt.optim.Schedule`."""

@@ -15,7 +15,9 @@ et al. 2021, Incorporating learnable membrane time constant (arctan).
 """
 
 import argparse
+import functools
 import importlib.util
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +35,18 @@ def surrogate(derivative):
         x, slope = primals
         return step(x, slope), derivative(x, slope) * tangents[0]
 
-    def spike(x, slope=derivative.__defaults__[0]):
+    usual = default_slope(derivative)
+
+    @functools.wraps(derivative)
+    def spike(x, slope=usual):
         return step(jnp.asarray(x), jnp.asarray(slope, jnp.result_type(x)))
 
-    spike.__name__, spike.__doc__ = derivative.__name__, derivative.__doc__
-    spike.derivative = derivative
     return spike
+
+
+def default_slope(spike):
+    """Return the slope that a spike has where none is given."""
+    return inspect.signature(spike).parameters["slope"].default
 
 
 @surrogate
@@ -78,8 +86,7 @@ def draw(filename):
     axes[0].plot(x, ALL[0](x), color="k")
     axes[0].set(ylabel="spike", title="Forward: exactly a step")
     for spike in ALL:
-        slope = spike.derivative.__defaults__[0]
-        label = f"{spike.__name__}, slope {slope:g}"
+        label = f"{spike.__name__}, slope {default_slope(spike):g}"
         axes[1].plot(x, jax.vmap(jax.grad(spike))(x), label=label)
     axes[1].set(ylabel="derivative", title="Backward: the surrogate")
     axes[1].legend(frameon=False, fontsize=8)

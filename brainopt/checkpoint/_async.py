@@ -9,8 +9,8 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
+from .._typing import PyTree
 from ..errors import printable
 from .interop._formats import write
 from .io._place import is_remote, place_of
@@ -57,7 +57,7 @@ class AsyncSaver:
         self._key = object()  # an id would be taken by another saver later
 
     def save(
-        self, path: str | os.PathLike[str], tree: Any, *, verify: bool = False
+        self, path: str | os.PathLike[str], tree: PyTree, *, verify: bool = False
     ) -> None:
         """Take a snapshot of ``tree`` and write it to a file on another thread.
 

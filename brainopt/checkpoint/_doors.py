@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from .._compat import is_eager
 from .._select import Rename, Where
+from .._typing import Model, PyTree
 from ..errors import CheckpointError, message
 from ._agreement import Agreement
 from ._sharded import save_sharded
@@ -33,7 +34,7 @@ from .tree._values import as_jax
 
 def save(
     path: Target,
-    tree: Any,
+    tree: PyTree,
     *,
     verify: bool = False,
     digest: Literal["sha256"] | None = None,
@@ -98,7 +99,7 @@ def save(
 
 
 def dumps(
-    tree: Any,
+    tree: PyTree,
     *,
     digest: Literal["sha256"] | None = None,
     key: bytes | None = None,
@@ -176,7 +177,7 @@ def load(
 
 def restore(
     path: Readable,
-    nodes: Any,
+    nodes: Model,
     *,
     strict: bool = True,
     cast: bool = False,
@@ -230,7 +231,7 @@ def restore(
 
 
 def restore_and_compare(
-    path: Readable, nodes: Any, *, strict: bool = True, cast: bool = False
+    path: Readable, nodes: Model, *, strict: bool = True, cast: bool = False
 ) -> tuple[Any, dict[str, Staged]]:
     """Do what `restore` does, and tell what each node was given.
 
@@ -251,7 +252,7 @@ def restore_and_compare(
 
 def _restored(
     path: Readable,
-    nodes: Any,
+    nodes: Model,
     selection: Selection,
     strict: bool,
     cast: bool,

@@ -6,10 +6,11 @@ import os
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
+from .._typing import Model
 from ..errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -98,7 +99,7 @@ class Manager:
     def save(
         self,
         step: int,
-        nodes: Any,
+        nodes: Model,
         metrics: dict[str, float] | None = None,
         *,
         overwrite: bool = False,
@@ -222,8 +223,8 @@ class Manager:
 
     def restore(
         self,
-        nodes: Any = None,
-        step: Any = None,
+        nodes: Model = None,
+        step: int | Literal["latest", "best"] | None = None,
         **options: Any,
     ) -> Any:
         """Restore a step into nodes, or load it as plain data.
@@ -244,7 +245,7 @@ class Manager:
             CheckpointError: there is no such step.
         """
         if isinstance(nodes, int | str | np.integer):
-            nodes, step = step, nodes
+            nodes, step = step, cast(Any, nodes)
         self._saver.wait()
         for _ in range(_ATTEMPTS):
             number = chosen_step(self._index, self.best, step)
@@ -259,7 +260,7 @@ class Manager:
             message(f"The steps of {self.directory} go faster than they can be read.")
         )
 
-    def _restore(self, nodes: Any, number: int, options: dict[str, Any]) -> Any:
+    def _restore(self, nodes: Model, number: int, options: dict[str, Any]) -> Any:
         path = self._index.path(number)
         try:
             if nodes is None:
@@ -274,7 +275,7 @@ class Manager:
             )
             raise CheckpointCorruptError(f"{error}\n  {offer}") from error
 
-    def resume(self, nodes: Any, **options: Any) -> "Resumed | None":
+    def resume(self, nodes: Model, **options: Any) -> "Resumed | None":
         """Restore the newest step that is intact, for a run that goes on.
 
         Steps that are damaged or cannot be read are passed over, with a warning that

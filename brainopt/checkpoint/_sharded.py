@@ -200,7 +200,7 @@ class ShardedSave:
         path = self._folder.part(self._save, jax.process_index())
         pieces = self._own_pieces()
         records = [
-            Record(None, "dict", count=len(pieces)),
+            Record(None, "dict", length=len(pieces)),
             *(
                 leaf.piece_record(piece_key(index, box), box)
                 for index, leaf, box in pieces

@@ -4,6 +4,7 @@
 Users are promised what `brainopt` exports; the other names are for the other wings.
 """
 
+from .._typing import Place as Place
 from ._average import Average as Average
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector
@@ -12,7 +13,6 @@ from ._containers import NodeDict as NodeDict
 from ._containers import NodeList as NodeList
 from ._containers import VarDict as VarDict
 from ._containers import VarList as VarList
-from ._device import Place as Place
 from ._device import move as move
 from ._device import move_each as move_each
 from ._dtypes import is_weak as is_weak

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import jax
 
@@ -15,18 +15,22 @@ from ._variable import Variable
 Values = dict[str, Any]
 
 
-class Collector(dict):
+Item = TypeVar("Item")
+Items: TypeAlias = Mapping[str, Item] | Iterable[tuple[str, Item]]
+
+
+class Collector(dict[str, Item], Generic[Item]):
     """A dict ``{key: object}`` in which a key never changes its object.
 
     ``a + b`` joins, ``a - b`` removes (a mapping, or keys or objects), and
     ``unique()`` keeps the first key of each object.
     """
 
-    def __init__(self, items: Any = ()):
+    def __init__(self, items: Items[Item] = ()):
         super().__init__()
         Collector.update(self, items)
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: Item) -> None:
         if key in self and self[key] is not value:
             raise PathError(
                 message(
@@ -38,10 +42,10 @@ class Collector(dict):
             )
         super().__setitem__(key, value)
 
-    def update(self, *others: Any, **named: Any) -> None:
+    def update(self, *others: Items[Item], **named: Item) -> None:  # type: ignore[override]
         """Add mappings or iterables of pairs; a conflict raises `PathError`."""
         for other in (*others, named):
-            items = other.items() if isinstance(other, Mapping) else other
+            items: Any = other.items() if isinstance(other, Mapping) else other
             for key, value in items:
                 self[key] = value
 
@@ -107,11 +111,11 @@ class Collector(dict):
 
     _item: ClassVar[str] = "value"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self.items()),)
 
 
-class NodeCollector(Collector):
+class NodeCollector(Collector[Item], Generic[Item]):
     """``{path or name: Node}``."""
 
     _item = "class"
@@ -120,14 +124,16 @@ class NodeCollector(Collector):
         return type(value).__name__
 
 
-class VarCollector(Collector):
+class VarCollector(Collector[Variable]):
     """``{path or name: Variable}``, which also knows each Variable's path.
 
     Attributes:
         paths: the structural path of each Variable, whatever its key is.
     """
 
-    def __init__(self, items: Any = (), paths: Mapping[Variable, str] | None = None):
+    def __init__(
+        self, items: Items[Variable] = (), paths: Mapping[Variable, str] | None = None
+    ):
         self.paths: dict[Variable, str] = dict(paths or {})
         if isinstance(items, VarCollector):
             self.paths = items.paths | self.paths
@@ -139,7 +145,7 @@ class VarCollector(Collector):
         super().__setitem__(key, value)
         self.paths.setdefault(value, key)
 
-    def update(self, *others: Any, **named: Any) -> None:
+    def update(self, *others: Items[Variable], **named: Variable) -> None:
         """Add mappings or iterables of pairs; a conflict raises `PathError`."""
         for other in others:
             if isinstance(other, VarCollector):
@@ -158,7 +164,7 @@ class VarCollector(Collector):
         """Return the values of the Variables, in order."""
         return [variable.value for variable in self.values()]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self.items()), self.paths)
 
     def dict(self) -> Values:  # last: it hides the builtin from what follows

@@ -3,59 +3,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, Self, SupportsIndex, TypeAlias, TypeVar
 
 import jax
 
+from .._typing import PyTree
 from ..errors import PathError, message
+from ..runtime import Owner
 from ._variable import Variable
 from ._walk import is_node
 
+Item = TypeVar("Item")
+AnyNode = TypeVar("AnyNode", bound=Owner)
+Items: TypeAlias = Mapping[str, Item] | Iterable[tuple[str, Item]]
 
-def _as_variable(item: Any) -> Variable:
+# The methods that BrainPy's users chain return self, where those of list and dict
+# return nothing; checkers are told so at each.
+
+
+def _as_variable(item: PyTree) -> Variable:
     return item if isinstance(item, Variable) else Variable(item)
 
 
-def _as_node(item: Any) -> Any:
+def _as_node(item: AnyNode) -> AnyNode:
     if not is_node(item):
         raise TypeError(message(f"A {type(item).__name__} is no Node."))
     return item
 
 
-class _List(list):
+class _List(list[Item], Generic[Item]):
     """Abstract: a list that admits items of one kind, whichever way they come in."""
 
-    _admit: Any
+    _admit: Callable[[Any], Item]
 
-    def __init__(self, items: Iterable[Any] = ()):
+    def __init__(self, items: Iterable[Item] = ()):
         super().__init__(map(self._admit, items))
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         _register_list(cls)
 
-    def append(self, item: Any) -> Self:
+    def append(self, item: Item) -> Self:  # type: ignore[override]
         """Add one item; returns self."""
         super().append(self._admit(item))
         return self
 
-    def extend(self, items: Iterable[Any]) -> Self:
+    def extend(self, items: Iterable[Item]) -> Self:  # type: ignore[override]
         """Add several items; returns self."""
         super().extend(list(map(self._admit, items)))
         return self
 
-    __iadd__ = extend
+    __iadd__ = extend  # type: ignore[assignment]
 
-    def insert(self, index: Any, item: Any) -> None:
+    def insert(self, index: SupportsIndex, item: Item) -> None:
         """Insert one item before ``index``."""
         super().insert(index, self._admit(item))
 
 
-class _Dict(dict):
+class _Dict(dict[str, Item], Generic[Item]):
     """Abstract: a dict that admits items of one kind, whichever way they come in."""
 
-    def __init__(self, items: Any = (), **named: Any):
+    def __init__(self, items: Items[Item] = (), **named: Item):
         super().__init__()
         self.update(items, **named)
 
@@ -63,18 +72,18 @@ class _Dict(dict):
         super().__init_subclass__(**kwargs)
         _register_dict(cls)
 
-    def update(self, *others: Any, **named: Any) -> Self:
+    def update(self, *others: Items[Item], **named: Item) -> Self:  # type: ignore[override]
         """Set the entries of mappings or iterables of pairs; returns self."""
         for key, value in _pairs(*others, named):
             self[key] = value
         return self
 
-    __ior__ = update
+    __ior__ = update  # type: ignore[assignment]
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    def setdefault(self, key: str, default: Item | None = None) -> Item:  # type: ignore[override]
         """Return the item under ``key``, after setting it where there was none."""
         if key not in self:
-            self[key] = default
+            self[key] = default  # type: ignore[assignment]  # refused where it is None
         return self[key]
 
 
@@ -84,7 +93,7 @@ def _pairs(*others: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _register_list(cls: type[_List]) -> None:
-    def unflatten(_, children):
+    def unflatten(_: None, children: Iterable[PyTree]) -> _List:
         new = cls.__new__(cls)
         list.extend(new, children)
         return new
@@ -93,22 +102,22 @@ def _register_list(cls: type[_List]) -> None:
 
 
 def _register_dict(cls: type[_Dict]) -> None:
-    def unflatten(keys, children):
+    def unflatten(keys: Iterable[str], children: Iterable[PyTree]) -> _Dict:
         new = cls.__new__(cls)
         for key, child in zip(keys, children, strict=True):
             dict.__setitem__(new, key, child)
         return new
 
-    def flatten(x):
+    def flatten(x: _Dict) -> tuple[tuple, tuple]:
         return tuple(x.values()), tuple(x)
 
-    def flatten_with_keys(x):
+    def flatten_with_keys(x: _Dict) -> tuple[list, tuple]:
         return [(jax.tree_util.DictKey(k), v) for k, v in x.items()], tuple(x)
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
-class VarList(_List):
+class VarList(_List[Variable]):
     """A list of Variables; assigning to a position writes the Variable there.
 
     Args:
@@ -124,6 +133,9 @@ class VarList(_List):
 
     _admit = staticmethod(_as_variable)
 
+    def __init__(self, items: Iterable[Variable | PyTree] = ()):
+        super().__init__(items)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         targets = self[index] if isinstance(index, slice) else [self[index]]
         values = list(value) if isinstance(index, slice) else [value]
@@ -136,7 +148,7 @@ class VarList(_List):
             variable.value = new
 
 
-class VarDict(_Dict):
+class VarDict(_Dict[Variable]):
     """A dict of Variables; assigning to a key that is there writes its Variable.
 
     Args:
@@ -150,7 +162,7 @@ class VarDict(_Dict):
             self[key].value = value
 
 
-class NodeList(_List):
+class NodeList(_List[AnyNode]):
     """A list that takes Nodes only; a plain list is walked just as well."""
 
     _admit = staticmethod(_as_node)
@@ -162,7 +174,7 @@ class NodeList(_List):
         )
 
 
-class NodeDict(_Dict):
+class NodeDict(_Dict[AnyNode]):
     """A dict that takes Nodes only; a plain dict is walked just as well.
 
     Args:
@@ -172,7 +184,12 @@ class NodeDict(_Dict):
 
     check_unique = False
 
-    def __init__(self, items: Any = (), check_unique: bool = False, **named: Any):
+    def __init__(
+        self,
+        items: Items[AnyNode] = (),
+        check_unique: bool = False,
+        **named: AnyNode,
+    ):
         self.check_unique = check_unique
         super().__init__(items, **named)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 
 from .. import runtime
+from .._typing import Device, Place, PyTree
 from ..errors import DeviceError, TraceContextError, first_line, message
 from ..runtime import Cell
-
-Place: TypeAlias = str | jax.Device | jax.sharding.Sharding  # type: ignore[valid-type]
 
 _PLATFORMS = ("cpu", "gpu", "cuda", "rocm", "tpu")
 _EXTRAS = {"gpu": "cuda12", "cuda": "cuda12", "tpu": "tpu"}
@@ -82,7 +81,7 @@ def move(variables: Sequence[Cell], place: Place) -> None:
     move_each(variables, goals)
 
 
-def move_each(variables: Sequence[Cell], places: Sequence[Any]) -> None:
+def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
     """Move each Variable to a place of its own: all of them or none.
 
     Args:
@@ -110,7 +109,9 @@ def move_each(variables: Sequence[Cell], places: Sequence[Any]) -> None:
         runtime.move(variables, values)
 
 
-def _goal(variable: Cell, target: Any, value: jax.Array) -> Any:
+def _goal(
+    variable: Cell, target: Device | jax.sharding.Sharding, value: jax.Array
+) -> Any:
     divides = isinstance(target, jax.sharding.NamedSharding)
     if variable._whole or (divides and value.ndim < len(target.spec)):
         return runtime.undivided(target)

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from .._typing import DTypeLike, PyTree
 
 _NUMBER = (bool, int, float, complex)
 _KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
-def is_weak(value: Any) -> bool:
+def is_weak(value: PyTree) -> bool:
     """Whether ``value`` has no dtype of its own: Python numbers, nested lists of them.
 
     An array of a weak type counts, an empty list too.
@@ -24,11 +24,11 @@ def is_weak(value: Any) -> bool:
     return type(value) in _NUMBER
 
 
-def keeps_kind(new: Any, old: Any) -> bool:
+def keeps_kind(new: DTypeLike, old: DTypeLike) -> bool:
     """Whether ``new`` may become ``old``: int may become float, never float int."""
     return new == old or _kind(new) <= _kind(old) < len(_KINDS)
 
 
-def _kind(dtype: Any) -> int:
+def _kind(dtype: DTypeLike) -> int:
     kinds = (rank for rank, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind))
     return next(kinds, len(_KINDS))

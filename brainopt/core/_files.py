@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._typing import FilePath, Model, StateDict
 from ._state import LoadResult, state_dicts
 
 
@@ -15,11 +16,15 @@ class _Checkpoints:
     def __init__(self):
         self.load: Callable[[], Any] | None = None
 
-    def save(self, filename: Any, state: Any, **setting: Any) -> None:
+    def save(
+        self, filename: FilePath, state: Model | StateDict, **setting: Any
+    ) -> None:
         """Call `brainopt.checkpoint.save`."""
         self._wing().save(filename, state, **setting)
 
-    def restore_and_compare(self, filename: Any, state: Any, **setting: Any) -> Any:
+    def restore_and_compare(
+        self, filename: FilePath, state: Model | StateDict, **setting: Any
+    ) -> Any:
         """Call `brainopt.checkpoint.restore_and_compare`."""
         return self._wing().restore_and_compare(filename, state, **setting)
 
@@ -40,14 +45,16 @@ def use_checkpoints(load: Callable[[], Any]) -> None:
     checkpoints.load = load
 
 
-def save_states(root: Any, filename: Any, variables: Any = None, **setting: Any):
+def save_states(
+    root: Model, filename: FilePath, variables: Model = None, **setting: Any
+):
     """Implements `Node.save_states`."""
     state = root if variables is None else state_dicts([variables])[0]
     checkpoints.save(filename, state, **setting)
 
 
 def load_states(
-    root: Any, filename: Any, verbose: bool, *, strict: bool, cast: bool
+    root: Model, filename: FilePath, verbose: bool, *, strict: bool, cast: bool
 ) -> LoadResult:
     """Implements `Node.load_states`."""
     _, staged = checkpoints.restore_and_compare(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._typing import Foreign, PyTree
 from ..errors import TraceContextError, message
 from ..runtime import top
 from ._variable import TrainVar, Variable
@@ -30,7 +31,7 @@ class ForeignVariable(Variable):
 
     _native = False
 
-    def __init__(self, host: Any, owner: Any):
+    def __init__(self, host: Any, owner: Foreign):
         self.host = host
         self.owner = owner
         self.batch_axis = getattr(owner, "batch_axis", None)
@@ -38,7 +39,7 @@ class ForeignVariable(Variable):
         self._name = self._creation_trace = self._proxy = None
 
     @classmethod
-    def _from_static(cls, static: tuple[Any, ...], value: Any) -> Any:
+    def _from_static(cls, static: tuple[Any, ...], value: PyTree) -> Any:
         # A copy does not live in the framework.
         kind = TrainVar if issubclass(cls, TrainVar) else Variable
         return kind._from_static(static, value)
@@ -69,7 +70,7 @@ class ForeignVariable(Variable):
     def _committed(self) -> Any:
         return _read(self.host, self.owner)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: PyTree) -> None:
         self.host.write(self.owner, value)
 
     def _getter(self) -> Callable[[], Any]:
@@ -83,7 +84,7 @@ class ForeignVariable(Variable):
             self.check_threaded()
         return self._committed()
 
-    def _write(self, value: Any) -> None:
+    def _write(self, value: PyTree) -> None:
         if top() is not None:
             self.check_threaded()
         self._store(value)
@@ -110,7 +111,7 @@ class ForeignTrainVar(ForeignVariable, TrainVar):
     __slots__ = ()
 
 
-def _read(host: Any, owner: Any) -> Any:
+def _read(host: Any, owner: Foreign) -> Any:
     """Return the value of a parameter, with arrays where it has numbers of NumPy."""
     value = host.read(owner)
     if isinstance(value, jax.Array):

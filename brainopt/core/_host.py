@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Self
 
 import jax
 
+from .._typing import Foreign, Model, PyTree
 from ..errors import HostError, first_line, message
 from ..runtime import pending_trackers
-from ._collectors import VarCollector
+from ._collectors import Items, VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
 from ._reachable import used_by
 from ._variable import TrainVar, Variable
@@ -33,11 +34,13 @@ class Found(VarCollector):
         unseen: trainable values that the framework itself does not collect.
     """
 
-    def __init__(self, items: Any = (), paths: Any = None):
+    def __init__(
+        self, items: Items[Variable] = (), paths: Mapping[Variable, str] | None = None
+    ):
         super().__init__(items, paths)
         self.unseen: dict[str, Variable] = {}
 
-    def name_after(self, model: Any) -> Self:
+    def name_after(self, model: Model) -> Self:
         """Give each Variable without a display name one; return self."""
         for path, variable in (*self.items(), *self.unseen.items()):
             if variable._name is None:
@@ -76,7 +79,7 @@ class Host(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def find(self, obj: Any) -> Mapping[str, Variable] | None:
+    def find(self, obj: Model) -> Mapping[str, Variable] | None:
         """Return ``{path: Variable}`` of a model; ``{"": Variable}`` of one parameter.
 
         None stands for an object that is not of this host. Paths are attribute names,
@@ -84,19 +87,19 @@ class Host(abc.ABC):
         `variable`.
         """
 
-    def trainable(self, owner: Any) -> bool:
+    def trainable(self, owner: Foreign) -> bool:
         """Whether optimizers train this parameter."""
         return True
 
-    def read(self, owner: Any) -> Any:
+    def read(self, owner: Foreign) -> Any:
         """Return the value of a parameter, an array or a pytree of arrays."""
         return owner.value
 
-    def write(self, owner: Any, value: Any) -> None:
+    def write(self, owner: Foreign, value: PyTree) -> None:
         """Change the value of a parameter."""
         owner.value = value
 
-    def untracked(self, value: Any) -> bool:
+    def untracked(self, value: Model) -> bool:
         """Whether ``value`` holds parameters that a compiled function would not see.
 
         Without a tracker that is every model of the framework.
@@ -126,7 +129,7 @@ class Host(abc.ABC):
         """Return the parameter that the framework itself calls ``key``, or None."""
         return None
 
-    def variable(self, owner: Any) -> ForeignVariable:
+    def variable(self, owner: Foreign) -> ForeignVariable:
         """Return the Variable of a parameter: always the same one while it lives."""
         held = _variables.get(id(owner))
         if held is None or held.owner is not owner:
@@ -134,7 +137,7 @@ class Host(abc.ABC):
             _variables[id(owner)] = held
         return held
 
-    def _make(self, owner: Any) -> ForeignVariable:
+    def _make(self, owner: Foreign) -> ForeignVariable:
         kind = ForeignTrainVar if self.trainable(owner) else ForeignVariable
         return kind(self, owner)
 
@@ -245,7 +248,7 @@ class _Broken(Host):
     def wake(self) -> None:
         raise self._error
 
-    def find(self, obj: Any) -> None:
+    def find(self, obj: Model) -> None:
         return None
 
 
@@ -259,7 +262,7 @@ def _roots(kind: type) -> frozenset[str]:
     return _roots_of[kind]
 
 
-def hosts_of(obj: Any) -> Iterator[Host]:
+def hosts_of(obj: Model) -> Iterator[Host]:
     """Yield the working hosts that know the family of ``obj``.
 
     Raises:
@@ -273,7 +276,7 @@ def hosts_of(obj: Any) -> Iterator[Host]:
             yield registration.host
 
 
-def find(obj: Any) -> Mapping[str, Variable] | None:
+def find(obj: Model) -> Found | None:
     """Return the Variables of a foreign object, or None if no host knows it.
 
     A mapping is shown to the hosts of its first value.
@@ -287,7 +290,7 @@ def find(obj: Any) -> Mapping[str, Variable] | None:
     return found
 
 
-def _found(obj: Any, sample: Any) -> Mapping[str, Variable] | None:
+def _found(obj: Model, sample: Model) -> Found | None:
     for host in hosts_of(sample):
         found = host.find(obj)
         if found is not None:
@@ -298,7 +301,7 @@ def _found(obj: Any, sample: Any) -> Mapping[str, Variable] | None:
     return None
 
 
-def _check(host: Host, found: Any) -> None:
+def _check(host: Host, found: object) -> None:
     pairs = found.items() if isinstance(found, Mapping) else [("", found)]
     wrong = [
         f"{key!r}: a {type(item).__name__}"
@@ -316,7 +319,7 @@ def _check(host: Host, found: Any) -> None:
         )
 
 
-def wrap(obj: Any) -> Any:
+def wrap(obj: Model) -> Any:
     """Return the Variable of a single foreign parameter; anything else as it is."""
     if isinstance(obj, Variable | dict | list | tuple):
         return obj
@@ -324,7 +327,7 @@ def wrap(obj: Any) -> Any:
     return found[""] if found is not None and "" in found else obj
 
 
-def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
+def trained_in(model: Model) -> Iterator[tuple[str, str, Variable]] | None:
     """Return ``(key, path, Variable)`` of what a foreign object offers for training.
 
     None stands for an object that no host knows. A single parameter, and those in a
@@ -334,9 +337,9 @@ def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
     found = find(model)
     if found is None:
         return None
-    if getattr(found, "unseen", None):
+    if found.unseen:
         warnings.warn(unseen(found, model), stacklevel=3)
-    paths = getattr(found, "paths", {})
+    paths = found.paths
     named = "" in found or type(model) is dict
     if isinstance(model, Mapping):
         named = named or not any(isinstance(v, TrainVar) for v in found.values())
@@ -347,11 +350,11 @@ def trained_in(model: Any) -> Iterator[tuple[str, str, Variable]] | None:
     )
 
 
-def _is_ours(obj: Any) -> bool:
+def _is_ours(obj: Model) -> bool:
     return "brainopt" in _roots(type(obj)) or isinstance(obj, dict | list | tuple)
 
 
-def unseen(found: Any, model: Any) -> str:
+def unseen(found: Found, model: Model) -> str:
     """Return what to say of trainable values that the framework does not collect."""
     kind = type(model)
     return message(
@@ -388,5 +391,5 @@ def models_among(args: tuple, kwargs: dict) -> str:
     )
 
 
-def _display_name(model: Any, path: str) -> str:
+def _display_name(model: Model, path: str) -> str:
     return f"{type(model).__name__}.{path}" if path else type(model).__name__

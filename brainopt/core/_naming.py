@@ -12,7 +12,7 @@ _owners: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _counts: dict[str, int] = {}
 
 
-def claim(owner: Any, name: str | None = None, type_: str | None = None) -> str:
+def claim(owner: object, name: str | None = None, type_: str | None = None) -> str:
     """Return a unique name for ``owner``: ``name``, or its type and a count.
 
     Raises:
@@ -42,7 +42,7 @@ def claim(owner: Any, name: str | None = None, type_: str | None = None) -> str:
         return name
 
 
-def release(owner: Any, name: str) -> None:
+def release(owner: object, name: str) -> None:
     """Give a name of ``owner`` up, for others to take."""
     with _lock:
         if _owners.get(name) is owner:

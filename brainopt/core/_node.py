@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 
 from .._display import tree_html, tree_text
+from .._typing import FilePath, Model, PyTree, StateDict
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
 from . import _device, _implicit, _naming, _pytree, _reset, _state, _walk
@@ -214,7 +215,7 @@ class Node(Owner):
 
     def load_state_dict(
         self,
-        state_dict: dict[str, Any],
+        state_dict: StateDict,
         warn: bool = True,
         compatible: str = "v2",
         *,
@@ -243,7 +244,7 @@ class Node(Owner):
 
     def _stage_state_dict(
         self,
-        state_dict: dict[str, Any],
+        state_dict: StateDict,
         *,
         strict: bool = True,
         cast: bool = False,
@@ -295,7 +296,7 @@ class Node(Owner):
         """Return plain data about this node that checkpoints keep and compare."""
         return {"class": type(self).__name__, **_state.units(self)}
 
-    def save_states(self, filename: Any, variables: Any = None, **setting: Any) -> None:
+    def save_states(self, filename: FilePath, variables: Model = None, **setting: Any):
         """Save the state to a file; see `brainopt.checkpoint.save`.
 
         Args:
@@ -309,7 +310,7 @@ class Node(Owner):
 
     def load_states(
         self,
-        filename: Any,
+        filename: FilePath,
         verbose: bool = False,
         *,
         strict: bool = True,
@@ -367,9 +368,9 @@ class Node(Owner):
         return [variable.value for variable in variables], skeleton
 
     @classmethod
-    def tree_unflatten(cls, aux: _pytree.Skeleton, dynamic_values: Any) -> Self:
+    def tree_unflatten(cls, aux: _pytree.Skeleton, values: Iterable[PyTree]) -> Self:
         """Return a new node with the values in new Variables."""
-        return _pytree.put_together(aux, dynamic_values)
+        return _pytree.put_together(aux, values)
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self._pytree_attributes())
@@ -385,12 +386,11 @@ class Node(Owner):
 
 
 def _register(cls: type[Node]) -> None:
-    def flatten_with_keys(node):
+    def flatten_with_keys(node: Node):
         paths, variables, skeleton = _pytree.take_apart(node)
-        return [
-            (jax.tree_util.GetAttrKey(path), variable.value)
-            for path, variable in zip(paths, variables, strict=True)
-        ], skeleton
+        keys = map(jax.tree_util.GetAttrKey, paths)
+        values = [variable.value for variable in variables]
+        return list(zip(keys, values, strict=True)), skeleton
 
     jax.tree_util.register_pytree_with_keys(
         cls, flatten_with_keys, cls.tree_unflatten, lambda node: node.tree_flatten()

@@ -13,14 +13,14 @@ import numpy as np
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
-def is_atom(value: Any) -> bool:
+def is_atom(value: object) -> bool:
     """Whether nothing can be inside: a number, a string, an array."""
     return type(value) in _ATOMS or isinstance(
         value, jax.Array | np.ndarray | np.generic
     )
 
 
-def parts(container: Any) -> Iterable[tuple[Any, Any]] | None:
+def parts(container: object) -> Iterable[tuple[Any, Any]] | None:
     """Return the ``(key, item)`` pairs of a container; None for anything else.
 
     Containers are dicts, lists, tuples (by name if they have names) and dataclasses.

@@ -8,13 +8,14 @@ equal tree structures: `jax.tree.map` pairs them and `jax.jit` compiles once for
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._typing import PyTree
 from ..errors import HostError, message
-from ..runtime import same
+from ..runtime import Owner, same
 from . import _host
 from ._foreign import ForeignVariable
 from ._parts import is_atom, parts
@@ -28,7 +29,7 @@ _REGISTRIES = ("_implicit_vars", "_implicit_nodes")
 class _Hole(NamedTuple):
     """The place of a Variable."""
 
-    index: int
+    number: int
     cls: type[Variable]
     static: tuple[Any, ...]
 
@@ -37,7 +38,7 @@ class _Window(NamedTuple):
     """The place of a view, whose Variable has a place of its own."""
 
     target: _Hole
-    index: Any
+    part: Any
 
 
 class _Link(NamedTuple):
@@ -89,7 +90,7 @@ class _TakingApart:
         self.parts: dict[int, _Part] = {}
         self.foreign: list[str] = []
 
-    def strip(self, value: Any, path: str) -> Any:
+    def strip(self, value: object, path: str) -> Any:
         """Return the skeleton of ``value``."""
         if is_atom(value):
             # A mutable array must not change inside a structure that jax keeps.
@@ -135,7 +136,7 @@ class _TakingApart:
         return container if whole else _Box(type(container), keys, stripped)
 
 
-def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
+def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
     """Return the attribute path and Variable of each leaf, and the skeleton.
 
     Raises:
@@ -161,22 +162,22 @@ def take_apart(node: Any) -> tuple[list[str], list[Variable], Skeleton]:
 class _Building:
     """One node being made of a skeleton and new values."""
 
-    def __init__(self, values: Sequence[Any]):
+    def __init__(self, values: Sequence[PyTree]):
         self.values = values
         self.variables: dict[int, Variable] = {}
         self.nodes: dict[int, Any] = {}
 
-    def build(self, place: Any, label: str) -> Any:
+    def build(self, place: object, label: str) -> Any:
         """Return what stands at a place of the skeleton; ``label`` names Variables."""
         if isinstance(place, _Hole):
-            if place.index not in self.variables:
-                value = self.values[place.index]
+            if place.number not in self.variables:
+                value = self.values[place.number]
                 new = place.cls._from_static(place.static, value)
                 new._name = label
-                self.variables[place.index] = new
-            return self.variables[place.index]
+                self.variables[place.number] = new
+            return self.variables[place.number]
         if isinstance(place, _Window):
-            return VariableView(self.build(place.target, label), place.index)
+            return VariableView(self.build(place.target, label), place.part)
         if isinstance(place, _Link):
             return self.nodes[place.number]
         if isinstance(place, _Part):
@@ -214,6 +215,6 @@ class _Building:
         return new
 
 
-def put_together(skeleton: Skeleton, values: Any) -> Any:
+def put_together(skeleton: Skeleton, values: Iterable[PyTree]) -> Any:
     """Return a new node with new Variables that hold ``values``."""
     return _Building(list(values)).build(skeleton.part, "")

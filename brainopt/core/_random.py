@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from .._compat import is_key_array
+from .._typing import ArrayLike, DTypeLike, Shape
 from ..errors import VariableError, message
 from ._operators import unwrap
 from ._variable import Variable
@@ -36,10 +37,10 @@ class RandomState(Variable):
 
     _draws = True
 
-    def __init__(self, seed: Any = 0, *, name: str | None = None):
+    def __init__(self, seed: int | ArrayLike = 0, *, name: str | None = None):
         super().__init__(_key(seed), name=name)
 
-    def seed(self, seed: Any) -> None:
+    def seed(self, seed: int | ArrayLike) -> None:
         """Start anew from ``seed`` (an int or a key)."""
         self.value = _key(seed)
 
@@ -55,39 +56,72 @@ class RandomState(Variable):
         self.value = keys[0]
         return keys[1:]
 
-    def uniform(self, shape=(), dtype=float, minval=0.0, maxval=1.0) -> jax.Array:
+    def uniform(
+        self,
+        shape: Shape = (),
+        dtype: DTypeLike = float,
+        minval: jax.typing.ArrayLike = 0.0,
+        maxval: jax.typing.ArrayLike = 1.0,
+    ) -> jax.Array:
         """Return samples of the uniform distribution on ``[minval, maxval)``."""
         return jax.random.uniform(self.split_key(), shape, dtype, minval, maxval)
 
-    def normal(self, shape=(), dtype=float) -> jax.Array:
+    def normal(self, shape: Shape = (), dtype: DTypeLike = float) -> jax.Array:
         """Return samples of the standard normal distribution."""
         return jax.random.normal(self.split_key(), shape, dtype)
 
-    def bernoulli(self, p=0.5, shape=None) -> jax.Array:
+    def bernoulli(
+        self, p: jax.typing.ArrayLike = 0.5, shape: Shape | None = None
+    ) -> jax.Array:
         """Return True with probability ``p``."""
         return jax.random.bernoulli(self.split_key(), p, shape)
 
-    def randint(self, shape, minval, maxval, dtype=int) -> jax.Array:
+    def randint(
+        self,
+        shape: Shape,
+        minval: jax.typing.ArrayLike,
+        maxval: jax.typing.ArrayLike,
+        dtype: DTypeLike = int,
+    ) -> jax.Array:
         """Return integers of ``[minval, maxval)``."""
         return jax.random.randint(self.split_key(), shape, minval, maxval, dtype)
 
-    def permutation(self, x, axis=0, independent=False) -> jax.Array:
+    def permutation(
+        self, x: jax.typing.ArrayLike, axis: int = 0, independent: bool = False
+    ) -> jax.Array:
         """Return ``x`` (or ``arange(x)``) in random order along ``axis``."""
         return jax.random.permutation(self.split_key(), x, axis, independent)
 
-    def choice(self, a, shape=(), replace=True, p=None, axis=0) -> jax.Array:
+    def choice(
+        self,
+        a: jax.typing.ArrayLike,
+        shape: Shape = (),
+        replace: bool = True,
+        p: jax.typing.ArrayLike | None = None,
+        axis: int = 0,
+    ) -> jax.Array:
         """Return samples from ``a`` (or ``arange(a)``)."""
         return jax.random.choice(self.split_key(), a, shape, replace, p, axis)
 
-    def poisson(self, lam, shape=None, dtype=int) -> jax.Array:
+    def poisson(
+        self,
+        lam: jax.typing.ArrayLike,
+        shape: Shape | None = None,
+        dtype: DTypeLike = int,
+    ) -> jax.Array:
         """Return samples of the Poisson distribution with rate ``lam``."""
         return jax.random.poisson(self.split_key(), lam, shape, dtype)
 
-    def exponential(self, shape=(), dtype=float) -> jax.Array:
+    def exponential(self, shape: Shape = (), dtype: DTypeLike = float) -> jax.Array:
         """Return samples of the exponential distribution with mean 1."""
         return jax.random.exponential(self.split_key(), shape, dtype)
 
-    def gamma(self, a, shape=None, dtype=float) -> jax.Array:
+    def gamma(
+        self,
+        a: jax.typing.ArrayLike,
+        shape: Shape | None = None,
+        dtype: DTypeLike = float,
+    ) -> jax.Array:
         """Return samples of the gamma distribution with shape parameter ``a``."""
         return jax.random.gamma(self.split_key(), a, shape, dtype)
 

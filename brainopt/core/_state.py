@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import runtime
 from .._compat import is_key_array, key_impl
+from .._typing import Model, StateDict
 from ..errors import PathError, StateDictError, message
 from ..runtime import same
 from . import _walk
@@ -38,7 +39,7 @@ class LoadResult:
     mismatched: list[str]
 
     @classmethod
-    def of(cls, staged: Any) -> LoadResult:
+    def of(cls, staged: LoadResult) -> LoadResult:
         """Return what did not fit when a state was compared."""
         return cls(*map(list, (staged.missing, staged.unexpected, staged.mismatched)))
 
@@ -93,7 +94,7 @@ def _values_of(variable: Variable, stages: Sequence[Any]) -> list[Any]:
     return [table[variable] for table in writes if variable in table]
 
 
-def state_dicts(roots: Sequence[Any]) -> list[dict[str, Any]]:
+def state_dicts(roots: Sequence[Model]) -> list[dict[str, Any]]:
     """Return ``{path: array}`` of the Variables below each root, at one instant.
 
     A Variable that holds a pytree gives one entry for each leaf.
@@ -115,7 +116,7 @@ def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
     return state
 
 
-def units(root: Any) -> dict[str, dict[str, str]]:
+def units(root: Model) -> dict[str, dict[str, str]]:
     """Return ``{"units": {path: unit}}`` of the quantities below ``root``, if any.
 
     The unit of a quantity belongs to its structure, and a state dict has numbers only.
@@ -136,7 +137,7 @@ def _is_quantity(value: Any) -> bool:
     return hasattr(value, "unit") and hasattr(value, "mantissa")
 
 
-def stage(root: Any, state: Mapping[str, Any], cast: bool, staged: Staged) -> Staged:
+def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     """Compare ``state`` with the Variables below ``root``; write nothing.
 
     Entries may use any path of a shared Variable, or BrainPy's absolute names. What is
@@ -169,10 +170,12 @@ def stage(root: Any, state: Mapping[str, Any], cast: bool, staged: Staged) -> St
     return staged
 
 
-def _sort(root, state, leaves, staged) -> dict[tuple[Variable, str], list[str]]:
+def _sort(
+    root: Model, state: StateDict, leaves, staged
+) -> dict[tuple[Variable, str], list[str]]:
     """Return the entries for each leaf; note those that are for none."""
 
-    def names(method):
+    def names(method: _walk.Method):
         found = _walk.collect_vars(root, method)
         return {
             _walk.join(k, tail): (v, tail)
@@ -247,7 +250,7 @@ def _what(value: Any) -> str:
 
 
 def load_state_dict(
-    root: Any, state: Mapping, warn: bool, compatible: str, strict: bool, cast: bool
+    root: Model, state: Mapping, warn: bool, compatible: str, strict: bool, cast: bool
 ) -> LoadResult:
     """Do what `Node.load_state_dict` promises."""
     if compatible not in ("v1", "v2"):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .. import runtime
 from .._compat import is_key_array
 from .._display import size_text, table_html, table_text
+from .._typing import Model
 from ..errors import message
 from . import _walk
 from ._value import entries, place
@@ -111,7 +112,7 @@ class Summary:
 _HEAD = ("path", "kind", "shape", "dtype", "device", "bytes")
 
 
-def summary(node: Any, *, depth: int | None = None, stats: bool = False) -> Summary:
+def summary(node: Model, *, depth: int | None = None, stats: bool = False) -> Summary:
     """Return a table of the Variables below ``node``.
 
     Args:

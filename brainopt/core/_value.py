@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
+from .._typing import DTypeLike, PyTree
 from ..errors import VariableError, message
 from ._dtypes import is_weak, keeps_kind
 
 _SMALL = 8
 
 
-def plain(tree: Any) -> Any:
+def plain(tree: PyTree) -> Any:
     """Return ``tree`` with the value in the place of each Variable and view.
 
     So it is with what else wraps an array, as the arrays of brainpy do.
@@ -29,7 +31,7 @@ def plain(tree: Any) -> Any:
     )
 
 
-def _wraps(x: Any) -> bool:
+def _wraps(x: PyTree) -> bool:
     return not isinstance(x, jax.Array) and hasattr(type(x), "__jax_array__")
 
 
@@ -43,7 +45,7 @@ def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:
     return new[:axis] + new[axis + 1 :] == old[:axis] + old[axis + 1 :]
 
 
-def entries(value: Any) -> list[tuple[str, Any]]:
+def entries(value: PyTree) -> list[tuple[str, Any]]:
     """Return ``(path, leaf)`` of each array in a value; one array has the path ""."""
     if isinstance(value, jax.Array):
         return [("", value)]
@@ -54,7 +56,9 @@ def entries(value: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def fit(new: Any, old: Any, batch_axis: int | None = None, label: str = "") -> Any:
+def fit(
+    new: PyTree, old: PyTree, batch_axis: int | None = None, label: str = ""
+) -> Any:
     """Return ``new`` as something that may take the place of ``old``.
 
     Python numbers, lists of them and numpy arrays become arrays; what has no dtype of
@@ -95,7 +99,7 @@ def fit(new: Any, old: Any, batch_axis: int | None = None, label: str = "") -> A
     return jax.tree.unflatten(tree, leaves)
 
 
-def _fit_leaf(new: Any, old: Any, batch_axis: int | None) -> tuple[Any, str]:
+def _fit_leaf(new: PyTree, old: PyTree, batch_axis: int | None) -> tuple[Any, str]:
     weak = is_weak(new)
     try:
         array = new if isinstance(new, jax.Array) else jnp.array(new)
@@ -121,19 +125,19 @@ def _fit_leaf(new: Any, old: Any, batch_axis: int | None) -> tuple[Any, str]:
         return new, str(error)
 
 
-def _outline(value: Any) -> str:
+def _outline(value: PyTree) -> str:
     if isinstance(value, jax.Array) or not isinstance(value, dict | list | tuple):
         return "an array" if hasattr(value, "shape") else f"{type(value).__name__}"
     return f"the structure {jax.tree.map(lambda _: '*', value)}"
 
 
-def _is_shape(value: Any) -> bool:
+def _is_shape(value: PyTree) -> bool:
     if type(value) is tuple:
         return all(isinstance(n, int | np.integer) and n is not True for n in value)
     return type(value) is int
 
 
-def initial(value: Any, dtype: Any) -> Any:
+def initial(value: PyTree, dtype: DTypeLike | None) -> Any:
     """Return the first value of a Variable made from data or from a shape."""
     if type(value) in (int, tuple) and _is_shape(value):
         if any(n < 0 for n in np.atleast_1d(np.asarray(value, int))):
@@ -156,7 +160,7 @@ def initial(value: Any, dtype: Any) -> Any:
     return jax.tree.unflatten(tree, leaves)
 
 
-def _initial_leaf(path: str, leaf: Any, dtype: Any) -> Any:
+def _initial_leaf(path: str, leaf: PyTree, dtype: Any) -> Any:
     if is_key_array(leaf):
         return leaf
     if isinstance(leaf, jax.Array) and dtype is None and not leaf.weak_type:
@@ -178,7 +182,7 @@ def _initial_leaf(path: str, leaf: Any, dtype: Any) -> Any:
     )
 
 
-def check_batch_axis(value: Any, batch_axis: int | None) -> int | None:
+def check_batch_axis(value: PyTree, batch_axis: int | None) -> int | None:
     """Return ``batch_axis`` counted from the front, or raise `VariableError`."""
     if batch_axis is None:
         return None
@@ -190,7 +194,9 @@ def check_batch_axis(value: Any, batch_axis: int | None) -> int | None:
     return batch_axis % ndim
 
 
-def check_axis_names(value, batch_axis, names) -> tuple[str, ...] | None:
+def check_axis_names(
+    value: PyTree, batch_axis: int | None, names: Sequence[str] | None
+) -> tuple[str, ...] | None:
     """Return one name an axis, or raise `VariableError`."""
     if names is None:
         return None
@@ -204,7 +210,7 @@ def check_axis_names(value, batch_axis, names) -> tuple[str, ...] | None:
     return names
 
 
-def describe(value: Any) -> str:
+def describe(value: PyTree) -> str:
     """Return shape, dtype, place and, for a small array, its numbers."""
     return ", ".join(
         f"{path}: {_describe(leaf)}" if path else _describe(leaf)
@@ -212,7 +218,7 @@ def describe(value: Any) -> str:
     )
 
 
-def _describe(value: Any) -> str:
+def _describe(value: PyTree) -> str:
     if not hasattr(value, "dtype"):
         return repr(value)
     text = f"shape={value.shape}, dtype={value.dtype}"
@@ -230,7 +236,7 @@ def _describe(value: Any) -> str:
     return text
 
 
-def place(value: Any) -> str:
+def place(value: PyTree) -> str:
     """Return the device of an array as ``cpu:0``, or its sharding over several."""
     if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array):
         return "-"

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
 
+from .._typing import DTypeLike, PyTree
 from ..errors import TraceContextError
 from ..runtime import Cell, Expired, Frozen, create, create_outside, read, top, write
 from . import _device
@@ -24,15 +25,15 @@ from ._value import (
 
 
 def _register(cls: type[Variable]) -> None:
-    def flatten(variable):
+    def flatten(variable: Variable) -> tuple[tuple[PyTree], tuple[Any, ...]]:
         return (variable.value,), variable._static()
 
-    def flatten_with_keys(variable):
+    def flatten_with_keys(variable: Variable) -> tuple[Any, tuple[Any, ...]]:
         children, aux = flatten(variable)
         return ((jax.tree_util.GetAttrKey("value"), children[0]),), aux
 
-    def unflatten(aux, children):
-        return cls._from_static(aux, children[0])
+    def unflatten(aux: tuple[Any, ...], children: Iterable[PyTree]) -> Variable:
+        return cls._from_static(aux, *children)
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
@@ -82,8 +83,8 @@ class Variable(Cell, ArrayLike):
 
     def __init__(
         self,
-        value: Any,
-        dtype: Any = None,
+        value: PyTree,
+        dtype: DTypeLike | None = None,
         batch_axis: int | None = None,
         *,
         axis_names: Sequence[str] | None = None,
@@ -128,7 +129,7 @@ class Variable(Cell, ArrayLike):
             vars(self).update(static[-1].value)
 
     @classmethod
-    def outside(cls, value: Any, name: str | None = None) -> Self:
+    def outside(cls, value: PyTree, name: str | None = None) -> Self:
         """Return a Variable that outlasts the trace that is running now.
 
         Args:
@@ -142,7 +143,7 @@ class Variable(Cell, ArrayLike):
         return new
 
     @property
-    def value(self) -> Any:
+    def value(self) -> jax.Array:
         """The current value; assignment keeps structure, shape and dtype.
 
         Raises:
@@ -152,15 +153,15 @@ class Variable(Cell, ArrayLike):
         return read(self)
 
     @value.setter
-    def value(self, new: Any) -> None:
+    def value(self, new: PyTree) -> None:
         write(self, self._fit(new))
 
     @property
-    def data(self) -> Any:
+    def data(self) -> jax.Array:
         """The same as ``value``."""
         return self.value
 
-    def update(self, value: Any) -> None:
+    def update(self, value: PyTree) -> None:
         """Assign ``value``; the same as ``self.value = value``."""
         self.value = value
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import jax
 
+from .._typing import Index, PyTree
 from ._operators import ArrayLike
 from ._value import describe, fit
 from ._variable import Variable
@@ -28,7 +29,7 @@ class VariableView(ArrayLike):
 
     __slots__ = ("index", "target")
 
-    def __init__(self, target: Variable, index: Any):
+    def __init__(self, target: Variable, index: Index):
         if not isinstance(target, Variable):
             raise TypeError(f"{type(target).__name__} is no Variable.")
         self.target = target
@@ -40,12 +41,12 @@ class VariableView(ArrayLike):
         return f"{self.target.label}[{self.index!r}]"
 
     @property
-    def value(self) -> Any:
+    def value(self) -> jax.Array:
         """The viewed part; assignment keeps its shape and dtype."""
         return self.target.value[self.index]
 
     @value.setter
-    def value(self, new: Any) -> None:
+    def value(self, new: PyTree) -> None:
         fitted = fit(new, self.value, None, self.label)
         self.target.value = self.target.value.at[self.index].set(fitted)
 

@@ -9,11 +9,12 @@ containers of this package; they do not count as a level.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import jax
 
+from .._typing import Model, PyTree
 from ..errors import message
 from ..runtime import Owner
 from . import _host
@@ -40,7 +41,7 @@ class Owned(NamedTuple):
         return f"{self.owner.name}.{self.key.replace('.', '-')}"
 
 
-def is_node(obj: Any) -> TypeGuard[Owner]:
+def is_node(obj: object) -> TypeGuard[Owner]:
     """Whether ``obj`` is a Node."""
     return isinstance(obj, Owner)
 
@@ -51,7 +52,7 @@ def join(*parts: str) -> str:
 
 
 def children(
-    container: Any, key: str = "", above: tuple[int, ...] = ()
+    container: Model, key: str = "", above: tuple[int, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
     """Yield ``(key, item)`` for the Nodes, Variables and foreign models inside."""
     if isinstance(container, Variable) or is_node(container):
@@ -69,12 +70,12 @@ def children(
                 yield from children(item, join(key, str(name)), above)
 
 
-def foreign_vars(obj: Any) -> Mapping[str, Variable] | None:
+def foreign_vars(obj: Model) -> _host.Found | None:
     """Return what a host finds in a model of another framework; None of others."""
     return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
-def _inside(node: Any) -> Iterator[tuple[str, Any]]:
+def _inside(node: Model) -> Iterator[tuple[str, Any]]:
     if is_node(node):
         for name, value in node._owned_attributes():
             yield from children(value, name)
@@ -82,12 +83,12 @@ def _inside(node: Any) -> Iterator[tuple[str, Any]]:
         yield from children(node)
 
 
-def may_own(obj: Any) -> bool:
+def may_own(obj: Model) -> bool:
     """Whether Variables could be in ``obj``: a Node, a container, a known model."""
     return is_node(obj) or parts(obj) is not None or foreign_vars(obj) is not None
 
 
-def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
+def walk_nodes(root: Model, level: int = -1) -> Iterator[tuple[str, Any]]:
     """Yield ``(path, node)``: the root, then the nodes below it to ``level``.
 
     A node that two paths reach is yielded under both, what is below it under the first
@@ -96,7 +97,7 @@ def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
     """
     expanded: dict[int, int] = {}
 
-    def visit(path, node, depth, above):
+    def visit(path: str, node: Model, depth: int, above: tuple[int, ...]):
         yield path, node
         before = expanded.get(id(node))
         if depth == level or (before is not None and (level < 0 or before <= depth)):
@@ -110,7 +111,9 @@ def walk_nodes(root: Any, level: int = -1) -> Iterator[tuple[str, Any]]:
     return visit("", root, 0, ())
 
 
-def walk_vars(root: Any, level: int = -1, include_self: bool = True) -> Iterator[Owned]:
+def walk_vars(
+    root: Model, level: int = -1, include_self: bool = True
+) -> Iterator[Owned]:
     """Yield every Variable below ``root`` with its path and owner."""
     for path, node in walk_nodes(root, level):
         if not include_self and node is root:
@@ -121,7 +124,7 @@ def walk_vars(root: Any, level: int = -1, include_self: bool = True) -> Iterator
                 yield Owned(join(path, key), owner, key, item)
 
 
-def find(root: Any, path: str) -> tuple[Variable, str] | None:
+def find(root: Model, path: str) -> tuple[Variable, str] | None:
     """Return the Variable at ``path``, by whichever way it leads, and what is left.
 
     What is left is the path inside the value of a Variable that holds a pytree.
@@ -145,7 +148,7 @@ def check_method(method: str) -> None:
 
 
 def collect_vars(
-    root: Any,
+    root: Model,
     method: Method = "relative",
     level: int = -1,
     include_self: bool = True,
@@ -163,7 +166,7 @@ def collect_vars(
 
 
 def collect_nodes(
-    root: Any, method: Method = "relative", level: int = -1, include_self: bool = True
+    root: Model, method: Method = "relative", level: int = -1, include_self: bool = True
 ) -> NodeCollector:
     """Return the nodes below ``root`` by path, or by their unique names."""
     check_method(method)
@@ -174,7 +177,7 @@ def collect_nodes(
     return found
 
 
-def train_vars_of(source: Any) -> VarCollector:
+def train_vars_of(source: Model) -> VarCollector:
     """Return what ``source`` offers for training, by path.
 
     Args:
@@ -191,7 +194,7 @@ def train_vars_of(source: Any) -> VarCollector:
     return found
 
 
-def _trainable(source: Any, path: str) -> Iterator[tuple[str, str, Variable]]:
+def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
     """Yield ``(key, path, Variable)``; only in foreign collectors the two differ."""
     if isinstance(source, Variable):
         yield path, path, source
@@ -224,7 +227,9 @@ def _trainable(source: Any, path: str) -> Iterator[tuple[str, str, Variable]]:
         )
 
 
-def tree_paths(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+def tree_paths(
+    tree: PyTree, is_leaf: Callable[[PyTree], bool]
+) -> list[tuple[str, Any]]:
     """Return ``(path, leaf)`` of each leaf; a box of flax is no part of the path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(
         tree, is_leaf=lambda x: _is_box(type(x)) or is_leaf(x)
@@ -240,7 +245,7 @@ def tree_paths(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any
     return found
 
 
-def branches(tree: Any) -> list[tuple[str, Any]] | None:
+def branches(tree: PyTree) -> list[tuple[str, Any]] | None:
     """Return ``(name, part)`` of what is next below a pytree; None for a leaf.
 
     A box of flax is no part of a path here either.
@@ -263,7 +268,7 @@ def branches(tree: Any) -> list[tuple[str, Any]] | None:
     ]
 
 
-def _next_below(tree: Any) -> list[tuple[Any, Any]]:
+def _next_below(tree: PyTree) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree, lambda x: x is not tree)[0]
 
 

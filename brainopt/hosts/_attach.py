@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
 
-from .._typing import FilePath
+from .._typing import FilePath, StateDict
 from ..core import (
     ForeignTrainVar,
     ForeignVariable,
@@ -100,7 +99,7 @@ class Attached(VarCollector):
 
     def load_state_dict(
         self,
-        state_dict: Mapping[str, Any],
+        state_dict: StateDict,
         warn: bool = True,
         *,
         strict: bool = True,
@@ -129,7 +128,7 @@ class Attached(VarCollector):
         return {"class": type(self._model).__name__, **units(self)}
 
     def _stage_state_dict(
-        self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
+        self, state: StateDict, *, strict: bool = True, cast: bool = False
     ) -> Staged:
         """Compare a state with the model, and change nothing."""
         return stage(self, state, cast, Staged())
@@ -189,27 +188,27 @@ def attach(model: Any) -> Attached:
         _refuse_mixed(model)
         tree = Tree(model)
         return Attached(model, tree.found, tree)
-    if not found and not getattr(found, "unseen", None):
+    if not found and not found.unseen:
         raise HostError(
             message(
                 f"There is no Variable in this {type(model).__name__} to attach to.",
                 help="build its layers first.",
             )
         )
-    if getattr(found, "unseen", None):
+    if found.unseen:
         warnings.warn(unseen(found, model), stacklevel=2)
     found = _by_path(found)
     shared: Variable | None = random_state(model, found)
     if shared is not None:
-        found["random"] = shared  # type: ignore[index]
+        found["random"] = shared
     return Attached(model, found)
 
 
-def _by_path(found: Mapping[str, Variable]) -> Found:
+def _by_path(found: Found) -> Found:
     """Return what was found by structural paths, whatever the framework calls it."""
-    paths = getattr(found, "paths", {})
+    paths = found.paths
     named = Found({paths.get(v, key) or "param": v for key, v in found.items()})
-    named.unseen = getattr(found, "unseen", {})
+    named.unseen = found.unseen
     return named
 
 

@@ -15,10 +15,12 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from .._typing import Foreign, Model
+
 Walk = Callable[[Any], Iterable[tuple[str, Any]]]
 
 
-def paths_in_model(collector: Mapping[str, Any], walk: Walk) -> list[str] | None:
+def paths_in_model(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | None:
     """Return the path of each Variable in the innermost model that holds them all.
 
     Args:
@@ -43,7 +45,7 @@ _seen: dict[tuple, tuple[list[weakref.ref], list[str] | None]] = {}
 """What was found lately, since a search looks at all living objects."""
 
 
-def _search(collector: Mapping[str, Any], walk: Walk) -> list[str] | None:
+def _search(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | None:
     living = living_objects() if collector else []
     owners = _owners(collector, living)
     if not owners:
@@ -70,7 +72,7 @@ def living_objects() -> list[Any]:
     return sorted(living, key=lambda obj: (len(obj.name), obj.name))
 
 
-def _owners(collector: Mapping[str, Any], living: list[Any]) -> list[Any]:
+def _owners(collector: Mapping[str, Foreign], living: list[Any]) -> list[Any]:
     """Return the layers that the keys name; nothing if one of them names none."""
     named: dict[str, list[Any]] = {}
     for obj in living:
@@ -98,7 +100,7 @@ def _held(items: list[Any]) -> Iterator[Any]:
             yield item
 
 
-def _above(obj: Any, holders: dict[int, list[Any]]) -> set[int]:
+def _above(obj: Model, holders: dict[int, list[Any]]) -> set[int]:
     """Return what holds an object, and itself, by id."""
     found, waiting = {id(obj)}, [obj]
     while waiting:
@@ -109,12 +111,12 @@ def _above(obj: Any, holders: dict[int, list[Any]]) -> set[int]:
     return found
 
 
-def _is_inside(model: Any, other: Any, above: dict[int, set[int]]) -> bool:
+def _is_inside(model: Model, other: Any, above: dict[int, set[int]]) -> bool:
     """Whether ``model`` does not hold ``other``, or each of them holds the other."""
     return id(model) not in above[id(other)] or id(other) in above[id(model)]
 
 
-def _paths(collector: Mapping[str, Any], model: Any, walk: Walk) -> list[str]:
+def _paths(collector: Mapping[str, Foreign], model: Model, walk: Walk) -> list[str]:
     found: dict[int, str] = {}
     for path, state in walk(model):
         found.setdefault(id(state), path)

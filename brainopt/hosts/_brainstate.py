@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._typing import Foreign, Model, PyTree
 from ..core import (
     ForeignVariable,
     Found,
@@ -40,7 +41,7 @@ class StateVariable(ForeignVariable):
 
     __slots__ = ("raw",)
 
-    def __init__(self, host: BrainstateHost, owner: Any):
+    def __init__(self, host: BrainstateHost, owner: Foreign):
         super().__init__(host, owner)
         self.raw = Raw(owner)
         _normalize(self.raw, host.trainable(owner))
@@ -62,7 +63,7 @@ class StateVariable(ForeignVariable):
         ended = type(value).__name__ in ("Expired", "_InvalidatedTraceValue")
         return Expired("a transformed function") if ended else value
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: PyTree) -> None:
         self.raw.set(value)
 
     def _getter(self) -> Callable[[], Any]:
@@ -78,7 +79,7 @@ class StateVariable(ForeignVariable):
             return self._committed()
         return self.owner.value
 
-    def _write(self, value: Any) -> None:
+    def _write(self, value: PyTree) -> None:
         self.owner.value = value
 
 
@@ -104,7 +105,7 @@ def _normalize(raw: Raw, trained: bool) -> None:
     """
     loose = (np.ndarray, np.generic)
 
-    def is_loose(leaf):
+    def is_loose(leaf: Foreign):
         weak = trained and is_weak(leaf) and not isinstance(leaf, Tracer)
         return isinstance(leaf, loose) or weak
 
@@ -146,18 +147,18 @@ class BrainstateHost(Host):
         )
         add_tracker(tracker, brainstate.State)
 
-    def trainable(self, owner: Any) -> bool:
+    def trainable(self, owner: Foreign) -> bool:
         """Whether it is a ParamState, or a TrainVar of brainpy."""
         kinds = {kind.__name__ for kind in type(owner).__mro__}
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
-    def hooked(self, owner: Any) -> bool:
+    def hooked(self, owner: Foreign) -> bool:
         """Whether hooks are called when it is written, which brainpy never does."""
         if type(owner).value is not self.State.value:
             return False
         return owner.has_hooks() or self._hooks.has_hooks()
 
-    def _make(self, owner: Any) -> ForeignVariable:
+    def _make(self, owner: Foreign) -> ForeignVariable:
         if _is_view(owner, self.State):
             raise HostError(
                 message(
@@ -170,7 +171,7 @@ class BrainstateHost(Host):
         kind = StateTrainVar if self.trainable(owner) else StateVariable
         return kind(self, owner)
 
-    def find(self, obj: Any) -> Found | None:
+    def find(self, obj: Model) -> Found | None:
         """Return the states of a module, of a collector, or of a single state."""
         if isinstance(obj, self.State):
             return Found({"": self.variable(obj)})
@@ -199,7 +200,7 @@ class BrainstateHost(Host):
             found[_key(key)] = variable
         return found.name_after(collector)
 
-    def _in_model(self, model: Any, seen: dict[str, Any]) -> Found:
+    def _in_model(self, model: Model, seen: dict[str, Any]) -> Found:
         found = Found()
         known = {id(state) for state in seen.values()}
         shared = _shared_random()
@@ -234,7 +235,7 @@ class OldBrainpyHost(Host):
     package = "brainpy"
     minimum = "2.7"
 
-    def find(self, obj: Any) -> None:
+    def find(self, obj: Model) -> None:
         """Leave the object to the host of brainstate."""
         return None
 
@@ -243,7 +244,7 @@ def _key(key: Any) -> str:
     return ".".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
-def _collected(obj: Any) -> dict[str, Any] | None:
+def _collected(obj: Model) -> dict[str, Any] | None:
     """Return what the framework itself collects, by its own keys; None if no model."""
     if isinstance(obj, type):
         return None
@@ -255,7 +256,7 @@ def _collected(obj: Any) -> dict[str, Any] | None:
 
 
 def _walk(
-    obj: Any, path: str, visited: dict[int, Any], kind: type
+    obj: Model, path: str, visited: dict[int, Any], kind: type
 ) -> Iterator[tuple[str, Any]]:
     """Yield the states below ``obj``, and Variables of ours, each container once."""
     if isinstance(obj, kind | Variable):
@@ -283,12 +284,12 @@ def _walk(
         yield from _walk(item, join(path, key), visited, kind)
 
 
-def _is_view(obj: Any, kind: type) -> bool:
+def _is_view(obj: Model, kind: type) -> bool:
     """Whether it shows a part of another state, as a VariableView of brainpy does."""
     return isinstance(obj, kind) and isinstance(Raw(obj).get(), kind)
 
 
-def _is_module(obj: Any) -> bool:
+def _is_module(obj: Model) -> bool:
     # A collector of brainstate raises a KeyError where it lacks an attribute.
     if isinstance(obj, Mapping):
         return False
@@ -303,7 +304,7 @@ def _shared_random() -> Any:
     return getattr(random, "DEFAULT", None)
 
 
-def random_state(model: Any, found: Any) -> StateVariable | None:
+def random_state(model: Model, found: Any) -> StateVariable | None:
     """Return the random state that all models of the framework share.
 
     None if ``model`` is of another framework, is no module, or owns it.

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._typing import Foreign
 from ._brainpy_roots import living_objects
 
 _COUNTED = re.compile(r"(?P<kind>[A-Za-z_]\w*?)(?P<number>\d+)")
@@ -82,7 +83,7 @@ def _counted_kind(name: str) -> str | None:
     return _kind_of(owner, name)
 
 
-def _kind_of(owner: Any, name: str) -> str | None:
+def _kind_of(owner: Foreign, name: str) -> str | None:
     kind = type(owner).__name__
     return kind if re.fullmatch(rf"{kind}\d+", name) else None
 

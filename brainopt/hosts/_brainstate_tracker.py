@@ -24,6 +24,7 @@ import jax.core
 import numpy as np
 
 from .._compat import is_of_current_trace, is_of_trace
+from .._typing import Foreign, PyTree
 from ..core import Host
 from ..errors import TraceContextError, message
 from ..runtime import Cell, Expired, Overlay, Revision, top
@@ -32,7 +33,7 @@ from ..runtime import Cell, Expired, Overlay, Revision, top
 class Raw:
     """The bare value of a state, without telling any trace."""
 
-    def __init__(self, state: Any):
+    def __init__(self, state: Foreign):
         self.state = state
         held = getattr(type(state), "_value", None)
         self.in_c = not isinstance(held, property)
@@ -68,7 +69,7 @@ class FrameListener:
         context.new_state_catcher.append(self.created)
         context.state_stack.append(self)
 
-    def read_its_value(self, state: Any) -> None:
+    def read_its_value(self, state: Foreign) -> None:
         """Give a state that is met first the value it has in the frame."""
         if isinstance(state, RevisionState):
             self.frame.revisions += state.counts.items()
@@ -98,7 +99,7 @@ class FrameListener:
                 )
             )
 
-    def write_its_value(self, state: Any) -> None:
+    def write_its_value(self, state: Foreign) -> None:
         """Note that a state is written; the value comes after this call."""
         self.read_its_value(state)
         if isinstance(state, RevisionState):
@@ -128,7 +129,7 @@ class FrameListener:
         self._seen.clear()
         self.created.clear()
 
-    def _end(self, state: Any, depth: int) -> None:
+    def _end(self, state: Foreign, depth: int) -> None:
         raw = Raw(state)
         state._level = min(state._level, depth)
         leaves = jax.tree.leaves(raw.get())
@@ -177,7 +178,7 @@ class StateProxy:
                 return value
         return self.variable._committed()  # type: ignore[attr-defined]
 
-    def _set(self, value: Any) -> None:
+    def _set(self, value: PyTree) -> None:
         if self._context.state_stack:
             _overlays.values[id(self)] = value
         else:
@@ -200,7 +201,7 @@ class StateProxy:
             trace.read_its_value(self)
         return self._get()
 
-    def _tracked_set(self, value: Any) -> None:
+    def _tracked_set(self, value: PyTree) -> None:
         for trace in self._context.state_stack[self._level :]:
             trace.write_its_value(self)
         self._set(value)
@@ -210,14 +211,14 @@ class StateProxy:
     def _read_value(self) -> Any:
         return self._get()
 
-    def restore_value(self, value: Any) -> None:
+    def restore_value(self, value: PyTree) -> None:
         """Take a value back; brainstate counts that as a read."""
         for trace in self._context.state_stack[self._level :]:
             trace.read_its_value(self)
         self._set(value)
 
 
-def _outside(context: Any, init: Callable[..., None], value: Any) -> None:
+def _outside(context: Foreign, init: Callable[..., None], value: PyTree) -> None:
     """Make a state that no trace takes for its own."""
     catchers, context.new_state_catcher = context.new_state_catcher, []
     try:
@@ -258,7 +259,7 @@ class RevisionState:
                 )
         return self.held
 
-    def _set(self, value: Any) -> None:
+    def _set(self, value: PyTree) -> None:
         pass
 
     _value = property(_get, _set)
@@ -273,7 +274,7 @@ class RevisionState:
 
     _read_value = _get
 
-    def restore_value(self, value: Any) -> None:
+    def restore_value(self, value: PyTree) -> None:
         """Leave it as it is."""
 
 
@@ -292,7 +293,7 @@ class BrainstateTracker:
             splits them over the lanes of its vmap.
     """
 
-    def __init__(self, host: Host, context: Any, state: type, random: type):
+    def __init__(self, host: Host, context: Foreign, state: type, random: type):
         self.host = host
         self.context = context
         self._proxy = type("StateProxy", (StateProxy, state), {"_context": context})
@@ -331,7 +332,7 @@ class BrainstateTracker:
         state.counts.setdefault(revision, revision.count)
         _ = state.value
 
-    def variable_of(self, state: Any) -> Cell:
+    def variable_of(self, state: Foreign) -> Cell:
         """Return the Variable of a state."""
         return (
             state.variable
@@ -339,7 +340,7 @@ class BrainstateTracker:
             else self.host.variable(state)
         )
 
-    def admits(self, value: Any) -> bool:
+    def admits(self, value: PyTree) -> bool:
         """Whether what now holds ``value`` belongs to the trace that is running."""
         return all(
             is_of_current_trace(leaf)

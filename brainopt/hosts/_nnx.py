@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from .._typing import Foreign, Model, PyTree
 from ..core import Found, Host
 
 _ADVICE = (
@@ -43,7 +44,7 @@ class NnxHost(Host):
         self._holders = getattr(nnx, "Pytree", nnx.Object)
         self._by_method = hasattr(nnx.Variable, "get_raw_value")  # flax from 0.12.1 on
 
-    def find(self, obj: Any) -> Found | None:
+    def find(self, obj: Model) -> Found | None:
         """Return the variables of a module, or of a single one."""
         nnx = self._nnx
         if isinstance(obj, nnx.Variable):
@@ -56,16 +57,16 @@ class NnxHost(Host):
                 found[".".join(map(str, path))] = self.variable(variable)
         return found.name_after(obj)
 
-    def trainable(self, owner: Any) -> bool:
+    def trainable(self, owner: Foreign) -> bool:
         """Whether it is a Param."""
         return isinstance(owner, self._nnx.Param)
 
-    def read(self, owner: Any) -> Any:
+    def read(self, owner: Foreign) -> Any:
         """Return what is stored, of which a `get_value` may make something else."""
         raw = owner.get_raw_value() if self._by_method else owner.raw_value
         return raw[...] if isinstance(raw, jax.Ref) else raw
 
-    def write(self, owner: Any, value: Any) -> None:
+    def write(self, owner: Foreign, value: PyTree) -> None:
         """Change what is stored."""
         raw = owner.get_raw_value() if self._by_method else owner.raw_value
         if isinstance(raw, jax.Ref):
@@ -75,6 +76,6 @@ class NnxHost(Host):
         else:
             owner.raw_value = value
 
-    def untracked(self, value: Any) -> bool:
+    def untracked(self, value: PyTree) -> bool:
         """Whether it is a module or a variable."""
         return isinstance(value, (self._holders, self._nnx.Variable))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
+from .._typing import Foreign, Model
 from ..core import Found, TrainVar, Variable, tree_paths
 from ..errors import HostError, message
 
@@ -28,7 +29,7 @@ class Tree:
         found: the Variables by path.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Model):
         self._structure = jax.tree.structure(model)
         self._leaves: list[Any] = []
         self.found = Found()
@@ -55,13 +56,13 @@ class Tree:
         return jax.tree.unflatten(self._structure, values)
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: Foreign) -> bool:
     numbers = isinstance(leaf, np.ndarray | np.generic) and (
         jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool
     )
     return numbers or isinstance(leaf, jax.Array)
 
 
-def _variable(leaf: Any, path: str) -> Variable:
+def _variable(leaf: Foreign, path: str) -> Variable:
     trained = not is_key_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     return (TrainVar if trained else Variable)(leaf, name=path)

@@ -35,13 +35,13 @@ class Aged(NamedTuple):
         keys: of what belongs to its age, in the state.
         key: of the steps that it missed.
         missed: the Variable of these, if there is one.
-        count: makes that Variable, and returns how to undo it.
+        start: makes that Variable, and returns how to undo it.
     """
 
     keys: list[str]
     key: str
     missed: Variable | None
-    count: Callable[[], Callable[[], None]]
+    start: Callable[[], Callable[[], None]]
 
 
 def count_missed(optimizer: Any, path: str) -> None:
@@ -109,7 +109,7 @@ def keep_ages(
         if each.missed is None:
             if each.key not in state and _is_zero(missed):
                 continue
-            undo.append(each.count())
+            undo.append(each.start())
         state[each.key] = missed
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._compat import EAGER, current_trace, is_eager
+from .._typing import PyTree
 from ..errors import TraceContextError
 from . import _trackers, storage
 from ._cell import Cell
@@ -22,7 +23,7 @@ from ._overlay import Expired
 from ._places import kept
 
 
-def create(variable: Cell, value: Any) -> None:
+def create(variable: Cell, value: PyTree) -> None:
     """Give a new Variable its first value, in the trace that is running now."""
     now = current_trace()
     variable._creation_trace = None if now == EAGER else now
@@ -34,7 +35,7 @@ def create(variable: Cell, value: Any) -> None:
         variable._store(value)
 
 
-def create_outside(variable: Cell, value: Any) -> None:
+def create_outside(variable: Cell, value: PyTree) -> None:
     """Give a new Variable a value that outlasts the trace that is running now.
 
     Args:
@@ -74,7 +75,7 @@ def read(variable: Cell) -> Any:
     return value
 
 
-def write(variable: Cell, value: Any) -> None:
+def write(variable: Cell, value: PyTree) -> None:
     """Set the value of ``variable``; legal only in the trace that threads it.
 
     Raises:
@@ -88,7 +89,7 @@ def write(variable: Cell, value: Any) -> None:
     _put(variable, value)
 
 
-def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+def commit(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
     """Write many Variables at once: all of them or, after an error, none."""
     check_writable(variables, read)
     if any_constants():
@@ -103,7 +104,7 @@ def commit(variables: Sequence[Cell], values: Sequence[Any]) -> None:
         _store_all(variables, values)
 
 
-def move(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+def move(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
     """Replace the values of Variables by the same values at other places."""
     check_writable(variables, read)
     with storage.lock:
@@ -115,7 +116,7 @@ def _held(variables: Sequence[Cell]) -> list[Any]:
     return [variable._committed() for variable in variables]
 
 
-def _store_all(variables: Sequence[Cell], values: Sequence[Any]) -> None:
+def _store_all(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
     if all(variable._native for variable in variables):
         storage.commit(variables, values)
     else:
@@ -136,7 +137,7 @@ def snapshot(variables: Sequence[Cell]) -> list[Any]:
     return [read(variable) for variable in variables]
 
 
-def _put(variable: Cell, value: Any) -> None:
+def _put(variable: Cell, value: PyTree) -> None:
     frame = local.top
     if not variable._native:
         variable._write(kept(variable._committed(), value) if at_rest() else value)

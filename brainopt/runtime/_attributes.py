@@ -17,6 +17,7 @@ import jax.core
 import numpy as np
 
 from .._compat import is_of_trace
+from .._typing import PyTree
 from ..errors import TraceContextError, message
 from ._cell import Cell
 from ._facts import MISSING, Facts, value_of
@@ -74,7 +75,7 @@ class AttributeRecord(Recorder):
             known = self.facts is not None and self.facts.knows(owner, name)
             self._writes[key] = owner, name, value_of(owner, name), known
 
-    def close(self, trace: Any, variables: Mapping[Cell, Any]) -> list[str]:
+    def close(self, trace: Any, variables: Mapping[Cell, PyTree]) -> list[str]:
         """Set back each attribute whose value ends with the frame.
 
         Args:
@@ -111,7 +112,9 @@ class AttributeRecord(Recorder):
             _warn_of_tracer(place)
         return lost
 
-    def _expires(self, value: Any, trace: Any, variables: Mapping[Cell, Any]) -> bool:
+    def _expires(
+        self, value: PyTree, trace: Any, variables: Mapping[Cell, PyTree]
+    ) -> bool:
         for leaf in jax.tree.leaves(value, is_leaf=_is_whole):
             if isinstance(leaf, Cell):
                 if leaf in variables:
@@ -126,7 +129,7 @@ class AttributeRecord(Recorder):
         return False
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: PyTree) -> bool:
     return isinstance(value, Cell | Owner)
 
 

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from .._typing import PyTree
 from . import storage
 from .storage import Slot, get, set_
 
@@ -57,7 +58,7 @@ class Cell(Slot):
         storage.flush()  # the resident state of the last step may hold a newer value
         return self._value
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: PyTree) -> None:
         """Replace the value outside of every trace."""
         storage.flush()
         self._value = value
@@ -74,7 +75,7 @@ class Cell(Slot):
         """Return the value as its framework sees it; not for native cells."""
         raise NotImplementedError
 
-    def _write(self, value: Any) -> None:
+    def _write(self, value: PyTree) -> None:
         """Write through its framework; not for native cells."""
         raise NotImplementedError
 

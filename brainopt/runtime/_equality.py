@@ -10,11 +10,12 @@ import jax.core
 import numpy as np
 
 from .._compat import is_key_array
+from .._typing import PyTree
 from ._cell import Cell
 from ._owner import Owner
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: PyTree, b: PyTree) -> bool:
     """Whether two values are of one type and equal: arrays by their bytes.
 
     Variables, Nodes, and what cannot be compared are equal to themselves only. NaN
@@ -60,7 +61,7 @@ class Frozen:
 
     __slots__ = ("value",)
 
-    def __init__(self, value: Any):
+    def __init__(self, value: PyTree):
         self.value = value
 
     def __eq__(self, other: Any) -> bool:

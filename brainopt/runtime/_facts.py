@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.core
 
+from .._typing import PyTree
 from ._cell import Cell
 from ._equality import same
 from ._owner import Owner, changes, dict_of
@@ -188,13 +189,13 @@ def value_of(owner: Owner, name: str) -> Any:
     return held.get(name, MISSING)
 
 
-def _containers_in(value: Any) -> list[Any]:
+def _containers_in(value: PyTree) -> list[Any]:
     found: dict[int, Any] = {}
     _find_containers(value, found)
     return list(found.values())
 
 
-def _find_containers(value: Any, found: dict[int, Any]) -> None:
+def _find_containers(value: PyTree, found: dict[int, Any]) -> None:
     """Collect what may change in place; of dataclasses and namespaces their dicts."""
     if isinstance(value, Cell | Owner) or id(value) in found:
         return

@@ -36,6 +36,7 @@ from typing import Any
 import jax
 
 from .._compat import current_trace, is_staging, leave_traces
+from .._typing import PyTree
 from ..errors import TraceContextError, message
 from . import _trackers, storage
 from ._attributes import AttributeRecord, enter_record, leave_record, lost_state
@@ -125,7 +126,7 @@ class Frame(Overlay):
 
     def __init__(
         self,
-        bindings: Iterable[tuple[Cell, Any]] = (),
+        bindings: Iterable[tuple[Cell, PyTree]] = (),
         effects: Effects | None = None,
         sealed: bool = False,
         facts: Facts | None = None,
@@ -207,7 +208,7 @@ class Frame(Overlay):
                 near.was_read = True
                 near = near.parent
 
-    def write(self, variable: Cell, value: Any) -> None:
+    def write(self, variable: Cell, value: PyTree) -> None:
         """Set the value of ``variable`` inside this run."""
         super().write(variable, value)
         # What JAX traced before this write holds the old value. Without a read in
@@ -232,7 +233,7 @@ class Frame(Overlay):
             pass
         return self.bind(variable, read_outside(self.parent, variable))
 
-    def create(self, variable: Cell, value: Any) -> None:
+    def create(self, variable: Cell, value: PyTree) -> None:
         """Give a Variable that is created inside this run its value; both end with it.
 
         Args:

@@ -26,19 +26,19 @@ kept that way gave losses that were wrong in the third digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.core
 
 from .._compat import EAGER, current_trace
+from .._typing import PyTree
 from ..errors import TraceContextError, message
 from . import _trackers
 from ._cell import Cell
 from ._frame import Frame, local
 
 
-def check_creation(variable: Cell, value: Any) -> None:
+def check_creation(variable: Cell, value: PyTree) -> None:
     """Raise TraceContextError if ``value`` belongs to a trace that has ended."""
     # Back at the level of the innermost frame, a trace that is no frame's own (a plain
     # jax.jit, jax.vmap, …) has ended, and so have the tracers made in it.
@@ -61,7 +61,7 @@ def check_creation(variable: Cell, value: Any) -> None:
         )
 
 
-def check_writable(variables: Sequence[Cell], read: Callable[[Cell], Any]) -> None:
+def check_writable(variables: Sequence[Cell], read: Callable[[Cell], PyTree]) -> None:
     """Raise TraceContextError unless the trace that runs now threads all of these.
 
     Args:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .._typing import PyTree
 from ._cell import Cell
 from ._effects import Effects
 from ._revisions import Revision
@@ -56,7 +57,7 @@ class Overlay:
     )
 
     def __init__(
-        self, bindings: Iterable[tuple[Cell, Any]] = (), *, sealed: bool = False
+        self, bindings: Iterable[tuple[Cell, PyTree]] = (), *, sealed: bool = False
     ):
         self.values: dict[Cell, Any] = dict(bindings)
         self.sealed = sealed
@@ -72,7 +73,7 @@ class Overlay:
         others = variable in self.missing or variable in self.created_here
         return variable in self.values and not others
 
-    def bind(self, variable: Cell, value: Any) -> Any:
+    def bind(self, variable: Cell, value: PyTree) -> Any:
         """Return what this run sees of a Variable that it reads for the first time.
 
         Args:
@@ -86,7 +87,7 @@ class Overlay:
             self.values[variable] = value
         return value
 
-    def write(self, variable: Cell, value: Any) -> None:
+    def write(self, variable: Cell, value: PyTree) -> None:
         """Set the value of ``variable`` inside this run."""
         if self.sealed and variable not in self.values:
             self.missing[variable] = None

@@ -15,9 +15,10 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.core
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from .._compat import as_keys, is_key_array, key_data
+from .._typing import Device, PyTree
 from . import storage
 
 
@@ -42,7 +43,7 @@ _HOST = jax.memory.Space.Host
 _DEVICE = jax.memory.Space.Device
 
 
-def place_of(value: Any) -> NamedSharding | None:
+def place_of(value: PyTree) -> NamedSharding | None:
     """Return the place of an array, or None where it has none."""
     if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer):
         return None
@@ -50,17 +51,17 @@ def place_of(value: Any) -> NamedSharding | None:
     return place if isinstance(place, NamedSharding) else None
 
 
-def shardings(values: Iterable[Any]) -> tuple[Any, ...]:
+def shardings(values: Iterable[PyTree]) -> tuple[Any, ...]:
     """Return the places of values, each a tree like its value; None: free to choose."""
     return tuple(jax.tree.map(place_of, value) for value in values)
 
 
-def has_place(places: Any) -> bool:
+def has_place(places: PyTree) -> bool:
     """Whether there is a place in a tree of places."""
     return bool(jax.tree.leaves(places))
 
 
-def on_device(tree: Any) -> Any:
+def on_device(tree: PyTree) -> Any:
     """Return ``tree`` with each array in host memory moved to its device.
 
     For use inside a trace: code computes in the memory of the device alone.
@@ -68,13 +69,13 @@ def on_device(tree: Any) -> Any:
     return jax.tree.map(_on_device, tree)
 
 
-def _on_device(value: Any) -> Any:
+def _on_device(value: PyTree) -> Any:
     if getattr(jax.typeof(value), "memory_space", _DEVICE) != _HOST:
         return value
     return jax.device_put(value, _DEVICE)
 
 
-def divided_as(new: Any, old: Any) -> Any:
+def divided_as(new: PyTree, old: PyTree) -> Any:
     """Return ``new`` divided as ``old`` by the axes of an Explicit mesh, in a trace."""
     kind = jax.typeof(old).sharding
     if jax.typeof(new).sharding == kind:
@@ -82,7 +83,7 @@ def divided_as(new: Any, old: Any) -> Any:
     return jax.sharding.reshard(new, kind)
 
 
-def kept(old: Any, new: Any) -> Any:
+def kept(old: PyTree, new: PyTree) -> Any:
     """Return ``new`` at the place of ``old``; the first place is noted as a move.
 
     Args:
@@ -97,7 +98,7 @@ def kept(old: Any, new: Any) -> Any:
         return new
 
 
-def _kept(new: Any, old: Any) -> Any:
+def _kept(new: PyTree, old: PyTree) -> Any:
     place = place_of(old)
     if place is None:
         if place_of(new) is not None:
@@ -109,7 +110,7 @@ def _kept(new: Any, old: Any) -> Any:
     return new if is_at(new, place) else put(new, place)
 
 
-def is_at(value: Any, place: jax.sharding.Sharding) -> bool:
+def is_at(value: PyTree, place: Sharding) -> bool:
     """Whether an array is at ``place`` already."""
     there = place_of(value)
     if there is None:
@@ -123,7 +124,7 @@ def is_at(value: Any, place: jax.sharding.Sharding) -> bool:
     )
 
 
-def put(value: Any, place: Any) -> Any:
+def put(value: PyTree, place: Device | Sharding) -> Any:
     """Return a copy of an array at a place, without asking other processes.
 
     The copy of a NumPy array does not share its memory, and no device holds more of it
@@ -160,12 +161,12 @@ def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndar
         str(index): index
         for index in place.addressable_devices_indices_map(value.shape).values()
     }
-    read = value.read_parts(list(wanted.values()))
+    read = value.read_parts([index or () for index in wanted.values()])
     parts = dict(zip(wanted, read, strict=True))
     return lambda index: parts[str(index)]
 
 
-def undivided(place: Any) -> Any:
+def undivided(place: Device | Sharding) -> Any:
     """Return a place like ``place`` where values are whole on every device."""
     if not isinstance(place, NamedSharding):
         return place

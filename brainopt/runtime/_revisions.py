@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Hashable
-from typing import Any
 
+from .._typing import PyTree
 from ._owner import changes
 
 _MAX_KNOWN = 16
@@ -44,7 +44,7 @@ class Revision:
         self._known = {frozenset(self._settings.items()): self.count}
         changes.count += 1
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: PyTree) -> None:
         """Record the value of a setting; one that cannot be compared is a new state."""
         if not _compares(value):
             self._settings.pop(name, None)
@@ -63,7 +63,7 @@ class Revision:
             del self._known[next(iter(self._known))]
 
 
-def _compares(value: Any) -> bool:
+def _compares(value: PyTree) -> bool:
     if isinstance(value, tuple):
         return all(map(_compares, value))
     if isinstance(value, _BY_VALUE):
@@ -73,7 +73,7 @@ def _compares(value: Any) -> bool:
     return callable(value) and type(value).__hash__ is object.__hash__
 
 
-def _typed(value: Any) -> Hashable:
+def _typed(value: PyTree) -> Hashable:
     """Return a key that tells 1, 1.0 and True apart."""
     if isinstance(value, tuple):
         return tuple(map(_typed, value))

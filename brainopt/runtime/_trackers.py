@@ -34,6 +34,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .._typing import PyTree
 from ._cell import Cell
 from ._overlay import Overlay
 from ._revisions import Revision
@@ -75,7 +76,7 @@ class Tracker(Protocol):
         """Make what is traced now out of date once ``revision`` changes."""
         ...
 
-    def admits(self, value: Any) -> bool:
+    def admits(self, value: PyTree) -> bool:
         """Whether what now holds ``value`` belongs to the innermost transform."""
         ...
 

@@ -15,6 +15,7 @@ from itertools import chain, starmap
 from operator import call, is_, itemgetter
 from typing import Any
 
+from .._typing import PyTree
 from . import storage
 from ._cell import Cell
 
@@ -44,9 +45,9 @@ def snapshot(variables: Sequence[Cell]) -> list[Any]:
 
 def commit_if_unchanged(
     inputs: Sequence[Cell],
-    values: Sequence[Any],
+    values: Sequence[PyTree],
     variables: Sequence[Cell],
-    new: Sequence[Any],
+    new: Sequence[PyTree],
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
     reads, writes = getters(inputs), setters(variables)

@@ -32,6 +32,7 @@ from itertools import repeat, starmap
 from operator import call, is_
 from typing import Any
 
+from .._typing import PyTree
 from ._owner import changes
 
 
@@ -185,7 +186,7 @@ def release() -> None:
         resident = None
 
 
-def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
+def commit(slots: Iterable[Slot], values: Iterable[PyTree]) -> None:
     """Store each value in its slot, all of them in one uninterruptible call."""
     with lock:
         flush()
@@ -194,9 +195,9 @@ def commit(slots: Iterable[Slot], values: Iterable[Any]) -> None:
 
 def commit_if_unchanged(
     inputs: Sequence[Slot],
-    values: Sequence[Any],
+    values: Iterable[PyTree],
     slots: Iterable[Slot],
-    new: Iterable[Any],
+    new: Iterable[PyTree],
 ) -> bool:
     """Commit ``new`` if every input still holds the value it was read with."""
     with lock:
@@ -211,7 +212,7 @@ def commit_each(
     getters: Iterable[Callable[[], Any]],
     setters: Iterable[Callable[[Any], None]],
     undo: Iterable[Callable[[Any], None]],
-    values: Iterable[Any],
+    values: Iterable[PyTree],
 ) -> None:
     """Give each value to its setter, in one call into C if the setters are C.
 

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from .._typing import PyTree
 from ..errors import ShardingError, message
 from ._rules import AxisNames, parts, unknown
 
 
-def batch(mesh: Mesh, axis: AxisNames, rows: Any) -> Any:
+def batch(mesh: Mesh, axis: AxisNames, rows: PyTree) -> Any:
     """Return arrays whose first dimension is divided over an axis of a mesh.
 
     The same line serves one process and many: each gives the rows that it has read,

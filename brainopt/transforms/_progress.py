@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from .._compat import optional
+from .._typing import Array
 
 _SHOWN = 20  # times a bar is drawn; each costs a callback from the device
 _WIDTH = 30
@@ -33,7 +34,7 @@ class Progress:
         self._started = time.monotonic()
         self._drawn = 0
 
-    def show(self, done: Any) -> None:
+    def show(self, done: Array | int) -> None:
         """Draw the bar at ``done`` iterations."""
         done = int(done)
         if done == min(self.interval, self.total):

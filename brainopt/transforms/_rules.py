@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
+from .._typing import Model, PyTree
 from ..core import Node, RandomState, Variable
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects, Frame, read, read_outside
-from ._lift import Run
+from ._lift import Bindings, Run
 
 SHARED = None
 """The rule of a Variable that all lanes see whole."""
@@ -26,7 +27,7 @@ class Rules:
             a Variable over its kind, and a kind over the kinds it derives from.
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Model):
         self.exact: dict[Cell, Any] = {}
         self._kinds: dict[type, Any] = {}
         pairs = source.items() if isinstance(source, Mapping) else source or ()
@@ -91,7 +92,9 @@ class MappedFrame(Frame):
         lane: ``(value, rule) -> value`` of the shape a lane sees, to go on with.
     """
 
-    def __init__(self, bindings, effects: Effects, rules: Rules, lane: Callable):
+    def __init__(
+        self, bindings: Bindings, effects: Effects, rules: Rules, lane: Callable
+    ):
         super().__init__(bindings, effects)
         self.rules = rules
         self.lane = lane
@@ -102,7 +105,7 @@ class MappedFrame(Frame):
             return self.values[variable]
         return self.bind(variable, read_outside(self.parent, variable))
 
-    def bind(self, variable: Cell, value: Any) -> Any:
+    def bind(self, variable: Cell, value: PyTree) -> Any:
         """Return what this lane sees of a Variable that it reads for the first time."""
         # The value stands in with the right shape, so that the run goes on and finds
         # the other Variables; its results are not used.
@@ -114,7 +117,7 @@ class MappedFrame(Frame):
                 value = jax.tree.map(lambda x: self.lane(x, rule), value)
         return value
 
-    def write(self, variable: Cell, value: Any) -> None:
+    def write(self, variable: Cell, value: PyTree) -> None:
         """Set what this lane sees."""
         if variable not in self.values and self.rules.maps(variable):
             self.missing[variable] = None
@@ -130,7 +133,16 @@ class MappedRun(Run):
 
     __slots__ = ("mapped",)
 
-    def __init__(self, function, args, kwargs, bindings, effects, rules, lane):
+    def __init__(
+        self,
+        function: Callable,
+        args: Sequence[PyTree],
+        kwargs: dict[str, PyTree],
+        bindings: Bindings,
+        effects: Effects,
+        rules: Rules,
+        lane,
+    ):
         known = dict(bindings)
         with MappedFrame(known.items(), effects, rules, lane) as frame:
             self._run(frame, function, args, kwargs)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._typing import Model, PyTree
 from ..core import Variable, train_vars_of, wrap
 from ..errors import GradientError, message
 from ..runtime import read
@@ -22,7 +23,7 @@ class Targets:
             (each `TrainVar`). A Variable that stands twice gets its gradient twice.
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Model):
         source = wrap(source)
         if isinstance(source, list | tuple):
             source = type(source)(map(wrap, source))
@@ -42,7 +43,7 @@ class Targets:
         # gradient by the other would be zero.
         self.unique = list(dict.fromkeys(self.variables))
 
-    def arrange(self, gradients: Sequence[Any]) -> Any:
+    def arrange(self, gradients: Sequence[PyTree]) -> Any:
         """Return the gradients of the unique Variables in the source's structure."""
         by_variable = dict(zip(self.unique, gradients, strict=True))
         return jax.tree.unflatten(self.tree, [by_variable[v] for v in self.variables])

@@ -28,19 +28,20 @@ def say(*lines: Any) -> None:
         sys.stdout = None  # type: ignore[assignment]
 
 
-def say_json(value: Any) -> None:
+def say_json(value: object) -> None:
     """Print data as strict JSON."""
     say(json.dumps(as_json(value), indent=1, allow_nan=False))
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """Turn data into what strict JSON can hold; what it cannot becomes its text."""
     if isinstance(value, dict):
         return {str(key): as_json(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(child) for child in value]
-    if hasattr(value, "tolist"):
-        return as_json(value.tolist())
+    tolist = getattr(value, "tolist", None)
+    if tolist is not None:
+        return as_json(tolist())
     if isinstance(value, int) and value.bit_length() > 64:
         return hex(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
     key: Any
     kind: str
-    count: int = 0
+    length: int = 0
     value: Any = None
     dtype: str = ""
     shape: tuple[int, ...] = ()
@@ -62,7 +62,7 @@ def pack(record: Record) -> bytes:
     kind = record.kind
     fields: list[Any] = [record.key, kind]
     if kind in CONTAINERS:
-        fields.append(record.count)
+        fields.append(record.length)
     elif kind in ARRAYS:
         fields += [record.dtype, list(record.shape)]
         fields += [] if record.spread else [record.offset]
@@ -80,7 +80,7 @@ def pack(record: Record) -> bytes:
     return body
 
 
-def framed(value: Any) -> bytes:
+def framed(value: object) -> bytes:
     """Pack an object, with its length before it as a MessagePack uint32."""
     body = cast(bytes, msgpack.packb(value, use_bin_type=True))
     return _FRAME.pack(0xCE, len(body)) + body
@@ -189,7 +189,7 @@ def _record(fields: Any, limit: int) -> Record:
             raise Malformed(f"{key!r} has an impossible digest")
     types = [type(item) for item in rest]
     if kind in CONTAINERS and types == [int] and 0 <= rest[0] < 1 << 32:
-        return Record(key, kind, count=rest[0])
+        return Record(key, kind, length=rest[0])
     if kind in ARRAYS and types == [str, list, int]:
         return _array(key, kind, *rest, limit=limit, digest=digest)
     if kind in ("array", "key") and types == [str, list] and not digest:
@@ -267,10 +267,10 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
         if len(own) >= _layout.MAX_DEPTH:
             raise Malformed(f"the tree is deeper than {_layout.MAX_DEPTH}")
         if record.kind in CONTAINERS:
-            if record.kind == "node" and record.count != 2:
+            if record.kind == "node" and record.length != 2:
                 raise Malformed("a node holds something else than meta and state")
             kind = "state" if (parent, index) == ("node", 1) else record.kind
-            stack.append([own, kind, record.count, 0, set()])
+            stack.append([own, kind, record.length, 0, set()])
         yield own, record
     while stack and stack[-1][3] == stack[-1][2]:
         stack.pop()

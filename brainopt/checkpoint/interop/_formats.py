@@ -41,7 +41,7 @@ def flat_format(path: Readable) -> Format | None:
     return FLAT.get(suffix_of(path))
 
 
-def own_only(path: Any, lack: str) -> None:
+def own_only(path: Target | Readable, lack: str) -> None:
     """Refuse a name of a flat format, which lacks something."""
     if flat_format(path) is not None:
         raise CheckpointError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..._select import Rename, renamed
+from ..._typing import PyTree
 from ...errors import CheckpointError, PathError, message
 from ..tree._paths import flat_paths
 
@@ -32,7 +33,7 @@ _Found = dict[Any, Any]
 
 
 def optimizer_state(
-    tree: Mapping[Any, Any], *, rename: Rename | None = None, step: int | None = None
+    tree: PyTree, *, rename: Rename | None = None, step: int | None = None
 ) -> dict[str, Any]:
     """Find the state of an optimizer in the checkpoint of another library.
 
@@ -83,7 +84,7 @@ def optimizer_state(
     return {"step": np.asarray(_one_step(steps, step), np.int32), **state, **rest}
 
 
-def from_brainpy(tree: Any) -> Any:
+def from_brainpy(tree: PyTree) -> Any:
     """Flatten a BrainPy state dict of version 2 to one of version 1.
 
     Version 2 has one dict for each node, whose keys repeat the name of the node. It is
@@ -132,7 +133,7 @@ def _one_step(steps: list[Any], given: int | None) -> int:
     return found.pop()
 
 
-def _from_optax(tree: Any) -> tuple[_Found, list[Any], _Found]:
+def _from_optax(tree: PyTree) -> tuple[_Found, list[Any], _Found]:
     slots: _Found = {}
     steps, others = [], []
     for part in _parts_of_optax(tree):
@@ -153,7 +154,7 @@ def _dotted(name: re.Match[str]) -> str:
     return ".".join(part.strip("'") for part in name[1].split(", "))
 
 
-def _parts_of_optax(tree: Any) -> Iterator[Mapping[str, Any]]:
+def _parts_of_optax(tree: PyTree) -> Iterator[Mapping[str, Any]]:
     if isinstance(tree, list | tuple):
         tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):

@@ -60,8 +60,8 @@ def is_sharded(path: Readable) -> bool:
 def with_parts(parts: dict[str, bytes], tree: Sequence[Record]) -> list[Record]:
     """Return the records of a manifest: the parts, then the tree."""
     return [
-        Record(None, "dict", count=2),
-        Record("parts", "dict", count=len(parts)),
+        Record(None, "dict", length=2),
+        Record("parts", "dict", length=len(parts)),
         *(Record(name, "bytes", value=total) for name, total in parts.items()),
         tree[0]._replace(key="tree"),
         *tree[1:],
@@ -75,7 +75,7 @@ def named_parts(records: Sequence[Record]) -> dict[str, bytes]:
         Malformed: it is the manifest of no folder.
     """
     heads = [(record.key, record.kind) for record in records[:2]]
-    count = records[1].count if len(records) > 1 else 0
+    count = records[1].length if len(records) > 1 else 0
     table, tree = records[2 : 2 + count], records[2 + count : 3 + count]
     sound = all(
         r.kind == "bytes" and isinstance(r.key, str) and PART.fullmatch(r.key)

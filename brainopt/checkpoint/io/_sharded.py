@@ -47,7 +47,7 @@ class _Piece(NamedTuple):
 
     box: Box
     part: Reader
-    index: int
+    place: int
 
 
 class ShardedReader(Contents):
@@ -162,7 +162,7 @@ class ShardedReader(Contents):
             if not here:
                 continue
             try:
-                piece.part.read_into(piece.index, here)
+                piece.part.read_into(piece.place, here)
             except CheckpointCorruptError as error:
                 name = os.path.basename(piece.part.path)
                 raise self.damaged(

@@ -110,7 +110,7 @@ def write_records(
     sink: Sink,
     records: Sequence[Record],
     fetch: Fetch,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
     helper: bool = True,
     seal: _layout.Seal = _layout.NO_SEAL,
 ) -> None:
@@ -137,7 +137,7 @@ def _write(
     stream: Stream,
     records: Sequence[Record],
     fetch: Fetch,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
     seal: _layout.Seal,
 ) -> None:
     header = _layout.pack_header()

@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
-from typing import Any
 
 THREADS = min(4, os.cpu_count() or 1)  # more of them wait for the memory
 
 
-def each(act: Callable[..., object], work: Iterable[tuple[Any, ...]]) -> None:
+def each(act: Callable[..., object], work: Iterable[tuple]) -> None:
     """Call ``act(*piece)`` for each piece, on this thread and helpers beside it.
 
     Pieces are begun in their order, and none is begun once one has failed.

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from ..._select import Rename, Renaming, Where, renamed
+from ..._typing import StateDict
 from ...errors import PathError, message
 from ..interop._foreign import is_own, load_foreign
 from ..interop._formats import flat_format, write
@@ -91,6 +92,6 @@ class _Saved:
         """Return the metadata, as the file has it."""
         return self.node.meta
 
-    def _stage_state_dict(self, state: Any, **options: Any) -> Any:
+    def _stage_state_dict(self, state: StateDict, **options: Any) -> Any:
         """Refuse: a file is not restored into another."""
         raise TypeError("a node of a file takes no state")

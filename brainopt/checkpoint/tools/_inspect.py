@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..._display import table_html
 from ...errors import printable
 from ..format._records import ARRAYS, CONTAINERS
@@ -125,7 +127,9 @@ def inspect_file(path: Readable) -> Inspection:
         )
 
 
-def inspect_flat(path: Readable, suffix: str, arrays: Mapping[str, Any]) -> Inspection:
+def inspect_flat(
+    path: Readable, suffix: str, arrays: Mapping[str, np.ndarray]
+) -> Inspection:
     """Describe the flat arrays that a file of another format gave."""
     entries = [
         Entry(name, "array", str(array.dtype), array.shape, array.nbytes)

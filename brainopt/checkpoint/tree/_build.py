@@ -37,7 +37,7 @@ def build(
     stack: list[tuple[Record, list, list]] = []
     top: list[Any] = root
     for index, (_, record) in enumerate(reader.walk()):
-        if record.kind in CONTAINERS and record.count:
+        if record.kind in CONTAINERS and record.length:
             top = []
             stack.append((record, [], top))
             keys = stack[-1][1]
@@ -47,7 +47,7 @@ def build(
             top.append(value)
             keys = stack[-1][1] if stack else []
             keys.append(record.key)
-        while stack and len(stack[-1][2]) == stack[-1][0].count:
+        while stack and len(stack[-1][2]) == stack[-1][0].length:
             done, keys, values = stack.pop()
             value = _closed(done, keys, values, node)
             top = stack[-1][2] if stack else root

@@ -2,12 +2,13 @@
 """The one equality of this wing."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from ..._typing import PyTree
 
-def equal(one: Any, two: Any) -> bool:
+
+def equal(one: PyTree, two: PyTree) -> bool:
     """Whether two plain values say the same.
 
     Arrays are equal by dtype, shape and bytes, an int and a float of one value are

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays on their way into a file: what they are, and their bytes on the host."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -37,9 +38,9 @@ class ArrayLeaf:
     returns is kept, so a save holds one array at a time.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value: Any = value
-        self._held = value  # its key data alone would not keep a key from donation
+        self._held: Any = value  # its key data alone would not keep a key from donation
         self.kind = "scalar" if isinstance(value, np.generic) else "array"
         self.dtype = ""
         self._parts: list[tuple[Any, np.ndarray]] = []
@@ -123,7 +124,7 @@ class ArrayLeaf:
             return raw(array), shared and array.flags.c_contiguous
         return raw(array.astype(array.dtype.newbyteorder("<"))), False
 
-    def record(self, key: Any) -> Record:
+    def record(self, key: Hashable) -> Record:
         """Describe the array; where it stands is known when it is written."""
         return Record(
             key, self.kind, dtype=self.dtype, shape=self.shape, nbytes=self.nbytes
@@ -148,7 +149,7 @@ class BytesLeaf:
         """Return the bytes, which nobody can write into."""
         return memoryview(self.data), False
 
-    def record(self, key: Any) -> Record:
+    def record(self, key: Hashable) -> Record:
         """Describe the bytes; where they stand is known when they are written."""
         return Record(key, self.kind, nbytes=self.nbytes)
 

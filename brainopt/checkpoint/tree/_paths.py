@@ -9,13 +9,14 @@ walked, and a dotted text for users.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from ..._typing import PyTree
 from ...errors import PathError, message
 
 ABSENT = object()
 """Stands where there is no value, since None is one."""
 
 
-def children(tree: Any) -> list[tuple[Any, Any]] | None:
+def children(tree: PyTree) -> list[tuple[Any, Any]] | None:
     """Return the keys and children of a container; None for a leaf."""
     if isinstance(tree, Mapping):
         return list(tree.items())
@@ -25,7 +26,9 @@ def children(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def leaves(
-    tree: Any, is_leaf: Callable[[Any], bool] = lambda part: False, path: tuple = ()
+    tree: PyTree,
+    is_leaf: Callable[[PyTree], bool] = lambda part: False,
+    path: tuple = (),
 ) -> Iterator[tuple[tuple, Any]]:
     """Yield each leaf with its path; an empty container is a leaf too.
 
@@ -42,7 +45,7 @@ def leaves(
         yield from leaves(child, is_leaf, (*path, key))
 
 
-def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(tree: PyTree, change: Callable[[PyTree], PyTree]) -> Any:
     """Rebuild a tree with other leaves; what becomes `ABSENT` is left out of dicts."""
     if isinstance(tree, Mapping):
         table = {key: mapped(child, change) for key, child in tree.items()}
@@ -62,7 +65,7 @@ def under(root: str, path: str) -> str:
     return f"{root}.{path}" if root and path else root or path
 
 
-def flat_paths(tree: Any) -> dict[str, Any]:
+def flat_paths(tree: PyTree) -> dict[str, Any]:
     """Flatten nested dicts and sequences to ``{dotted path: leaf}``.
 
     Raises:

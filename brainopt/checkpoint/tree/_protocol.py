@@ -4,6 +4,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from ..._typing import StateDict
+
 NOTES = "notes"
 """Where the metadata of a node keep what ``_checkpoint_notes`` says."""
 
@@ -65,7 +67,7 @@ class Stateful(Protocol):
         ...
 
     def _stage_state_dict(
-        self, state: Mapping[str, Any], *, strict: bool = True, cast: bool = False
+        self, state: StateDict, *, strict: bool = True, cast: bool = False
     ) -> Staged:
         """Compare a state with this object, and change nothing.
 

@@ -27,6 +27,7 @@ from typing import Any
 import jax
 
 from ..._select import is_below
+from ..._typing import Model
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
 from ._equality import equal
@@ -54,7 +55,7 @@ class Restore:
     def __init__(
         self,
         source: Source,
-        nodes: Any,
+        nodes: Model,
         selection: Selection,
         strict: bool = True,
         cast: bool = False,
@@ -108,7 +109,7 @@ class Restore:
             for name, node in self.targets.items()
         }
 
-    def _adopt(self, tree: Any, nodes: Any) -> Any:
+    def _adopt(self, tree: Any, nodes: Model) -> Any:
         """Take plain dicts of arrays for the states of the nodes that stand there.
 
         Both ``{"net": {"layers": {"0": …}}}`` and ``{"net.layers.0.W": …}`` will do.
@@ -316,7 +317,7 @@ def _is_stateful(part: Any) -> bool:
     return isinstance(part, Stateful) and not isinstance(part, type)
 
 
-def _stateful(nodes: Any) -> Iterator[tuple[tuple, Stateful]]:
+def _stateful(nodes: Model) -> Iterator[tuple[tuple, Stateful]]:
     found = leaves(nodes, _is_stateful)
     return ((path, part) for path, part in found if _is_stateful(part))
 
@@ -347,7 +348,7 @@ def _plain_paths(tree: Any) -> list[str]:
     return [dotted(path) for path in sorted(found, key=len)]
 
 
-def _merged(nodes: Any, plain: Any) -> Any:
+def _merged(nodes: Model, plain: Any) -> Any:
     """Plain values of the file, and the defaults where the file has none."""
     if not isinstance(nodes, Mapping):
         return {} if plain is ABSENT else plain

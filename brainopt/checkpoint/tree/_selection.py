@@ -2,9 +2,9 @@
 """Which paths of a file a restore takes, and under which names."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from ..._select import Choice, Rename, Renaming, Where
+from ..._typing import PyTree
 
 
 class Selection:
@@ -27,13 +27,13 @@ class Selection:
         self.filters = self.only is not None or self.skip is not None
         self.renamed = Renaming(rename)
 
-    def takes(self, path: str, value: Any) -> bool:
+    def takes(self, path: str, value: PyTree) -> bool:
         """Whether a path, by its name in the target, takes part."""
         if self.only is not None and not self.only(path, value):
             return False
         return self.skip is None or not self.skip(path, value)
 
-    def unmatched(self, leaves: Iterable[tuple[str, Any]]) -> list[str]:
+    def unmatched(self, leaves: Iterable[tuple[str, PyTree]]) -> list[str]:
         """Say which parts of ``only`` and ``skip`` fit none of the leaves."""
         leaves = list(leaves)
         return [

@@ -8,6 +8,7 @@ import jax
 import jax.core
 import numpy as np
 
+from ..._typing import PyTree
 from ..._version import __version__
 from ..format import _layout
 from ..format._records import Record
@@ -41,7 +42,7 @@ class Snapshot:
         CheckpointError: something cannot be stored; every such path is listed.
     """
 
-    def __init__(self, tree: Any, own: bool = False, sharded: bool = False) -> None:
+    def __init__(self, tree: PyTree, own: bool = False, sharded: bool = False) -> None:
         self._sharded = sharded
         self.records: list[Record] = []
         self.leaves: list[Leaf | None] = []
@@ -162,7 +163,7 @@ class Snapshot:
                 _check_key(name)
         if id(value) in self._above:
             raise Unstorable("it lies within itself")
-        self._append(path, Record(key, kind, count=len(value)))
+        self._append(path, Record(key, kind, length=len(value)))
         self._above.add(id(value))
         for name, child in children(value) or ():
             self._add((*path, name), name if kind == "dict" else None, child)
@@ -191,7 +192,7 @@ class Snapshot:
     def _add_node(
         self, path: tuple, key: Any, node: Stateful, state: Mapping[str, Any]
     ) -> None:
-        self._append(path, Record(key, "node", count=2))
+        self._append(path, Record(key, "node", length=2))
         self._add((*path, "meta"), "meta", _metadata(node, state))
         for name in state:
             if type(name) is not str:
@@ -199,7 +200,7 @@ class Snapshot:
                     f"its state dict has the key {name!r}, which is no str"
                 )
             _check_key(name)
-        self._append((*path, "state"), Record("state", "dict", count=len(state)))
+        self._append((*path, "state"), Record("state", "dict", length=len(state)))
         for name, array in state.items():
             if type(array) in _PLAIN or isinstance(array, Stateful):
                 array = _Nested()

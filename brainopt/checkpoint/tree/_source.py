@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._typing import PyTree, Values
 from ..io._contents import Contents
 from ._build import SavedNode, build
 from ._paths import leaves, mapped
@@ -56,7 +57,7 @@ def own_source(reader: Contents) -> Source:
     return Source(reader.path, tree, read, lambda slot: Stored(reader, slot.index))
 
 
-def flat_source(name: str, arrays: Mapping[str, Any]) -> Source:
+def flat_source(name: str, arrays: Values) -> Source:
     """Take a flat dict of arrays of another format for one node without metadata."""
     values = list(arrays.values())
     slots = [Slot(index, np.shape(array)) for index, array in enumerate(values)]
@@ -66,7 +67,7 @@ def flat_source(name: str, arrays: Mapping[str, Any]) -> Source:
     )
 
 
-def slots_in(parts: Iterable[Any]) -> list[Slot]:
+def slots_in(parts: Iterable[PyTree]) -> list[Slot]:
     """List the slots among the leaves of some trees; states of nodes stay closed."""
     found: list[Slot] = []
     for part in parts:
@@ -78,10 +79,10 @@ def slots_in(parts: Iterable[Any]) -> list[Slot]:
     return found
 
 
-def filled(tree: Any, values: Mapping[Slot, Any]) -> Any:
+def filled(tree: PyTree, values: Mapping[Slot, PyTree]) -> Any:
     """Put values in the place of slots, outside the states of nodes."""
 
-    def fill(leaf: Any) -> Any:
+    def fill(leaf: PyTree) -> Any:
         if isinstance(leaf, SavedNode):
             return SavedNode(filled(leaf.meta, values), leaf.state)
         return values[leaf] if isinstance(leaf, Slot) else leaf

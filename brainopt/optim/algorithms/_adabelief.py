@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -35,11 +35,13 @@ class AdaBelief(Optimizer):
     betas: Betas = together("beta1", "beta2")
     eps_root: Number = number(1e-16, r"\epsilon_r", "inside the root")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
         return first_moments(param)
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad - m)

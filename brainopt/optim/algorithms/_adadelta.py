@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Number, Rate, argument, decay_rate, number, rate
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -31,11 +30,13 @@ class Adadelta(Optimizer):
     rho: Number = decay_rate(0.95, r"\rho")
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: the means of squared gradients and of squared steps."""
         return {"s": zeros(param, is_real=True), "d": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         s = hyper.rho * slots["s"] + hyper.one_minus("rho") * abs2(grad)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import ANY, Number, Pair, Rate, argument, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -47,7 +48,7 @@ class Adafactor(Optimizer):
     weight_decay: Number = number(0.0, r"\lambda", "as in AdamW")
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: row and col, or v for fewer than two axes."""
         v = zeros(param, is_real=True)
         if param.ndim < 2:
@@ -57,7 +58,9 @@ class Adafactor(Optimizer):
             "col": jnp.zeros_like(v.sum(axis=-2)),
         }
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         time = step.astype(hyper.lr.dtype)
         new = time**hyper.beta2_decay

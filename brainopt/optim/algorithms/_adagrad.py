@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Number, argument, flag, number
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -35,11 +36,13 @@ class Adagrad(Optimizer):
         True, r"False puts :math:`\epsilon` outside the root, as torch does"
     )
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first sum of squares."""
         return {"s": zeros(param, is_real=True) + hyper.initial_accumulator_value}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its sum of squares after one step."""
         grad = hyper.decay(grad, param)
         s = slots["s"] + abs2(grad)

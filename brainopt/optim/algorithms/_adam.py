@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, argument, decay_rate, flag, number, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -44,11 +44,13 @@ class Adam(Optimizer):
     )
     eps_root: Number = number(0.0, r"\epsilon_r", "inside the root")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         return first_moments(param, hyper.amsgrad)
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         direction, slots = adam_direction(
@@ -57,20 +59,20 @@ class Adam(Optimizer):
         return param - hyper.lr * direction, slots
 
 
-def first_moments(param: Any, amsgrad: bool = False) -> dict[str, Any]:
+def first_moments(param: Array, amsgrad: bool = False) -> Slots:
     """Return zeros: m, v and with ``amsgrad`` v_max."""
     slots = {"m": zeros(param), "v": zeros(param, is_real=True)}
     return slots | ({"v_max": zeros(param, is_real=True)} if amsgrad else {})
 
 
 def adam_direction(
-    grad: Any,
-    slots: dict[str, Any],
+    grad: Array,
+    slots: Slots,
     hyper: Hyper,
-    step: Any,
-    eps_root: Any = 0.0,
+    step: Array,
+    eps_root: Array | float = 0.0,
     amsgrad: bool = False,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Array, Slots]:
     r"""Return :math:`\hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)`, and slots."""
     m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
     v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -34,11 +34,13 @@ class Adamax(Optimizer):
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and u."""
         return {"m": zeros(param), "u": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad

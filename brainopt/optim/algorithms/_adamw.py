@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-from ..._typing import DTypeLike
+from ..._typing import Array, DTypeLike, Slots
 from .._fields import (
     Betas,
     Number,
@@ -105,13 +105,15 @@ class AdamW(Optimizer):
     decay_by: DecayBy = choice("lr", DECAY_BY, _SCALES)
     dialect: Dialect = choice("document", DIALECTS, _PROGRAMS)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         names = ("v", "v_max") if hyper.amsgrad else ("v",)
         squares = {name: zeros(param, hyper.nu_dtype, is_real=True) for name in names}
         return {"m": zeros(param, hyper.mu_dtype), **squares}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if hyper.dialect != "document":
             return by_dialect(grad, param, slots, hyper, step)

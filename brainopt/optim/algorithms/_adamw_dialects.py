@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._hyper import Hyper
 from ..engine._tree import abs2, safe_sqrt
 
@@ -19,7 +20,9 @@ Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
 DIALECTS = get_args(Dialect)
 
 
-def by_dialect(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]:
+def by_dialect(
+    grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+) -> tuple[Any, dict[str, Any]]:
     """Return the parameter and its slots after one step of a peer's program."""
     if hyper.dialect == "optax":
         return _optax(grad, param, slots, hyper, step)
@@ -61,14 +64,14 @@ def _scale(hyper: Hyper) -> Any:
     return hyper.lr if hyper.decay_by == "lr" else 1.0
 
 
-def decayed(param: Any, hyper: Hyper, direction: Any) -> Any:
+def decayed(param: Array, hyper: Hyper, direction: Array) -> Any:
     """Return the parameter after decay and a step along a direction."""
     if hyper.decay_by == "lr":
         return param + -hyper.lr * hyper.decay(direction, param)
     return hyper.decay(param, param, -_scale(hyper)) - hyper.lr * direction
 
 
-def as_stored(moment: Any, slot: Any) -> Any:
+def as_stored(moment: Array, slot: Array) -> Any:
     """Return a moment as it will be read at the next step.
 
     A moment narrower than the arithmetic must be used so: otherwise XLA keeps a copy of
@@ -78,7 +81,7 @@ def as_stored(moment: Any, slot: Any) -> Any:
 
 
 def corrected_mean(
-    m: Any, grad: Any, hyper: Hyper, step: Any, by_power: bool = False
+    m: Array, grad: Array, hyper: Hyper, step: Array, by_power: bool = False
 ) -> Any:
     """Return the bias-corrected mean, with ``nesterov`` that of the next step."""
     now = hyper.debias("beta1", step, by_power=by_power)

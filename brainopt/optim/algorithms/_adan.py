@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
-from ..._typing import Scalar
+from ..._typing import Array, Scalar, Slots
 from .._fields import Number, Rate, argument, flag, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -54,12 +53,14 @@ class Adan(Optimizer):
     _: KW_ONLY
     eps_root: Number = number(0.0, doc="added inside the root")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v, n and the gradient before."""
         slots = {name: zeros(param) for name in ("m", "v", "prev")}
         return slots | {"n": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         b1, b2, b3 = hyper.beta1, hyper.beta2, hyper.beta3
         change = jnp.where(step == 1, jnp.zeros_like(grad), grad - slots["prev"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._averages import Averaged
 from .._fields import Number, Rate, argument, number, rate
 from .._hyper import Hyper
@@ -33,11 +34,13 @@ class ASGD(Averaged, Optimizer):
     weight_decay: Number = number(0.0, r"\lambda", "an L2 penalty")
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first average, the parameter itself."""
         return {"average": jnp.array(param, wide(param.dtype))}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its average after one step."""
         before = (step - 1).astype(hyper.lr.dtype)
         eta = hyper.lr / (1 + hyper.lambd * hyper.lr * before) ** hyper.alpha

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, argument, decay_rate, number, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -36,11 +36,13 @@ class LARS(Optimizer):
     eps: Number = number(1e-5, r"\epsilon")
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a momentum of zero."""
         return {"m": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its momentum after one step."""
         size, slope = global_norm(param), global_norm(grad)
         trust = hyper.tc * size / hyper.decay(slope + hyper.eps, size)
@@ -70,11 +72,13 @@ class Lamb(Optimizer):
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
         return first_moments(param)
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         u, slots = adam_direction(grad, slots, hyper, step)
         u = hyper.decay(u, param)

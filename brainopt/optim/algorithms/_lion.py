@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -34,11 +34,13 @@ class Lion(Optimizer):
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a momentum of zero."""
         return {"m": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its momentum after one step."""
         u = jnp.sign(hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad)
         m = hyper.beta2 * slots["m"] + hyper.one_minus("beta2") * grad

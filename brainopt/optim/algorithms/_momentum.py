@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..._typing import Array, Slots
 from .._fields import Number, argument, number
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -28,11 +27,13 @@ class Momentum(Optimizer):
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""
         return {"v": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its velocity after one step."""
         v = hyper.momentum * slots["v"] - hyper.lr * hyper.decay(grad, param)
         return param + v, {"v": v}
@@ -53,11 +54,13 @@ class MomentumNesterov(Optimizer):
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""
         return {"v": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its velocity after one step."""
         pull = hyper.lr * hyper.decay(grad, param)
         v = hyper.momentum * slots["v"] - pull

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import (
     Number,
     Rate,
@@ -68,13 +69,15 @@ class Muon(Optimizer):
     beta2: Number = decay_rate(0.999, doc="of AdamW")
     adam_eps: Number = number(1e-8, doc="of AdamW")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: b for a matrix, else m and v."""
         if _is_matrix(param, hyper):
             return {"b": zeros(param)}
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if not _is_matrix(param, hyper):
             return _adamw(grad, param, slots, hyper, step)
@@ -92,7 +95,10 @@ class Muon(Optimizer):
 
 
 def orthogonalize(
-    x: Any, coefficients: tuple[float, ...] = _QUINTIC, steps: int = 5, eps: Any = 1e-7
+    x: Array,
+    coefficients: tuple[float, ...] = _QUINTIC,
+    steps: int = 5,
+    eps: float = 1e-7,
 ) -> Any:
     """Return a matrix with the singular vectors of ``x`` and singular values near 1.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import (
     Betas,
     Number,
@@ -51,12 +52,14 @@ class NAdam(Optimizer):
         False, "decay the parameter as AdamW does, not the gradient"
     )
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros m and v, and the product of the momenta, 1."""
         v = zeros(param, is_real=True)
         return {"m": zeros(param), "v": v, "product": jnp.ones((), v.dtype)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if hyper.decoupled_weight_decay:
             param = hyper.decay(param, param, -hyper.lr)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import (
     Betas,
     Number,
@@ -52,11 +52,13 @@ class RAdam(Optimizer):
         False, "decay the parameter as AdamW does, not the gradient"
     )
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if hyper.decoupled_weight_decay:
             param = hyper.decay(param, param, -hyper.lr)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from ... import runtime
+from ..._typing import Array, ArrayLike, Arrays, Model
 from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
@@ -69,7 +70,7 @@ class RLS(HasHyperparams):
 
     def __init__(
         self,
-        train_vars: Any,
+        train_vars: Model,
         alpha: float = 1.0,
         forgetting: float = 1.0,
         name: str | None = None,
@@ -93,7 +94,9 @@ class RLS(HasHyperparams):
         """The weights, by structural path."""
         return self._trained.collector()
 
-    def update(self, inputs: Any, errors: Any) -> None:
+    def update(
+        self, inputs: ArrayLike, errors: ArrayLike | Mapping[str, ArrayLike]
+    ) -> None:
         """Take one sample in.
 
         Args:
@@ -106,35 +109,37 @@ class RLS(HasHyperparams):
         """
         depend_on(self._revision)
         variables = self._trained.variables
-        inputs, errors = self._checked(inputs, errors)
-        p, x = self.P.value, inputs.astype(self.P.dtype)
+        sample, given = self._checked(inputs, errors)
+        p, x = self.P.value, sample.astype(self.P.dtype)
         forgetting = self.numbers.value[0].astype(p.dtype)
         px = p @ x
         scale = forgetting + x @ px
         new = []
         for path, variable in variables.items():
-            move = jnp.tensordot(px / scale, errors[path].astype(p.dtype), 0)
+            move = jnp.tensordot(px / scale, given[path].astype(p.dtype), 0)
             new.append((variable.value - move).astype(variable.dtype))
         # px pxᵀ is symmetric to the bit, so P stays so.
         new_p = (p - jnp.outer(px, px) / scale) / forgetting
         targets = [*variables.values(), self.P, self.step]
         runtime.commit(targets, [*new, new_p, self.step.value + 1])
 
-    def _checked(self, inputs: Any, errors: Any) -> tuple[jax.Array, dict[str, Any]]:
+    def _checked(
+        self, inputs: ArrayLike, errors: ArrayLike | Mapping[str, ArrayLike]
+    ) -> tuple[Array, Arrays]:
         """Return arrays that fit, by path."""
         variables = self._trained.variables
-        if not isinstance(errors, dict):
+        if not isinstance(errors, Mapping):
             errors = dict.fromkeys(list(variables)[:1], errors)
-        inputs = jnp.asarray(inputs)
-        errors = {name: jnp.asarray(error) for name, error in errors.items()}
-        problems = [f"missing: {path}" for path in variables if path not in errors]
-        problems += [f"unexpected: {name}" for name in errors if name not in variables]
-        if inputs.shape != self.P.shape[:1]:
-            problems.append(f"inputs of shape {inputs.shape}, not {self.P.shape[:1]}")
+        x = jnp.asarray(inputs)
+        given = {name: jnp.asarray(error) for name, error in errors.items()}
+        problems = [f"missing: {path}" for path in variables if path not in given]
+        problems += [f"unexpected: {name}" for name in given if name not in variables]
+        if x.shape != self.P.shape[:1]:
+            problems.append(f"inputs of shape {x.shape}, not {self.P.shape[:1]}")
         for path, variable in variables.items():
-            if path in errors and errors[path].shape != variable.shape[1:]:
+            if path in given and given[path].shape != variable.shape[1:]:
                 problems.append(
-                    f"{path}: errors of shape {errors[path].shape} for a variable of "
+                    f"{path}: errors of shape {given[path].shape} for a variable of "
                     f"shape {variable.shape}"
                 )
         if problems:
@@ -146,7 +151,7 @@ class RLS(HasHyperparams):
                     "variable by path; take a batch by bo.for_loop.",
                 )
             )
-        return inputs, errors
+        return x, given
 
 
 def _inputs_of(weights: dict[str, Any]) -> tuple[int, Any]:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Number, argument, decay_rate, flag, number
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -39,13 +39,15 @@ class RMSProp(Optimizer):
         True, r"False puts :math:`\epsilon` outside the root, as torch does"
     )
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: v, with ``centered`` mean, with momentum b."""
         slots = {"v": zeros(param, is_real=True)}
         slots |= {"mean": zeros(param)} if hyper.centered else {}
         return slots | ({} if hyper.is_off("momentum") else {"b": zeros(param)})
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         spread = v = hyper.rho * slots["v"] + hyper.one_minus("rho") * abs2(grad)

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Pair, Rate, argument, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -44,7 +43,7 @@ class Rprop(Optimizer):
     )
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first sizes, and a gradient before of zero."""
         empty = zeros(param)
         size = empty + hyper.lr
@@ -52,7 +51,9 @@ class Rprop(Optimizer):
             size = jax.lax.complex(size.real, size.real)
         return {"size": size, "prev": empty}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if jnp.iscomplexobj(param):
             return self._by_parts(grad, param, slots, hyper, step)

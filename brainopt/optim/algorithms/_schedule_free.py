@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._averages import Averaged
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
@@ -43,13 +44,15 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
     betas: Betas = together("beta1", "beta2")
     weight_lr_power: Number = number(2.0, "p")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return z, the second moment, and the rates that weigh the average."""
         v = zeros(param, is_real=True)
         rates = {name: jnp.zeros((), v.dtype) for name in ("most", "total")}
         return {"z": jnp.array(param, wide(param.dtype)), "v": v, **rates}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any
 
+from ..._typing import Array, Slots
 from ...errors import HyperparameterError, message
 from .._fields import Number, argument, flag, number
 from .._hyper import Hyper
@@ -53,11 +54,13 @@ class SGD(Optimizer):
                 message("Nesterov momentum needs `momentum` > 0.")
             )
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros for the momentum, if there is any."""
         return {} if hyper.is_off("momentum") else {"b": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         if hyper.is_off("momentum"):

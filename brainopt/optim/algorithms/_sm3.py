@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Number, argument, decay_rate, number
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -34,7 +33,7 @@ class SM3(Optimizer):
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: a vector for each axis, and with momentum m."""
         whole = zeros(param, is_real=True)
         slots = {
@@ -43,7 +42,9 @@ class SM3(Optimizer):
         slots = slots or {"axis0": whole}
         return slots if hyper.is_off("momentum") else slots | {"m": zeros(param)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         ndim = grad.ndim

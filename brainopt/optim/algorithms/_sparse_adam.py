@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -37,11 +38,13 @@ class SparseAdam(Optimizer):
 
     _takes_rows = True
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         if isinstance(grad, Rows):
             return _step_rows(grad, param, slots, hyper, step)

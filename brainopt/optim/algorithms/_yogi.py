@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
@@ -38,12 +38,14 @@ class Yogi(Optimizer):
     betas: Betas = together("beta1", "beta2")
     initial_accumulator_value: Number = number(1e-6, "m_0 = v_0")
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first moments."""
         start = hyper.initial_accumulator_value
         return {name: slot + start for name, slot in first_moments(param).items()}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         square = abs2(grad)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
+from ..._typing import Array
 from .._fields import Number, number, one_of, required
 from ._fields import Clock, Counter, counted_by, epochs_over, updates_over
 from ._schedule import Schedule
@@ -37,7 +38,7 @@ class CosineAnnealingLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return _cosine(self.lr, self.eta_min, jnp.minimum(t / self.T_max, 1))
 
@@ -62,7 +63,7 @@ class CosineAnnealingWarmRestarts(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step", "; then ``num_call_per_epoch`` is not used")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` updates or epochs."""
         if self.clock == "step":
             t = t / self.num_call_per_epoch
@@ -110,7 +111,7 @@ class OneCycleLR(Schedule):
         """The highest rate."""
         return self.max_lr
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         total, up = self.total_steps, self.pct_start * self.total_steps - 1
         low = self.max_lr / self.div_factor
@@ -147,7 +148,7 @@ class CyclicLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         up, length = self.step_size_up, self.step_size_up + self.step_size_down
         cycle = jnp.floor(t / length + _HAIR)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array
 from ...errors import HyperparameterError, message
 from .._fields import Number, number, one_of, required
 from ._fields import (
@@ -37,7 +38,7 @@ class StepLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr * self.gamma ** jnp.floor(t / self.step_size)
 
@@ -55,7 +56,7 @@ class MultiStepLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         passed = (self.milestones.value <= t).sum()
         return self.lr * self.gamma ** passed.astype(self.gamma.dtype)
@@ -70,7 +71,7 @@ class ExponentialLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr * self.gamma**t
 
@@ -87,7 +88,7 @@ class ExponentialDecayLR(Schedule):
     staircase: bool = one_of(False, (False, True), _STAIRCASE)
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr * self.decay_rate ** _stairs(t / self.decay_steps, self)
 
@@ -104,7 +105,7 @@ class InverseTimeDecayLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr / (1 + self.decay_rate * _stairs(t / self.decay_steps, self))
 
@@ -124,7 +125,7 @@ class PolynomialDecayLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         left = 1 - jnp.minimum(t / self.decay_steps, 1)
         return (self.lr - self.final_lr) * left**self.power + self.final_lr
@@ -156,7 +157,7 @@ class PiecewiseConstantLR(Schedule):
         """The first rate."""
         return self.values.value[0]
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.values.value[(self.boundaries.value <= t).sum()]
 

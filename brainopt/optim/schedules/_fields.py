@@ -47,7 +47,7 @@ def counted_by(clock: Clock, doc: str = "") -> Any:
 def series(doc: str, range: str = "(-inf, inf)", is_increasing: bool = False) -> Any:
     """Declare several numbers, which are kept in one Variable."""
 
-    def convert(values: Sequence[Any], name: str) -> Variable:
+    def convert(values: Sequence[Scalar], name: str) -> Variable:
         numbers = [scalar(value, name) for value in values]
         for i, number in enumerate(numbers):
             check({f"{name}[{i}]": number}, (), {f"{name}[{i}]": range}, "a schedule")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array
 from .._fields import Number, as_given, kept, required
 from ._fields import Clock, Counter, counted_by, epochs_over
 from ._schedule import Schedule
@@ -36,7 +37,7 @@ class LambdaLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr * self.lr_lambda(t)
 
@@ -53,7 +54,7 @@ class MultiplicativeLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         counts = jnp.arange(1, self.total_iters + 1, dtype=t.dtype)
         factors = jax.vmap(self.lr_lambda)(counts)

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
+from ..._typing import Array, Scalar
 from ...core import Variable
 from .._fields import ANY, Number, number, one_of, required
 from ._fields import counted_by
@@ -53,17 +54,15 @@ class ReduceLROnPlateau(Schedule):
         """The rate now."""
         return self.lr * self.scale.value
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate now; it does not depend on the count."""
         return self.current
 
-    def step_metric(self, metric: Any) -> None:
+    def step_metric(self, metric: Scalar) -> None:
         """Take in a metric, a real number; NaN counts as no better."""
-        best, metric = (
-            self.best.value,
-            jnp.asarray(metric).astype(self.best.value.dtype),
-        )
-        better = self._is_better(metric, best)
+        best = self.best.value
+        found = jnp.asarray(metric).astype(best.dtype)
+        better = self._is_better(found, best)
         cooling = self.cooling.value
         bad = jnp.where(better, 0, self.bad.value + 1)
         bad = jnp.where(cooling > 0, 0, bad)
@@ -73,12 +72,12 @@ class ReduceLROnPlateau(Schedule):
         scale = jnp.where(moves, lower / self.lr, self.scale.value)
         rest = jnp.maximum(cooling - 1, 0)
         cooling = jnp.where(falls, self.cooldown.astype(jnp.int32), rest)
-        self.best.value = jnp.where(better, metric, best)
+        self.best.value = jnp.where(better, found, best)
         self.scale.value = scale.astype(self.scale.value.dtype)
         self.bad.value = jnp.where(falls, 0, bad).astype(jnp.int32)
         self.cooling.value = cooling.astype(jnp.int32)
 
-    def _is_better(self, metric: Any, best: Any) -> Any:
+    def _is_better(self, metric: Array, best: Array) -> Array:
         sign = 1 if self.mode == "max" else -1
         by = self.threshold
         if self.threshold_mode == "rel":

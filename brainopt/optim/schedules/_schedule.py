@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, PyTree, Scalar, ScalarOrSchedule, StepCount
 from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
@@ -76,7 +77,7 @@ class Schedule(HasHyperparams, abc.ABC):
         """Hook called at the end of construction, to check or to add state."""
 
     @abc.abstractmethod
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs; ``t`` is a 0-d float array."""
 
     @property
@@ -84,12 +85,12 @@ class Schedule(HasHyperparams, abc.ABC):
         """The rate that the schedule scales; `multiplier` is relative to it."""
         return self.numbers.number("lr")
 
-    def at(self, step: Any) -> Any:
+    def at(self, step: StepCount) -> Array:
         """Return the rate of the update that follows ``step`` updates."""
         depend_on(self._revision)
         return self.rate(self._time(step))
 
-    def multiplier(self, step: Any) -> Any:
+    def multiplier(self, step: StepCount) -> Array:
         """Return η, the rate of that update divided by `base`."""
         return self.at(step) / self.base
 
@@ -138,17 +139,17 @@ class Constant(Schedule):
     lr = number()
     clock = counted_by("step")
 
-    def __init__(self, lr: Any, last_epoch: int = -1, *, owner: str = ""):
+    def __init__(self, lr: Scalar, last_epoch: int = -1, *, owner: str = ""):
         self.variable = lr if isinstance(lr, Variable) else None
         given = {} if self.variable is not None else {"lr": lr}
         self._keep({**given, "last_epoch": last_epoch}, owner)
 
-    def at(self, step: Any) -> Any:
+    def at(self, step: StepCount) -> Array:
         """Return ``lr``; no count is read, so a compiled step takes none."""
         depend_on(self._revision)
         return self.rate(step)
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: StepCount) -> Array:
         """Return ``lr``."""
         return self.lr if self.variable is None else self.variable.value
 
@@ -157,11 +158,11 @@ class Constant(Schedule):
         """The rate itself."""
         return self.rate(0)
 
-    def multiplier(self, step: Any) -> Any:
+    def multiplier(self, step: StepCount) -> Array:
         """Return 1."""
         return jnp.ones((), self.numbers.value.dtype)
 
-    def set_value(self, lr: Any) -> None:
+    def set_value(self, lr: Scalar) -> None:
         """Change the rate."""
         if self.variable is not None:
             new = scalar(lr, "lr")
@@ -169,7 +170,7 @@ class Constant(Schedule):
             old = self.variable.value
             self.variable.value = jnp.full(old.shape, new, old.dtype)
         else:
-            self.lr = lr
+            self.numbers.set_number("lr", lr)
 
     def __repr__(self) -> str:
         return f"Constant({show(self.rate(0))})"
@@ -181,12 +182,12 @@ class Function(Schedule):
     function: Callable[..., Any] = kept(as_given, doc="from the step to the rate")
     clock = counted_by("step")
 
-    def at(self, step: Any) -> Any:
+    def at(self, step: StepCount) -> Any:
         """Return ``function(step)``."""
         depend_on(self._revision)
         return self.function(step + self.last_call.value + 1)
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Any:
         """Return ``function(t)``."""
         return self.function(t)
 
@@ -205,7 +206,7 @@ class Function(Schedule):
         return f"Function({getattr(self.function, '__name__', self.function)})"
 
 
-def as_schedule(lr: Any, owner: str = "", name: str = "lr") -> Schedule:
+def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Schedule:
     """Return ``lr`` as a schedule: a number, array, Variable, schedule or callable.
 
     Args:
@@ -244,7 +245,7 @@ def as_schedule(lr: Any, owner: str = "", name: str = "lr") -> Schedule:
     return Function(lr)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: PyTree) -> bool:
     """Whether ``value`` is one number: of Python, numpy, jax, or in a Variable."""
     if isinstance(value, Variable | jax.Array):
         return value.shape == ()

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 
-from ..._typing import ScalarOrSchedule
+from ..._typing import Array, ScalarOrSchedule
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
 from .._fields import Kept, kept
@@ -54,7 +54,7 @@ class SequentialLR(Schedule):
         """The base of the first schedule."""
         return self.schedules[0].base
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         depend_on(self.schedules[0]._revision)
         rate = jnp.asarray(self.schedules[0].rate(t))
@@ -80,7 +80,7 @@ class ChainedLR(Schedule):
         """The base of the first schedule."""
         return self.schedules[0].base
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         rate = self.base
         for schedule in self.schedules:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax.numpy as jnp
 
-from ..._typing import ScalarOrSchedule
+from ..._typing import Array, ScalarOrSchedule
 from ...runtime import depend_on
 from .._fields import Kept, Number, kept, number, one_of, required
 from ._fields import Clock, Counter, counted_by, epochs_over
@@ -30,7 +30,7 @@ class LinearLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         part = jnp.minimum(t / self.total_iters, 1)
         change = self.end_factor - self.start_factor
@@ -57,7 +57,7 @@ class Warmup(Schedule):
         """The base of what follows."""
         return self.schedule.base
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         depend_on(self.schedule._revision)
         rest = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
@@ -86,7 +86,7 @@ class NoamLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         n = t + 1
         rise = n * self.warmup_steps**-1.5
@@ -110,7 +110,7 @@ class WarmupStableDecay(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
-    def rate(self, t: Any) -> Any:
+    def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         up = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)
         rise = jnp.where(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from ..._select import Choice
-from ..._typing import Scalar, Where
+from ..._typing import ScalarOrSchedule, Where
 from ...errors import HyperparameterError, message
 from .._fields import Field, Number, Option, Together, is_whole
 from .._hyperparameters import HyperparamVector, scalar
@@ -106,7 +106,7 @@ class Limit(Number):
             return self.default
         return numbers.number(self.name)
 
-    def __set__(self, obj: Any, value: Scalar | None) -> None:
+    def __set__(self, obj: Any, value: ScalarOrSchedule | None) -> None:
         if "numbers" not in vars(obj) or self.name not in obj.numbers.names:
             raise HyperparameterError(
                 message(

@@ -188,6 +188,7 @@ def _inherited(parent: Any, own: dict[str, Any]) -> dict[str, Schedule]:
 def _bounds(bounds: Any) -> dict[str, Any]:
     if bounds is None:
         return {}
+    low = high = None
     try:
         low, high = bounds
         fine = low is None or high is None or not float(low) > float(high)

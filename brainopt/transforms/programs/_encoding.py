@@ -9,12 +9,14 @@ which C puts into a list, and is rebuilt once the values are stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 
 from ..._compat import as_keys, is_key_array, key_data
+from ..._typing import Array, PyTree
 from ...runtime import baseline_refcount
 
 
@@ -46,7 +48,7 @@ class Encoding:
     def __init__(self):
         self._forms: list[_Form] = []
 
-    def encode(self, tree: Any) -> dict[_Place, list[Any]]:
+    def encode(self, tree: PyTree) -> dict[_Place, list[Any]]:
         """Return the arrays of ``tree``, of typed keys their data."""
         leaves, structure = jax.tree.flatten(tree)
         keys = [(i, x.dtype) for i, x in enumerate(leaves) if is_key_array(x)]
@@ -68,7 +70,7 @@ class Encoding:
             for i, value in enumerate(values)
         )
 
-    def encode_places(self, tree: Any, places: Any) -> dict[_Place, list[Any]]:
+    def encode_places(self, tree: PyTree, places: PyTree) -> dict[_Place, list[Any]]:
         """Return the places of what `encode` makes of ``tree``.
 
         A sharding of keys divides their data alike: the axes of one key come last.
@@ -76,7 +78,7 @@ class Encoding:
         ((form, _),) = self.encode(tree).items()
         return {form: jax.tree.leaves(places, is_leaf=lambda x: x is None)}
 
-    def decode(self, value: Any) -> Any:
+    def decode(self, value: PyTree) -> Any:
         """Return the tree that was encoded; anything else as it is."""
         if not is_encoded(value):
             return value
@@ -86,17 +88,17 @@ class Encoding:
             leaves[i] = as_keys(leaves[i], dtype)
         return jax.tree.unflatten(form.tree, leaves)
 
-    def decode_all(self, values: Any) -> tuple[Any, ...]:
+    def decode_all(self, values: Sequence[PyTree]) -> tuple[Any, ...]:
         """Return each value decoded."""
         return tuple(map(self.decode, values))
 
 
-def is_encoded(value: Any) -> bool:
+def is_encoded(value: PyTree) -> bool:
     """Whether ``value`` is an encoded tree."""
     return type(value) is dict and len(value) == 1 and type(next(iter(value))) is _Place
 
 
-def is_plain(tree: Any) -> bool:
+def is_plain(tree: PyTree) -> bool:
     """Whether JAX rebuilds ``tree`` without running Python."""
     # By the exact type: a subclass, as a named tuple, is rebuilt by its constructor.
     if type(tree) in (tuple, list):
@@ -108,7 +110,7 @@ def is_plain(tree: Any) -> bool:
     return jax.tree_util.all_leaves([tree]) and not is_key_array(tree)
 
 
-def is_data_shared(key: Any) -> bool:
+def is_data_shared(key: Array) -> bool:
     """Whether the data of a key, held by one slot, is held elsewhere too."""
     return baseline_refcount(_data, key) > _SOLE or _SOLE == 0
 

@@ -26,7 +26,7 @@ def call_key(inputs: Any) -> tuple[Any, ...]:
         return (tree, *map(jax.typeof, leaves))
 
 
-def is_gone(value: Any) -> bool:
+def is_gone(value: object) -> bool:
     """Whether a computation has taken the value with it."""
     return any(
         isinstance(leaf, jax.Array) and leaf.is_deleted()

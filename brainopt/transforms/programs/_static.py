@@ -93,7 +93,7 @@ class Split(NamedTuple):
         key: equal for calls that run the same code.
         fixed: what is compiled in, by position or name.
         unfold: rebuilds the other arguments from ``args``, where these are leaves.
-        count: the number of positional arguments.
+        size: the number of positional arguments.
         args: what is traced.
         kwargs: what is traced.
     """
@@ -101,18 +101,18 @@ class Split(NamedTuple):
     key: Any
     fixed: dict[int | str, Any]
     unfold: Callable[[Sequence[Any]], tuple[list, dict]] | None
-    count: int
+    size: int
     args: tuple
     kwargs: dict
 
     def bind(self, function: Callable) -> Callable:
         """Return ``function`` of ``args`` and ``kwargs`` alone."""
-        fixed, count, unfold = self.fixed, self.count, self.unfold
+        fixed, size, unfold = self.fixed, self.size, self.unfold
 
         def of_the_rest(*dynamic, **named):
             remaining = iter(dynamic)
             everything = [
-                fixed[i] if i in fixed else next(remaining) for i in range(count)
+                fixed[i] if i in fixed else next(remaining) for i in range(size)
             ]
             fixed_named = {k: v for k, v in fixed.items() if isinstance(k, str)}
             return function(*everything, **named, **fixed_named)

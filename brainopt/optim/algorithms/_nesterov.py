@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient descent with Nesterov's momentum."""
+
+from __future__ import annotations
+
+from ..._typing import Array, Slots
+from .._fields import Number, argument, number
+from .._hyper import Hyper
+from .._optimizer import Optimizer
+from ..engine._tree import zeros
+
+
+class MomentumNesterov(Optimizer):
+    r"""Gradient descent with Nesterov's momentum.
+
+    .. math::
+        v_t &= \mu v_{t-1} - \gamma_t (g_t + \lambda \theta_{t-1}) \\
+        \theta_t &= \theta_{t-1} + \mu v_t - \gamma_t (g_t + \lambda \theta_{t-1})
+
+    Source: Sutskever et al. 2013, equations 3 and 4, at the point looked ahead to
+    (Bengio et al. 2013, equation 7).
+    """
+
+    weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
+    momentum: Number = number(0.9, r"\mu", range="[0, 1)")
+    display_name: str | None = argument(alias="name", default=None)
+
+    def init_slots(self, param: Array, hyper: Hyper) -> Slots:
+        """Return a velocity of zero."""
+        return {"v": zeros(param)}
+
+    def rule(
+        self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
+    ) -> tuple[Array, Slots]:
+        """Return the parameter and its velocity after one step."""
+        pull = hyper.lr * hyper.decay(grad, param)
+        v = hyper.momentum * slots["v"] - pull
+        return param + hyper.momentum * v - pull, {"v": v}
