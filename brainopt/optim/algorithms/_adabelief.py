@@ -45,6 +45,7 @@ class AdaBelief(Optimizer):
         """Return the parameter and its slots after one step."""
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad - m)
+        # Added to the slot in each step, as in algorithm 2: it grows to ε_r / (1 - β₂).
         v = v + hyper.eps_root
         u = m / hyper.debias("beta1", step)
         u = u / (jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps)

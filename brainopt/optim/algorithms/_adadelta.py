@@ -40,6 +40,8 @@ class Adadelta(Optimizer):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         s = hyper.rho * slots["s"] + hyper.one_minus("rho") * abs2(grad)
+        # Algorithm 1, line 5, with the mean of earlier steps: this one is not known
+        # yet.
         size = jnp.sqrt(slots["d"] + hyper.epsilon) / jnp.sqrt(s + hyper.epsilon)
         u = size * grad
         d = hyper.rho * slots["d"] + hyper.one_minus("rho") * abs2(u)

@@ -62,6 +62,7 @@ class Adafactor(Optimizer):
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
+        # t^d = 1 - β_t (section 7), so β_1 = 0 and no bias correction is needed.
         time = step.astype(hyper.lr.dtype)
         new = time**hyper.beta2_decay
         square = abs2(grad)
@@ -70,15 +71,19 @@ class Adafactor(Optimizer):
         else:
             means = {"row": square.mean(axis=-1), "col": square.mean(axis=-2)}
         slots = {k: slots[k] + new * (mean - slots[k]) for k, mean in means.items()}
+        # Numbers are arrays and cannot be None, so the field keeps -1 for it.
         precision = jnp.finfo(grad.dtype).eps
         eps1 = jnp.where(hyper.eps1 < 0, precision, hyper.eps1)
         if grad.ndim < 2:
             v = slots["v"]
         else:
+            # Section 3: V = R C / (1ᵀR). With means in the place of sums the factors
+            # cancel, if that in the denominator is a mean too.
             row, col = slots["row"], slots["col"]
             scale = jnp.maximum(row.mean(axis=-1, keepdims=True), eps1)
             v = (row / scale)[..., :, None] * col[..., None, :]
         u = grad / jnp.sqrt(jnp.maximum(v, eps1 * eps1))
+        # Update clipping, then the relative step size (sections 6 and 8).
         u = u / jnp.maximum(1, _rms(u) / hyper.clip_threshold)
         size = jnp.maximum(hyper.eps2, _rms(param))
         rate = size * jnp.minimum(hyper.lr, 1 / jnp.sqrt(time))

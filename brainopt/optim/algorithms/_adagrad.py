@@ -46,6 +46,7 @@ class Adagrad(Optimizer):
         """Return the parameter and its sum of squares after one step."""
         grad = hyper.decay(grad, param)
         s = slots["s"] + abs2(grad)
+        # The fall of the rate is torch's; the paper has none beside that of the sum.
         lr = hyper.lr / (1 + (step - 1).astype(hyper.lr.dtype) * hyper.lr_decay)
         return param - lr * _over_root(grad, s, hyper), {"s": s}
 

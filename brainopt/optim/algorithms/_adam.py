@@ -52,6 +52,8 @@ class Adam(Optimizer):
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
+        # Inside the gradient the penalty passes through both moments; see `AdamW` for a
+        # decay that does not.
         grad = hyper.decay(grad, param)
         direction, slots = adam_direction(
             grad, slots, hyper, step, hyper.eps_root, hyper.amsgrad
@@ -77,8 +79,11 @@ def adam_direction(
     m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
     v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
     new = {"m": m, "v": v}
+    # Section 3: both moments start at 0, so their expectation is too small by 1 - β^t.
     m_hat = m / hyper.debias("beta1", step)
     v_hat = v / hyper.debias("beta2", step)
+    # Reddi et al. 2018: the divisor never falls. The paper has no bias correction; as
+    # in optax the maximum is that of the corrected moment.
     if amsgrad:
         v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
     return m_hat / (safe_sqrt(v_hat + eps_root) + hyper.eps), new

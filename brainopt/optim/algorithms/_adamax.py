@@ -44,6 +44,7 @@ class Adamax(Optimizer):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
+        # Section 7.1: a maximum has no bias towards 0, so only m is corrected.
         u = jnp.maximum(hyper.beta2 * slots["u"], jnp.abs(grad) + hyper.eps)
         lr = hyper.lr / hyper.debias("beta1", step)
         return param - lr * m / u, {"m": m, "u": u}

@@ -121,9 +121,11 @@ class AdamW(Optimizer):
         v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
         m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
         new = {"m": m, "v": v}
+        # Algorithm 2, lines 9 and 10.
         m_hat = corrected_mean(m, grad, hyper, step)
         v_hat = v / hyper.debias("beta2", step)
         if hyper.amsgrad:
             v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
         direction = m_hat / (safe_sqrt(v_hat + hyper.eps_root) + hyper.eps)
+        # Line 12: the decay acts on the parameter, so the moments are free of it.
         return decayed(param, hyper, direction), new

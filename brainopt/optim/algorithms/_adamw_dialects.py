@@ -31,8 +31,10 @@ def by_dialect(
     m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
     new = {"m": m, "v": v}
     m_hat = corrected_mean(m, grad, hyper, step)
+    # Over the raw moment: these programs correct the bias of the maximum afterwards.
     if hyper.amsgrad:
         v = new["v_max"] = jnp.maximum(slots["v_max"], v)
+    # First θ ← θ (1 - γλ), then the step: another rounding than one sum of both.
     param = hyper.decay(param, param, -_scale(hyper))
     return param - hyper.lr * m_hat / _root(v, hyper, step), new
 
@@ -52,6 +54,8 @@ def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]
 
 
 def _root(v: Any, hyper: Hyper, step: Any) -> Any:
+    # torch: √v / √(1 - β₂^t) + ε. BrainPy and Keras: (√v + ε) / √(1 - β₂^t), whose ε
+    # is larger in the first steps.
     root = safe_sqrt(hyper.debias("beta2", step))
     if hyper.dialect == "torch":
         return safe_sqrt(v + hyper.eps_root * root * root) / root + hyper.eps
@@ -66,6 +70,7 @@ def _scale(hyper: Hyper) -> Any:
 
 def decayed(param: Array, hyper: Hyper, direction: Array) -> Any:
     """Return the parameter after decay and a step along a direction."""
+    # One product by γ where both terms have it, as in the formula.
     if hyper.decay_by == "lr":
         return param + -hyper.lr * hyper.decay(direction, param)
     return hyper.decay(param, param, -_scale(hyper)) - hyper.lr * direction
@@ -87,5 +92,7 @@ def corrected_mean(
     now = hyper.debias("beta1", step, by_power=by_power)
     if not hyper.nesterov:
         return m / now
+    # Dozat 2016: the momentum is that of the next step, and is corrected by t + 1, the
+    # gradient by t.
     ahead = m / hyper.debias("beta1", step, ahead=1, by_power=by_power)
     return hyper.beta1 * ahead + hyper.one_minus("beta1") * (grad / now)

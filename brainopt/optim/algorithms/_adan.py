@@ -63,10 +63,12 @@ class Adan(Optimizer):
     ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         b1, b2, b3 = hyper.beta1, hyper.beta2, hyper.beta3
+        # There is no gradient before the first: g_0 = g_1 makes the first change 0.
         change = jnp.where(step == 1, jnp.zeros_like(grad), grad - slots["prev"])
         m = (1 - b1) * slots["m"] + b1 * grad
         v = (1 - b2) * slots["v"] + b2 * change
         n = (1 - b3) * slots["n"] + b3 * abs2(grad + (1 - b2) * change)
+        # 1 - (1 - β)^t as -expm1(t log1p(-β)), which is also exact for β = 1.
         m_hat, v_hat, n_hat = (
             x / -jnp.expm1(step.astype(b.dtype) * jnp.log1p(-b))
             for x, b in ((m, b1), (v, b2), (n, b3))
@@ -75,6 +77,8 @@ class Adan(Optimizer):
         if hyper.no_prox:
             param = hyper.decay(param, param, -hyper.lr) - hyper.lr * u
         else:
+            # A proximal step divides: decay(1, γ) is 1 + γλ, and 1 where a mask
+            # exempts.
             shrink = hyper.decay(jnp.ones_like(hyper.lr), hyper.lr)
             param = (param - hyper.lr * u) / shrink
         return param, {"m": m, "v": v, "n": n, "prev": grad}

@@ -46,6 +46,7 @@ class ASGD(Averaged, Optimizer):
         eta = hyper.lr / (1 + hyper.lambd * hyper.lr * before) ** hyper.alpha
         grad = hyper.decay(grad, param)
         param = param * (1 - hyper.lambd * eta) - eta * grad
+        # Up to t₀ the share is 1, and the average is the parameter itself.
         share = 1 / jnp.maximum(1, before - hyper.t0)
         average = slots["average"]
         return param, {"average": average + (param - average) * share}

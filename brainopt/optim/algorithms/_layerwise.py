@@ -45,9 +45,12 @@ class LARS(Optimizer):
     ) -> tuple[Array, Slots]:
         """Return the parameter and its momentum after one step."""
         size, slope = global_norm(param), global_norm(grad)
+        # decay(a, b) is a + λ b, and a where a mask exempts: here ‖g‖ + ε + λ‖θ‖.
         trust = hyper.tc * size / hyper.decay(slope + hyper.eps, size)
         trust = jnp.where((size > 0) & (slope > 0), trust, jnp.ones_like(trust))
         pull = hyper.decay(grad, param)
+        # The rate is inside the momentum, as in algorithm 1: what was collected at an
+        # earlier rate keeps it.
         m = hyper.momentum * slots["m"] + hyper.lr * trust * pull
         return param - m, {"m": m}
 
@@ -83,6 +86,8 @@ class Lamb(Optimizer):
         u, slots = adam_direction(grad, slots, hyper, step)
         u = hyper.decay(u, param)
         size, length = global_norm(param), global_norm(u)
+        # The function φ of the paper is the identity. The divisor is replaced too: the
+        # branch that `where` does not take must have a finite derivative.
         fine = (size > 0) & (length > 0)
         ratio = jnp.where(fine, size / jnp.where(fine, length, 1), jnp.ones_like(size))
         return param - hyper.lr * ratio * u, slots

@@ -26,6 +26,8 @@ from ..settings._shared import stages
 
 _LENGTH = "the first length that the line search tries, or the length without one"
 _HISTORY = "how many pairs (change of weights, change of gradient) it keeps"
+# c₁ and c₂ of the Wolfe conditions, the usual values for quasi-Newton directions
+# (Nocedal & Wright 2006, section 3.1).
 _SUFFICIENT, _CURVATURE = 1e-4, 0.9
 _REFUSED = {"groups": (), "clip_norm": None, "clip_value": None, "accumulate": 1}
 
@@ -40,9 +42,9 @@ class LBFGS(JointOptimizer):
 
     It needs the gradient of every variable that is not frozen: None is refused. So are
     ``groups`` (one step has one length), and ``clip_norm``, ``clip_value`` and
-    ``accumulate``, since curvature is learned from whole gradients. ``nonfinite``
-    looks at the loss and the gradients where a step starts; where the line search
-    meets one that is not finite, it turns back.
+    ``accumulate``, since curvature comes from whole gradients. ``nonfinite`` checks
+    the loss and the gradients at the start of a step; a line search turns back at a
+    loss that is not finite.
 
     Raises:
         HyperparameterError: a number is out of its range, or an option is refused.
@@ -83,6 +85,8 @@ class LBFGS(JointOptimizer):
         """Return an empty history, and no point before."""
         if any(jnp.iscomplexobj(leaf) for leaf in params.values()):
             raise VariableError(message("L-BFGS takes real variables only."))
+        # One vector of all parameters: curvature couples them. The history has a fixed
+        # size, as a compiled loop needs; pairs that do not exist yet are zeros.
         x = _flat(params)
         shapes = dict.fromkeys(("s_history", "y_history"), (self.history_size, x.size))
         shapes |= dict.fromkeys(("x", "grad"), x.shape)
@@ -98,6 +102,7 @@ class LBFGS(JointOptimizer):
         return _unflat(x + lr.astype(x.dtype) * along, params), held
 
     def _parameters_changed(self) -> None:
+        # Old pairs describe the curvature of another set of variables.
         super()._parameters_changed()
         for name, variable in self.slots[ALL].items():
             empty = jnp.zeros_like(variable.value)
@@ -126,7 +131,7 @@ class LBFGS(JointOptimizer):
         if none:
             raise GradientError(
                 message(
-                    "L-BFGS needs all gradients at once; None stands for:",
+                    "L-BFGS needs all gradients at once; these are None:",
                     none,
                     "freeze them with opt.freeze(path).",
                 )
@@ -151,6 +156,8 @@ class LBFGS(JointOptimizer):
         out, new, after = dependencies(self).run(
             own, values, lambda: self._step_from(loss, params, state)
         )
+        # The search ran the closure at points that it gave up, and nothing of that was
+        # kept. What the closure writes is that of one run at the result.
         _, (_, written) = loss(new)
         commit(self, new, after)
         loss.keep(written)
@@ -164,6 +171,8 @@ class LBFGS(JointOptimizer):
         slots, count = dict(state["slots"]), state["step"]
         leaves, tree = dict(named(params)), jax.tree.structure(params)
 
+        # From the vector to a tree of parameters in their own dtypes: the search sees
+        # the rounding of narrow weights.
         def put(x):
             parts = _unflat(x, leaves)
             parts |= {p: leaf for p, leaf in leaves.items() if p in self.frozen}
@@ -181,6 +190,8 @@ class LBFGS(JointOptimizer):
         if Guard in kinds:
             state, fine = Guard().admit(state, [first, slope])
         search = jax.value_and_grad(lambda x: value(x)[0])
+        # The loop runs no iteration where the start was not finite, but the history is
+        # moved to the start, and so has to be put back.
         held, end = self._iterate(search, x, first, slope, slots[ALL], fine)
         slots[ALL] = jax.tree.map(lambda a, b: jnp.where(fine, a, b), held, slots[ALL])
         new = _unflat(end, leaves)
@@ -223,6 +234,7 @@ class LBFGS(JointOptimizer):
             known = jnp.maximum(held["count"], 0)
             held = {**held, "x": x, "grad": slope, "count": known}
             held = _learn(held, new, new_slope)
+            # A search that found nothing better stays where it was; then the loop ends.
             moved = jnp.abs(new - x).max()
             return i + 1, new, new_loss, new_slope, held, moved
 
@@ -232,6 +244,10 @@ class LBFGS(JointOptimizer):
         return {**held, "x": x, "grad": slope, "count": known}, x
 
     def _search(self, value_and_grad, x, loss, slope, along, length):
+        # Lewis & Overton 2013, algorithm 2.6. [low, high] holds a point that fits, with
+        # high infinite at first. A length whose loss falls too little is a new upper
+        # end, one that is still steep a new lower end; then bisect, or double while
+        # high is infinite.
         fall = slope @ along
 
         class Bracket(NamedTuple):
@@ -243,6 +259,8 @@ class LBFGS(JointOptimizer):
             slope: Any
 
         def verdict(b):
+            # A loss of NaN compares as False, so it is tested for: the length is too
+            # far.
             short_of = b.loss > loss + _SUFFICIENT * b.t * fall
             return short_of | ~jnp.isfinite(b.loss), b.slope @ along < _CURVATURE * fall
 
@@ -261,6 +279,8 @@ class LBFGS(JointOptimizer):
         if not self.line_search:
             return x + length * along, found.loss, found.slope
         found = jax.lax.while_loop(going, narrow, found)
+        # After ``max_search`` evaluations the point may be no better, or NaN: then
+        # stay.
         worse = ~(found.loss <= loss)
         stay = x, loss, slope
         move = x + found.t * along, found.loss, found.slope
@@ -269,6 +289,7 @@ class LBFGS(JointOptimizer):
 
 def _direction(held: dict[str, Any], slope: Any) -> Any:
     """Return -H g by the two loops of algorithm 7.4; newest pair last."""
+    # Pairs of zeros have ρ = 0, so they change nothing in either loop.
     moves, turns = held["s_history"], held["y_history"]
     bends = (moves * turns).sum(axis=1)
     used = bends > 0
@@ -278,6 +299,7 @@ def _direction(held: dict[str, Any], slope: Any) -> Any:
         alpha = rho[i] * (moves[i] @ q)
         q = q - alpha * turns[i]
         alphas.append(alpha)
+    # Equation 7.20: the size of the inverse Hessian along the newest pair.
     square = turns[-1] @ turns[-1]
     scale = jnp.where(used[-1], bends[-1] / jnp.where(square > 0, square, 1), 1)
     r = scale * q
@@ -289,8 +311,10 @@ def _direction(held: dict[str, Any], slope: Any) -> Any:
 def _learn(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
     """Return the history with one more pair, if its curvature is positive.
 
-    Fewer than no pairs mean that there is no point before.
+    A count below 0 means that there is no previous point.
     """
+    # sᵀy > 0 keeps the inverse Hessian positive definite, and thereby each direction
+    # one of descent. Below the rounding of the product its sign means nothing.
     move, turn = x - held["x"], slope - held["grad"]
     known = held["count"] >= 0
     norms = jnp.linalg.norm(move) * jnp.linalg.norm(turn)

@@ -42,6 +42,8 @@ class Lion(Optimizer):
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its momentum after one step."""
+        # Two mixtures of one momentum: β₁ for the step, β₂ for what is kept. The step
+        # comes first and uses the momentum before.
         u = jnp.sign(hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad)
         m = hyper.beta2 * slots["m"] + hyper.one_minus("beta2") * grad
         return param - hyper.lr * hyper.decay(u, param), {"m": m}

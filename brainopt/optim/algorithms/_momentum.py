@@ -62,6 +62,8 @@ class MomentumNesterov(Optimizer):
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its velocity after one step."""
+        # The variable holds the point looked ahead to, where gradients are taken. From
+        # one such point to the next it is μ v - γ g (Bengio et al. 2013, equation 7).
         pull = hyper.lr * hyper.decay(grad, param)
         v = hyper.momentum * slots["v"] - pull
         return param + hyper.momentum * v - pull, {"v": v}

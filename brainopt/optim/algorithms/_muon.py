@@ -85,6 +85,7 @@ class Muon(Optimizer):
         b = hyper.momentum * slots["b"] + rest * grad
         along = hyper.momentum * b + rest * grad if hyper.nesterov else b
         u = orthogonalize(along, hyper.ns_coefficients, hyper.ns_steps, hyper.eps)
+        # The ratio is a Python number: shapes are known while tracing.
         rows, cols = param.shape
         if hyper.adjust_lr == "original":
             ratio = max(1.0, rows / cols) ** 0.5
@@ -110,6 +111,9 @@ def orthogonalize(
 
     Source: Jordan et al. 2024, Muon; Newton-Schulz with a quintic tuned for slope.
     """
+    # The quintic acts on the singular values alone: X = U S Vᵀ goes to U p(S) Vᵀ. It
+    # takes (0, 1] towards 1, and the Frobenius norm is at least the largest singular
+    # value. Of X Xᵀ and Xᵀ X the smaller one is computed.
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x

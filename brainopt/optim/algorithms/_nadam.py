@@ -67,6 +67,9 @@ class NAdam(Optimizer):
             grad = hyper.decay(grad, param)
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
+        # The momentum changes from step to step, so that bias correction needs the
+        # product of all of them in the place of a power: up to t for the gradient, up
+        # to t + 1 for the momentum that looks ahead.
         mu, ahead = _momentum(step, hyper), _momentum(step, hyper, 1)
         product = slots["product"] * mu
         root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps

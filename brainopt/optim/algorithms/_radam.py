@@ -71,6 +71,8 @@ class RAdam(Optimizer):
         most = 2 / hyper.one_minus("beta2") - 1
         # ρ∞ - 2 t β^t / (1 - β^t) cancels early on, harmlessly: it is below 5 there.
         rho = most - 2 * step.astype(seen.dtype) * (1 - seen) / seen
+        # Up to 4 the variance is infinite, and r may be the root of a negative number.
+        # 6 replaces such a ρ, and the branch that uses it is not taken.
         sure = rho > 5
         rho = jnp.where(sure, rho, 6.0)
         r = ((rho - 4) * (rho - 2) * most) / ((most - 4) * (most - 2) * rho)

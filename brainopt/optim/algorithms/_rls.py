@@ -77,6 +77,7 @@ class RLS(HasHyperparams):
     ):
         ranges = {"alpha": "(0, inf)", "forgetting": "(0, 1]"}
         numbers = {"alpha": float(alpha), "forgetting": float(forgetting)}
+        # For its check alone: alpha is used once, below, and is no number to change.
         HyperparamVector(numbers, (), "RLS", ranges)
         self.numbers = HyperparamVector(
             {"forgetting": numbers["forgetting"]}, (), "RLS", ranges
@@ -97,7 +98,7 @@ class RLS(HasHyperparams):
     def update(
         self, inputs: ArrayLike, errors: ArrayLike | Mapping[str, ArrayLike]
     ) -> None:
-        """Take one sample in.
+        """Update the weights by one sample.
 
         Args:
             inputs: what the readouts are given, of shape ``(inputs,)``.
@@ -112,6 +113,8 @@ class RLS(HasHyperparams):
         sample, given = self._checked(inputs, errors)
         p, x = self.P.value, sample.astype(self.P.dtype)
         forgetting = self.numbers.value[0].astype(p.dtype)
+        # The gain k is px / scale. P is symmetric, so xᵀP = (P x)ᵀ and one product
+        # serves for the gain, the scale and the new P.
         px = p @ x
         scale = forgetting + x @ px
         new = []

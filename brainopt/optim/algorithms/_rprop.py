@@ -62,10 +62,13 @@ class Rprop(Optimizer):
         shrunk = slots["size"] * hyper.eta_minus
         size = jnp.where(agree > 0, grown, jnp.where(agree < 0, shrunk, slots["size"]))
         size = jnp.clip(size, hyper.smallest, hyper.largest)
+        # iRprop-: after a turn the gradient counts as 0. So the element rests now, and
+        # in the next step the product is 0 and its size stays.
         grad = jnp.where(agree < 0, jnp.zeros_like(grad), grad)
         return param - jnp.sign(grad) * size, {"size": size, "prev": grad}
 
     def _by_parts(self, grad, param, slots, hyper, step):
+        # The product of two complex numbers has no sign; each part has.
         parts = [
             self.rule(part(grad), part(param), jax.tree.map(part, slots), hyper, step)
             for part in (jnp.real, jnp.imag)

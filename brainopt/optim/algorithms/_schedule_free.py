@@ -56,11 +56,14 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         """Return the parameter and its slots after one step."""
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
+        # x is not stored: y = (1 - β₁) z + β₁ x gives it from y and z, which saves an
+        # array for each parameter. From z as it was before this step.
         average = _average(param, slots["z"], hyper.beta1, hyper.one_minus("beta1"))
         z = slots["z"] - hyper.lr * hyper.decay(grad / root, param)
         most = jnp.maximum(slots["most"], hyper.lr)
         share = most**hyper.weight_lr_power
         total = slots["total"] + share
+        # A warm-up that starts at rate 0 has no weights yet.
         share = jnp.where(total > 0, share / jnp.where(total > 0, total, 1), 0)
         average = (1 - share) * average + share * z
         param = hyper.one_minus("beta1") * z + hyper.beta1 * average

@@ -65,6 +65,7 @@ class SGD(Optimizer):
         grad = hyper.decay(grad, param)
         if hyper.is_off("momentum"):
             return param - hyper.lr * grad, slots
+        # torch starts the momentum with the whole first gradient, not dampened.
         first = (step == 1).astype(hyper.lr.dtype)
         b = hyper.momentum * slots["b"] + (1 - hyper.dampening * (1 - first)) * grad
         along = grad + hyper.momentum * b if hyper.nesterov else b

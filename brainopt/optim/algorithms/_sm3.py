@@ -48,6 +48,8 @@ class SM3(Optimizer):
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
         ndim = grad.ndim
+        # A vector for each axis, shaped to broadcast along it. An element is covered by
+        # one entry of each, and the least of these is the tightest bound on its sum.
         covers = [
             slots[f"axis{a}"].reshape([-1 if i == a else 1 for i in range(ndim)])
             for a in range(max(ndim, 1))
@@ -55,6 +57,7 @@ class SM3(Optimizer):
         least = covers[0]
         for cover in covers[1:]:
             least = jnp.minimum(least, cover)
+        # β may change between steps, so the choice between its two meanings is traced.
         sums = hyper.beta == 0
         old = jnp.where(sums, 1, hyper.beta)
         nu = old * least + jnp.where(sums, 1, hyper.one_minus("beta")) * abs2(grad)

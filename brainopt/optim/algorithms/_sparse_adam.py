@@ -49,6 +49,7 @@ class SparseAdam(Optimizer):
         if isinstance(grad, Rows):
             return _step_rows(grad, param, slots, hyper, step)
         change, m, v = _adam(grad, slots["m"], slots["v"], hyper, step)
+        # A dense gradient costs a whole step; the result is that of the rows alone.
         axes = tuple(range(1, grad.ndim))
         touched = (grad != 0).any(axis=axes, keepdims=True) if axes else grad != 0
         old = param, slots["m"], slots["v"]

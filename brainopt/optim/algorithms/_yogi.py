@@ -50,6 +50,8 @@ class Yogi(Optimizer):
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
         square = abs2(grad)
         v = slots["v"]
+        # Adam falls by (1 - β₂)(v - g²), without bound in v; here by at most (1 - β₂)
+        # g².
         v = v - hyper.one_minus("beta2") * jnp.sign(v - square) * square
         u = m / hyper.debias("beta1", step)
         u = u / (jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps)

@@ -67,6 +67,9 @@ class CosineAnnealingWarmRestarts(Schedule):
         """Return the rate after ``t`` updates or epochs."""
         if self.clock == "step":
             t = t / self.num_call_per_epoch
+        # T_mult may change between steps, so both cases are computed. For a ratio of 1
+        # the general formula divides by log 1 = 0; 2 replaces it, and the result is not
+        # used.
         first, ratio = self.T_0, self.T_mult
         same = ratio == 1
         growth = jnp.where(same, 2.0, ratio)
@@ -113,6 +116,7 @@ class OneCycleLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # torch counts from 0 to total - 1, and each phase ends one update early.
         total, up = self.total_steps, self.pct_start * self.total_steps - 1
         low = self.max_lr / self.div_factor
         least = low / self.final_div_factor
@@ -151,6 +155,7 @@ class CyclicLR(Schedule):
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         up, length = self.step_size_up, self.step_size_up + self.step_size_down
+        # With the hair added, ``t`` may lie just before the start of its cycle.
         cycle = jnp.floor(t / length + _HAIR)
         place = jnp.maximum(t - cycle * length, 0)
         height = jnp.where(
@@ -163,6 +168,8 @@ class CyclicLR(Schedule):
         return self.lr + (self.max_lr - self.lr) * height
 
 
+# In float32 a quotient that should be whole may come out just below; it would belong to
+# the cycle before.
 _HAIR = 1e-6
 
 
@@ -178,6 +185,7 @@ _ANNEAL = {"cos": _cosine, "linear": _linear}
 
 
 def _part(t: Any, start: Any, end: Any) -> Any:
+    # A phase of no length is over at once.
     length = end - start
     part = jnp.clip((t - start) / jnp.where(length == 0, 1, length), 0, 1)
     return jnp.where(length == 0, 1, part)

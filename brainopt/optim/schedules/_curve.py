@@ -13,6 +13,7 @@ _LENGTHS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 def curve(schedule: Any) -> str:
     """Return the rate over the count as HTML, up to where it no longer changes."""
+    # The shortest length after which the rate stays; that of a cycle never does.
     length = next((n for n in _LENGTHS if _is_level_after(schedule, n)), _LENGTHS[3])
     counts = sorted({round(i * length / _POINTS) for i in range(_POINTS + 1)})
     rates = [float(schedule(count)) for count in counts]

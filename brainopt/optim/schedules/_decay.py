@@ -58,6 +58,7 @@ class MultiStepLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # Without a branch on the count: it is traced.
         passed = (self.milestones.value <= t).sum()
         return self.lr * self.gamma ** passed.astype(self.gamma.dtype)
 

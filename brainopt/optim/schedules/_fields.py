@@ -53,6 +53,7 @@ def series(doc: str, range: str = "(-inf, inf)", is_increasing: bool = False) ->
             check({f"{name}[{i}]": number}, (), {f"{name}[{i}]": range}, "a schedule")
         if is_increasing and numbers != sorted(numbers):
             raise HyperparameterError(message(f"{name}={numbers} do not increase."))
+        # A Variable, so that a load may bring other counts without compiling.
         return SettingVariable(jnp.asarray(numbers, float), name=name)
 
     return kept(convert, doc=doc)

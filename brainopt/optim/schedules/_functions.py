@@ -56,6 +56,8 @@ class MultiplicativeLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # All factors are computed, since their number is fixed in a trace; those of
+        # later counts are replaced by 1.
         counts = jnp.arange(1, self.total_iters + 1, dtype=t.dtype)
         factors = jax.vmap(self.lr_lambda)(counts)
         return self.lr * jnp.prod(jnp.where(counts <= t, factors, 1))

@@ -20,8 +20,8 @@ ThresholdMode = Literal["rel", "abs"]
 class ReduceLROnPlateau(Schedule):
     """A rate that falls when a metric has stopped getting better.
 
-    ``opt.lr.step_metric(loss)`` tells it the metric, outside or inside a compiled
-    function; everything it remembers is saved.
+    ``opt.lr.step_metric(loss)`` passes the metric, outside or inside a compiled
+    function; its whole state is saved.
 
     Attributes:
         best: the best metric so far.
@@ -59,9 +59,12 @@ class ReduceLROnPlateau(Schedule):
         return self.current
 
     def step_metric(self, metric: Scalar) -> None:
-        """Take in a metric, a real number; NaN counts as no better."""
+        """Update the rate by a metric, a real number; NaN counts as no better."""
         best = self.best.value
         found = jnp.asarray(metric).astype(best.dtype)
+        # The order is torch's: count, discard what falls into the cooldown, then lower.
+        # The rate is kept as a factor of ``lr``, so that ``schedule.lr = x`` rescales
+        # it.
         better = self._is_better(found, best)
         cooling = self.cooling.value
         bad = jnp.where(better, 0, self.bad.value + 1)

@@ -95,6 +95,9 @@ class Schedule(HasHyperparams, abc.ABC):
         return self.at(step) / self.base
 
     def _time(self, step: Any) -> Any:
+        # -1 means that none is over, as in torch and BrainPy. The count of the
+        # optimizer is added to that of the updates before it, and is never written
+        # here: a schedule is a function of counts, and two optimizers may share it.
         if self.clock == "epoch":
             return self._float(self.last_epoch.value + 1)
         return self._float(step + self.last_call.value + 1)
@@ -106,6 +109,7 @@ class Schedule(HasHyperparams, abc.ABC):
         """Return the rate after ``i`` steps or epochs, or that of the next update."""
         if i is not None:
             return self.rate(self._float(i))
+        # Looked at, not owned: the count is saved and moved with the optimizer.
         return self.at(0 if self._counter is None else self._counter.value)
 
     def _repr_html_(self) -> str:
@@ -167,6 +171,7 @@ class Constant(Schedule):
         if self.variable is not None:
             new = scalar(lr, "lr")
             check({"lr": new}, (), {}, self.numbers.owner)
+            # Its dtype and shape stay, so that no compiled step changes.
             old = self.variable.value
             self.variable.value = jnp.full(old.shape, new, old.dtype)
         else:
@@ -185,6 +190,8 @@ class Function(Schedule):
     def at(self, step: StepCount) -> Any:
         """Return ``function(step)``."""
         depend_on(self._revision)
+        # The integer, as optax gives it to a schedule; `_time` would make a float of
+        # it.
         return self.function(step + self.last_call.value + 1)
 
     def rate(self, t: Array) -> Any:
@@ -193,7 +200,7 @@ class Function(Schedule):
 
     @property
     def base(self) -> Any:
-        """Not known of a callable."""
+        """Raise HyperparameterError: a callable has no base rate."""
         raise HyperparameterError(
             message(
                 "A decay by the schedule multiplier needs a schedule that knows its "
@@ -220,6 +227,7 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
     """
     if isinstance(lr, Schedule):
         return lr
+    # A Variable of another framework is wrapped, so that it is read at each step.
     held = wrap(lr)
     if is_number(held):
         return Constant(held, owner=owner)
@@ -228,7 +236,7 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
         raise HyperparameterError(
             message(
                 f"{name}: the {kind.__name__} of {kind.__module__.partition('.')[0]} "
-                "counts by itself, and no optimizer of brainopt would tell it.",
+                "keeps its own step count, which brainopt cannot advance.",
                 help="take the schedule of that name from bo.optim, or `lambda step: "
                 "schedule(step)` to count updates.",
             )

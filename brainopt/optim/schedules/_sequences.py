@@ -56,6 +56,8 @@ class SequentialLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # All parts are evaluated, since the count is traced; those that have not begun
+        # at their count 0, since a schedule need not be defined below it.
         depend_on(self.schedules[0]._revision)
         rate = jnp.asarray(self.schedules[0].rate(t))
         for i, schedule in enumerate(self.schedules[1:]):

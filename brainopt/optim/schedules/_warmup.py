@@ -59,6 +59,8 @@ class Warmup(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # What follows is held at its count 0 during the rise, so that the product rises
+        # to exactly its first rate. A rise of 0 updates must not divide by 0.
         depend_on(self.schedule._revision)
         rest = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
         part = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)

@@ -75,7 +75,7 @@ class EMA(Averaged, HasHyperparams):
         self._revision.changed()
 
     def update(self) -> None:
-        """Take the present values in; to be called after each step."""
+        """Update the averages by the present values; call it after each step."""
         self._trained.require("EMA")
         depend_on(self._revision)
         count = self.count.value
@@ -94,9 +94,12 @@ class EMA(Averaged, HasHyperparams):
 
     def _weights(self, count: Any) -> tuple[Any, Any]:
         """Return the weights of an average and of the value after ``count`` updates."""
+        # 1 - d is the derived number of the vector, rounded from float64: in float32
+        # 1 - 0.9999 is wrong in the fifth digit.
         decay, rest = self.numbers.value[0], self.numbers.value[1]
         if not self.warmup:
             return decay, rest
+        # t counts from 0 here, from 1 in the formula.
         t = count.astype(decay.dtype)
         early = (1 + t) / (10 + t)
         rest = jnp.where(early < decay, 1 - early, rest)

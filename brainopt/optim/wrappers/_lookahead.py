@@ -96,6 +96,8 @@ class Lookahead(Averaged, OptimizerWrapper):
         # A micro-batch or a step that was skipped is no fast step.
         moved = self._taken() != before
         count = self.count.value + moved
+        # Everything below is computed in each step and kept in every k-th: the count is
+        # traced under `bo.jit`.
         due = moved & (count % self.sync_period.astype(jnp.int32) == 0)
         alpha = self.alpha
         variables, values = [self.count], [count]

@@ -104,7 +104,8 @@ class Optax(JointOptimizer):
         return new, dict(zip(places, jax.tree.leaves(state), strict=True))
 
     def _places(self, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """The keys of each leaf of the state by its name, and the structure."""
+        """Return the keys of each leaf of the state by its name, and the structure."""
+        # From shapes alone: tx.init is run without computing anything.
         state = jax.eval_shape(self.tx.init, params)
         flat, tree = jax.tree_util.tree_flatten_with_path(state)
         return {name_of(keys): keys for keys, _ in flat}, tree
@@ -122,6 +123,8 @@ class Optax(JointOptimizer):
 
         sign = -1 if self.maximize else 1
         engine = self._engine()
+        # As the transformation sees gradients in `update`: wide, uphill or negated,
+        # None where frozen.
         slopes = {path: engine.incoming(path, g, g) for path, g in named(grads)}
 
         def value_fn(new):
@@ -137,6 +140,8 @@ class Optax(JointOptimizer):
             "grad": filled(slopes, dict(named(params))),
             "value_fn": value_fn,
         }
+        # An attribute, since `rule_all` takes no further arguments. It bypasses the
+        # revision: the step is not compiled by itself while there is one.
         vars(self)["_extra"] = {name: extra[name] for name in names}
         try:
             self.update(grads)

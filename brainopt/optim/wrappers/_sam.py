@@ -22,7 +22,7 @@ from ._wrapper import OptimizerWrapper
 
 
 class SAM(OptimizerWrapper):
-    r"""An optimizer that looks for flat minima.
+    r"""Sharpness-aware steps: their gradient is that of the worst point nearby.
 
     .. math:: \theta' = \theta + \rho \, g / \|g\|, \qquad
               \text{then a step from } \theta \text{ with the gradient at } \theta'
@@ -81,17 +81,22 @@ class SAM(OptimizerWrapper):
         trained = self._trained
         trained.require(type(self.optimizer).__name__)
         kept = Swapped({v: runtime.read(v) for v in trained.variables.values()})
+        # What the closure writes in the first run is dropped: a random state advanced,
+        # or batch statistics updated twice in a step would differ from other
+        # optimizers.
         out, grads = Loss(closure, trained).gradients(keep=False)
         with kept:
             worst = self._worst(trained.values(), self._slopes(grads))
             places = [trained.variables[path] for path in worst]
             runtime.commit(places, list(worst.values()))
             _, grads = Loss(closure, trained).gradients()
+        # The variables are back at θ before the step, so decay and moments are those of
+        # θ.
         self.optimizer.update(grads)
         return out
 
     def _slopes(self, grads: Any) -> Any:
-        """The directions in which the objective grows worse; frozen ones stay."""
+        """Return the directions in which the objective grows worse, 0 where frozen."""
         sign = -1 if self.maximize else 1
         slopes = [
             jnp.zeros_like(g) if path in self.frozen else sign * uphill(g)
@@ -100,6 +105,8 @@ class SAM(OptimizerWrapper):
         return jax.tree.unflatten(jax.tree.structure(grads), slopes)
 
     def _worst(self, params: Any, grads: Any) -> Any:
+        # ASAM with T = |θ|: the move is ρ T² g / ‖T g‖, so T is applied before the norm
+        # and once more after it.
         scale = jax.tree.map(jnp.abs, params) if self.adaptive else None
         if scale is not None:
             grads = jax.tree.map(jnp.multiply, grads, scale)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SAM and Lookahead have in common: an optimizer inside."""
+"""The base of SAM and Lookahead: a Node with an optimizer inside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OptimizerWrapper(HasHyperparams):
         if not isinstance(optimizer, Optimizer | OptimizerWrapper):
             raise TypeError(
                 message(
-                    f"{type(self).__name__} stands around an optimizer, not a "
+                    f"{type(self).__name__} wraps an optimizer, not a "
                     f"{type(optimizer).__name__}.",
                     help=f"{type(self).__name__}(bo.optim.SGD(0.1, net)).",
                 )
@@ -65,7 +65,7 @@ class OptimizerWrapper(HasHyperparams):
         return self.optimizer.maximize
 
     def _taken(self) -> Any:
-        """The steps that the optimizer inside has done."""
+        """Return the number of steps that the optimizer inside has done."""
         inside = self.optimizer
         return (
             inside._taken()
