@@ -33,7 +33,6 @@ from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine, Move, OneByOne
-from .engine._step_count import Step, zero_count
 from .settings._resolve import Settings
 from .settings._shared import (
     DOCS,
@@ -105,7 +104,9 @@ class Optimizer(Node, metaclass=Declaring):
         # Straight into the dict: the fields refuse a change after construction.
         vars(self).update(as_kept(given))
         self.maximize, self.mask = given["maximize"], given["mask"]
-        vars(self)["step"] = Step(zero_count(), name=f"{kind.__name__}.step")
+        vars(self)["step"] = _torch.Step(
+            _torch.zero_count(), name=f"{kind.__name__}.step"
+        )
         vars(self)["groups"] = make_groups(kind, given)
         if (numbers := limits(kind, given)) is not None:
             self.numbers = numbers
@@ -158,7 +159,7 @@ class Optimizer(Node, metaclass=Declaring):
         """
 
     @property
-    def step(self) -> Step:
+    def step(self) -> _torch.Step:
         """The updates done; ``opt.step(closure)`` takes one more."""
         step = vars(self)["step"]
         step._optimizer = self

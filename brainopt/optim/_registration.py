@@ -15,7 +15,7 @@ from ..core import Variable, move
 from ..errors import HyperparameterError, message
 from ._stepping import hypers_of, owned, slot_variables
 from .engine._tree import named
-from .settings._groups import Group, add_group
+from .settings._groups import add_group, group_class
 from .settings._spec import parse, split
 
 
@@ -61,7 +61,7 @@ def _add_group(
     index, kind = len(optimizer.groups), type(optimizer)
     optimizer._check_group(settings)
     first = optimizer.groups[0]
-    group = Group(kind, parse(kind, settings, first), first)
+    group = group_class(kind)(parse(kind, settings, first), first)
     if isinstance(params, Variable):
         params = [params]
     if isinstance(params, list | tuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spellings of torch: ``opt.param_groups``, ``opt.zero_grad()``, …
+"""The spellings of torch: ``opt.step(closure)``, ``opt.param_groups``, …
 
 `Optimizer` takes these functions as its own.
 """
@@ -9,14 +9,56 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..errors import HyperparameterError, message
+from ..core import Variable
+from ..errors import GradientError, HyperparameterError, message
 from ._fields import Together
 from ._registration import register_group
 from .engine._tree import named
 from .settings._groups import Group
+
+
+class Step(Variable):
+    """The updates done, an int32 that stops at 2³¹-1; ``opt.step(closure)`` takes one.
+
+    BrainPy reads ``opt.step`` as a number and torch calls it; here both work.
+    """
+
+    # Set by `Optimizer.step` at each access: an optimizer that was copied, or rebuilt
+    # from its pytree, must step itself and not the one it was made from.
+    __slots__ = ("_optimizer",)
+
+    def __call__(self, closure: Any = None) -> Any:
+        """Compute the gradients of ``closure``, take one step, return its result.
+
+        Args:
+            closure: takes no argument, reads the trained variables, returns the loss
+                (a real 0-d array) or a tuple that starts with it; or a dict of
+                gradients, as braintools has it.
+
+        Raises:
+            GradientError: there is no closure, or it returns no loss.
+        """
+        if isinstance(closure, dict):
+            return self._optimizer.update(closure)
+        if not callable(closure):
+            raise GradientError(
+                message(
+                    "opt.step() takes a function that returns the loss.",
+                    help="gradients are values here: opt.update(grads), or "
+                    "opt.step(lambda: loss).",
+                )
+            )
+        return self._optimizer._step_by(closure)
+
+
+def zero_count() -> jax.Array:
+    """Return the count before the first update."""
+    return jnp.zeros((), jnp.int32)
 
 
 class GroupView(MutableMapping):
@@ -52,9 +94,9 @@ class GroupView(MutableMapping):
         if key == "lr":
             self._optimizer._settings.set_rate(value, self._index)
         elif key in self._together:
-            group.change_together(self._together[key].split(value))
+            group.set_together(self._together[key].split(value))
         elif key in group.numbers.names:
-            group.change(key, value)
+            group.set_number(key, value)
         else:
             raise HyperparameterError(
                 message(f"{key!r} of a group cannot be changed after construction.")

@@ -131,6 +131,17 @@ def test_attributes_are_set_in_one_place():
     assert (setters, getters) == (["Node"], [])
 
 
+def test_no_class_of_optim_sets_attributes_by_itself():
+    defined = {
+        (path.stem, node.name)
+        for path in (ROOT / "brainopt" / "optim").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if getattr(node, "name", "") in ("__setattr__", "__getattr__")
+    }
+
+    assert defined == {("_hyper", "__getattr__")}  # what a rule reads is no Node
+
+
 def test_little_but_methods_of_the_documents_and_settings_is_public():
     settings = {
         *optim.AdamW._declared.fields,

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +16,17 @@ from ..._select import Choice
 from ...core import Variable
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
-from .._fields import Number
+from .._fields import Number, number
 from .._hyper import Hyper, HyperSource
 from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
 from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._spec import GroupSpec, is_off
 
-_LIMITS = {"lower": "[-inf, inf]", "upper": "[-inf, inf]"}
+_ANY = "[-inf, inf]"
+_KEPT = frozenset(
+    "kind label chosen options off schedules sign constraint schedule numbers".split()
+)
+"""The attributes of a group that are no numbers."""
 
 
 DEFAULT = "default"
@@ -71,15 +76,22 @@ def add_group(kind: type, groups: dict[str, Group], group: Group, name: str) -> 
 
 
 class Group(HasHyperparams):
-    """Settings of some of the variables: numbers, schedules, options, constraints.
+    """Abstract: settings of some of the variables of one class of optimizers.
+
+    Each class of optimizers has a class of groups, see `group_class`: the numbers that
+    the one declares are attributes of the other, by the same fields.
 
     Args:
-        kind: the class of the optimizer.
         spec: the settings.
         parent: the first group of the optimizer.
     """
 
-    def __init__(self, kind: type, spec: GroupSpec, parent: Group | None = None):
+    lr_mult = number()
+    lower = number(range=_ANY)
+    upper = number(range=_ANY)
+    _optimizer: ClassVar[type]
+
+    def __init__(self, spec: GroupSpec, parent: Group | None = None):
         self.kind = spec.owner
         self.label = spec.label
         self.chosen = None if spec.match is None else Choice(spec.match)
@@ -87,9 +99,9 @@ class Group(HasHyperparams):
         self.off = spec.off
         self.schedules = spec.schedules
         self.sign, self.constraint = spec.constraints
-        fields = kind._declared.of(Number)  # type: ignore[attr-defined]
+        fields = self._declared.of(Number)
         decays = [k for k in spec.numbers if k in fields and fields[k].is_decay]
-        ranges = {k: f.range for k, f in fields.items() if not f.is_decay} | _LIMITS
+        ranges = {k: f.range for k, f in fields.items() if not f.is_decay}
         # The rate is checked with the numbers, so that one error lists all misfits.
         plain_lr = {"lr": scalar(spec.lr, "lr")} if is_number(spec.lr) else {}
         check({**plain_lr, **spec.numbers}, decays, ranges, spec.owner)
@@ -101,28 +113,27 @@ class Group(HasHyperparams):
             spec.numbers, decays, spec.owner, ranges, derived
         )
 
-    def __getattr__(self, name: str) -> Any:
-        numbers = self.__dict__.get("numbers")
-        if numbers is not None and name in numbers.names:
-            return numbers.number(name)
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}"
-        )
+    @property
+    def _settings(self) -> Group:
+        return self
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Before there are numbers this is the constructor.
-        if "numbers" not in self.__dict__ or name[0] == "_" or name in self.__dict__:
-            super().__setattr__(name, value)
-        elif name in self.numbers.names:
-            self.change(name, value)
-        else:
+    def _check_attribute(self, key: str, value: Any) -> None:
+        if key not in _KEPT and key[0] != "_" and key not in self.numbers.names:
             raise AttributeError(
                 message(
-                    f"A group of this {self.kind} has no attribute {name!r}.",
+                    f"A group of this {self.kind} has no attribute {key!r}.",
                     help="opt.param_groups[i]['lr'] = ... sets the rate of a group; "
                     "options are given at construction.",
                 )
             )
+        super()._check_attribute(key, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, (self._optimizer,), self.__getstate__()
+
+    def number(self, name: str) -> Any:
+        """Return a number, which a schedule may stand before; see `now`."""
+        return self.numbers.number(name)
 
     def hyper(
         self, lr: Any, step: Any, dtype: Any, multiplier: Callable[[], Any]
@@ -183,7 +194,7 @@ class Group(HasHyperparams):
             param = self.constraint(param)
         return param
 
-    def change(self, name: str, value: Any, where: Any = True) -> None:
+    def set_number(self, name: str, value: Any, where: Any = True) -> None:
         """Set a number, or put a schedule in its place.
 
         Args:
@@ -214,11 +225,11 @@ class Group(HasHyperparams):
         else:
             self.numbers.set_number(name, value, where)
 
-    def change_together(self, values: Mapping[str, Any]) -> None:
+    def set_together(self, values: Mapping[str, Any]) -> None:
         """Set several numbers, or none if one is out of its range."""
         self.check(values)
         for name, value in values.items():
-            self.change(name, value)
+            self.set_number(name, value)
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise `HyperparameterError` listing every number out of its range."""
@@ -253,6 +264,20 @@ class Group(HasHyperparams):
         shown |= self.settings(step)
         inside = ", ".join(f"{name}={text}" for name, text in shown.items())
         return f"{self.label or 'group'}({inside})"
+
+
+@functools.cache
+def group_class(kind: type) -> type[Group]:
+    """Return the class of the groups of a class of optimizers."""
+    fields = kind._declared.of(Number)  # type: ignore[attr-defined]
+    own = {name: field for name, field in fields.items() if not field.is_limit}
+    # A class made by a call gets the module of its metaclass unless it is told.
+    known = {"__module__": __name__, "_optimizer": kind}
+    return type(Group)("Group", (Group,), own | known)
+
+
+def _empty(kind: type) -> Group:
+    return object.__new__(group_class(kind))
 
 
 def refuse_inside_transforms() -> None:

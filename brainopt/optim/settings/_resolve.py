@@ -50,7 +50,7 @@ class Settings:
     def set_number(self, name: str, value: Any) -> None:
         """Set a number in the first group, and where a group shares it."""
         for group, shares in sharing(self.groups, name):
-            group.change(name, value, shares)
+            group.set_number(name, value, shares)
 
     def set_together(self, values: Mapping[str, Any]) -> None:
         """Set several numbers, or none if one is out of its range."""

@@ -13,7 +13,7 @@ from .._fields import Field, Number, Option, Together, is_whole
 from .._hyperparameters import HyperparamVector, scalar
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
-from ._groups import DEFAULT, Group, Groups, add_group
+from ._groups import DEFAULT, Group, Groups, add_group, group_class
 from ._spec import parse
 
 DOCS = {
@@ -216,7 +216,7 @@ def make_groups(kind: type, given: Mapping[str, Any]) -> dict[str, Group]:
     for name in fields:
         if isinstance(fields[name], Limit):
             settings.pop(name, None)
-    first = Group(kind, parse(kind, settings))
+    first = group_class(kind)(parse(kind, settings))
     groups = {DEFAULT: first}
     for i, rule in enumerate(given["groups"]):
         add_group(kind, groups, _as_rule(kind, rule, first), f"rule{i}")
@@ -238,7 +238,7 @@ def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
                 "variables go into train_vars, with 'params'.",
             )
         )
-    return Group(kind, spec, first)
+    return group_class(kind)(spec, first)
 
 
 def as_set_now(optimizer: Any) -> Callable[[], None]:
