@@ -61,6 +61,7 @@ class Average(Node):
         more = jnp.stack([(values * weights).sum(), weights.sum()])
         held = jnp.stack([self.total.value, self.weight.value])
         # The barrier keeps the compiler from cancelling what is the rounding itself.
+        # Kahan's sum: what rounding added last time is taken off this time.
         more = more - self.rounding.value
         new = jax.lax.optimization_barrier(held + more)
         self.rounding.value = jax.lax.optimization_barrier(new - held) - more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``node.vars()`` and ``node.nodes()`` return: dicts that refuse conflicts."""
+"""Collectors: dicts of the Variables or Nodes of a model, which refuse conflicts."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ class Collector(dict[str, Item], Generic[Item]):
 
     def unique(self) -> Self:
         """Return each object once, under its first key."""
+        # `set.add` returns None, so an object passes the first time only.
         seen: set[int] = set()
         return self._filter(
             lambda _, value: not (id(value) in seen or seen.add(id(value)))
@@ -143,6 +144,7 @@ class VarCollector(Collector[Variable]):
         if not isinstance(value, Variable):
             raise TypeError(message(f"{key}: a {_kind(value)} is no Variable."))
         super().__setitem__(key, value)
+        # The first path is kept: the keys of a shared Variable are aliases of it.
         self.paths.setdefault(value, key)
 
     def update(self, *others: Items[Variable], **named: Variable) -> None:
@@ -165,6 +167,7 @@ class VarCollector(Collector[Variable]):
         return [variable.value for variable in self.values()]
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Not by the default, which would set the entries before there are any `paths`.
         return type(self), (list(self.items()), self.paths)
 
     def dict(self) -> Values:  # last: it hides the builtin from what follows

@@ -51,6 +51,7 @@ class _List(list[Item], Generic[Item]):
 
     def extend(self, items: Iterable[Item]) -> Self:  # type: ignore[override]
         """Add several items; returns self."""
+        # A list first, so that an item that is refused leaves nothing of the others.
         super().extend(list(map(self._admit, items)))
         return self
 
@@ -74,6 +75,7 @@ class _Dict(dict[str, Item], Generic[Item]):
 
     def update(self, *others: Items[Item], **named: Item) -> Self:  # type: ignore[override]
         """Set the entries of mappings or iterables of pairs; returns self."""
+        # One by one, since `dict.update` does not call ``__setitem__``.
         for key, value in _pairs(*others, named):
             self[key] = value
         return self
@@ -95,6 +97,7 @@ def _pairs(*others: Any) -> Iterator[tuple[Any, Any]]:
 def _register_list(cls: type[_List]) -> None:
     def unflatten(_: None, children: Iterable[PyTree]) -> _List:
         new = cls.__new__(cls)
+        # Past `_admit`: JAX fills trees with gradients and placeholders too.
         list.extend(new, children)
         return new
 
@@ -143,6 +146,7 @@ class VarList(_List[Variable]):
             raise ValueError(
                 message(f"{len(values)} values for {len(targets)} Variables.")
             )
+        # All are checked before the first is written.
         fitted = [v._fit(new) for v, new in zip(targets, values, strict=True)]
         for variable, new in zip(targets, fitted, strict=True):
             variable.value = new
@@ -158,7 +162,7 @@ class VarDict(_Dict[Variable]):
     def __setitem__(self, key: Any, value: Any) -> None:
         if key not in self:
             super().__setitem__(key, _as_variable(value))
-        elif value is not self[key]:
+        elif value is not self[key]:  # as after ``d[key] += 1``
             self[key].value = value
 
 
@@ -190,7 +194,7 @@ class NodeDict(_Dict[AnyNode]):
         check_unique: bool = False,
         **named: AnyNode,
     ):
-        self.check_unique = check_unique
+        self.check_unique = check_unique  # before the entries, which are checked by it
         super().__init__(items, **named)
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -47,6 +47,7 @@ def resolve(place: Place) -> Any:
             )
         )
     try:
+        # Of this process: it cannot put anything on the devices of another one.
         devices = jax.local_devices(backend=platform)
     except RuntimeError:
         raise DeviceError(_absent(place, platform)) from None
@@ -106,12 +107,14 @@ def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
                 problems.append(f"{variable.label}: {first_line(error)}")
         if problems:
             raise DeviceError(message("These cannot be moved:", problems))
+        # The copies are complete, and no Variable has changed before this line.
         runtime.move(variables, values)
 
 
 def _goal(
     variable: Cell, target: Device | jax.sharding.Sharding, value: jax.Array
 ) -> Any:
+    # Settings and counts are whole everywhere, and so is what lacks the axes to divide.
     divides = isinstance(target, jax.sharding.NamedSharding)
     if variable._whole or (divides and value.ndim < len(target.spec)):
         return runtime.undivided(target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which dtype may silently become which: never one that loses a kind."""
+"""Silent casts between dtypes: only those that lose no kind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from .._typing import DTypeLike, PyTree
 
 _NUMBER = (bool, int, float, complex)
+# In order: a value of one kind may become one of a later kind.
 _KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
@@ -21,11 +22,13 @@ def is_weak(value: PyTree) -> bool:
         return all(map(is_weak, value))
     if isinstance(value, jax.Array):
         return getattr(value, "weak_type", False)  # typed keys have none
+    # By the exact type: a float64 of NumPy is a float too, and has a dtype.
     return type(value) in _NUMBER
 
 
 def keeps_kind(new: DTypeLike, old: DTypeLike) -> bool:
     """Whether ``new`` may become ``old``: int may become float, never float int."""
+    # A dtype that is no number, as that of keys, has the last rank and becomes nothing.
     return new == old or _kind(new) <= _kind(old) < len(_KINDS)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a Node to its files, whose wing is imported at the first use only."""
+"""Files of a Node; the wing that reads and writes them is imported when needed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .._typing import FilePath, Model, StateDict
 from ._state import LoadResult, state_dicts
 
 
+# `core` lies below `checkpoint` and may not import it, so the face sets a loader here.
 class _Checkpoints:
     """The functions that write and read checkpoint files."""
 
@@ -37,7 +38,7 @@ checkpoints = _Checkpoints()
 
 
 def use_checkpoints(load: Callable[[], Any]) -> None:
-    """Say where the functions come from.
+    """Set the loader of the functions.
 
     Args:
         load: imports and returns the module with these functions.

@@ -63,7 +63,7 @@ class ForeignVariable(Variable):
 
     @property
     def label(self) -> str:
-        """How errors call this Variable."""
+        """The name of this Variable in errors."""
         kind = f"{self.host.package} {type(self.owner).__name__}"
         return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
 
@@ -95,6 +95,7 @@ class ForeignVariable(Variable):
 
     def check_threaded(self) -> None:
         """Raise TraceContextError inside a transform that cannot see its reads."""
+        # Its host has no tracker, so the frame would take the value for a constant.
         if not self._direct:
             raise TraceContextError(
                 message(
@@ -114,6 +115,6 @@ class ForeignTrainVar(ForeignVariable, TrainVar):
 def _read(host: Any, owner: Foreign) -> Any:
     """Return the value of a parameter, with arrays where it has numbers of NumPy."""
     value = host.read(owner)
-    if isinstance(value, jax.Array):
+    if isinstance(value, jax.Array):  # nearly always, and this is read at each step
         return value
     return jax.tree.map(lambda x: jnp.array(x) if isinstance(x, _LOOSE) else x, value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts: how the state of another framework is seen as Variables."""
+"""Hosts: the state of other frameworks as Variables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUP = "brainopt.hosts"
 
 
 class Found(VarCollector):
-    """What a host found in a model.
+    """The Variables that a host found in a model.
 
     Attributes:
         unseen: trainable values that the framework itself does not collect.
@@ -59,7 +59,7 @@ class Host(abc.ABC):
         families: top-level modules whose classes it knows; default: the package.
         minimum: the oldest version that works, as in ``"2.7"``.
         tracks: whether `wake` adds a tracker, see `brainopt.runtime.Tracker`.
-        title: how errors call the framework; default: the package.
+        title: the name of the framework in errors; default: the package.
         advice: what to do instead, said where a Variable of this host is used inside a
             brainopt transform. Only a host with a tracker is understood there.
     """
@@ -131,6 +131,7 @@ class Host(abc.ABC):
 
     def variable(self, owner: Foreign) -> ForeignVariable:
         """Return the Variable of a parameter: always the same one while it lives."""
+        # By id, since parameters may compare by value; an old id may name a new object.
         held = _variables.get(id(owner))
         if held is None or held.owner is not owner:
             held = self._make(owner)
@@ -148,7 +149,7 @@ _variables: weakref.WeakValueDictionary[int, ForeignVariable] = (
 
 
 class _Registration:
-    """A host and what became of it: pending, active, or failed with one line."""
+    """A host and its state: pending, active, or failed with one line."""
 
     def __init__(self, host: Host):
         self.host = host
@@ -257,6 +258,7 @@ _roots_of: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDict
 
 def _roots(kind: type) -> frozenset[str]:
     if kind not in _roots_of:
+        # Of all bases: the class of a user derives from one of the framework.
         modules = (cls.__module__ or "" for cls in kind.__mro__)
         _roots_of[kind] = frozenset(m.partition(".")[0] for m in modules)
     return _roots_of[kind]
@@ -285,6 +287,7 @@ def find(obj: Model) -> Found | None:
     if isinstance(obj, Mapping):
         sample = next(iter(obj.values()), None)
     found = _found(obj, sample)
+    # Only now: the metadata of all installed packages takes long to read.
     if found is None and not _is_ours(sample) and wake_entry_points():
         found = _found(obj, sample)
     return found

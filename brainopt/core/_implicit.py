@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node owns that is no attribute of it."""
+"""Variables and Nodes that a node owns without an attribute."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def added(
                 message(f"{key or 'item'}: a {type(item).__name__} is no {names}.")
             )
         if key is None:
+            # Registered before, it keeps its key: calling a method twice adds nothing.
             if any(item is other for other in held.values()):
                 continue
             free = (f"{stem}{i}" for i in range(len(held) + 1))

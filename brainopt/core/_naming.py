@@ -21,6 +21,7 @@ def claim(owner: object, name: str | None = None, type_: str | None = None) -> s
     with _lock:
         if name is None:
             kind = type_ or type(owner).__name__
+            # A user may have given such a name by hand; the count goes past it.
             while True:
                 count = _counts.get(kind, 0)
                 _counts[kind] = count + 1

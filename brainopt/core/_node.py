@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-import jax
-
 from .._display import tree_html, tree_text
 from .._typing import FilePath, Model, PyTree, StateDict
 from ..errors import message
@@ -67,17 +65,20 @@ class Node(Owner):
                     help="leave `__slots__` out.",
                 )
             )
-        _register(cls)
+        _pytree.register(cls)
 
     def __setattr__(self, key: str, value: Any) -> None:
         held = dict_of(self).get(key)
         if isinstance(held, Variable):
+            # The Variable stays: optimizers, collectors and compiled code hold it.
+            # After `+=` the value is the Variable itself, which has been written
+            # already.
             if value is not held:
                 held.value = value
             return
         self._check_attribute(key, value)
         self._label(value, key)
-        changing(self, key)
+        changing(self, key)  # before: the recorder keeps the value that was there
         object.__setattr__(self, key, value)
 
     def __delattr__(self, key: str) -> None:
@@ -99,6 +100,7 @@ class Node(Owner):
                     self._label(item, join(key, str(name)), (*above, id(value)))
 
     def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
+        # A copy: a walk that asks a node for its name adds an attribute.
         for key, value in list(self.__dict__.items()):
             if key not in _OWN and key not in self._borrowed:
                 yield key, value
@@ -106,6 +108,8 @@ class Node(Owner):
             yield "", self.__dict__.get(registry, {})
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
+        # Without the name: it is unique, so no two nodes would have one structure, and
+        # a copy gets a name of its own.
         return ((k, v) for k, v in self.__dict__.items() if k != "_name")
 
     @property
@@ -254,7 +258,7 @@ class Node(Owner):
 
         Args:
             state_dict: ``{path: array}``.
-            strict: not used here; whoever commits judges what is missing.
+            strict: not used here; missing entries are judged before the commit.
             cast: whether other dtypes of the same kind fit.
             context: entries of the same state that are not to be loaded; of those
                 that `_state_context` names, the meaning of others may depend.
@@ -385,16 +389,4 @@ class Node(Owner):
         return tree_html(outline(self))
 
 
-def _register(cls: type[Node]) -> None:
-    def flatten_with_keys(node: Node):
-        paths, variables, skeleton = _pytree.take_apart(node)
-        keys = map(jax.tree_util.GetAttrKey, paths)
-        values = [variable.value for variable in variables]
-        return list(zip(keys, values, strict=True)), skeleton
-
-    jax.tree_util.register_pytree_with_keys(
-        cls, flatten_with_keys, cls.tree_unflatten, lambda node: node.tree_flatten()
-    )
-
-
-_register(Node)
+_pytree.register(Node)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a Variable usable wherever an array is."""
+"""The operators, methods and protocols of arrays, for Variables and views."""
 
 import copy
 import operator
@@ -39,7 +39,7 @@ _Self = TypeVar("_Self")
 def _in_place(op: Callable) -> Callable[[_Self, Any], _Self]:
     def method(self: Any, other):
         self.value = op(self.value, unwrap(other))
-        return self
+        return self  # Python assigns it, so the name stays with the Variable
 
     return method
 
@@ -59,7 +59,9 @@ class ArrayLike:
     """
 
     __slots__ = ()
+    # NumPy leaves ``array + variable`` to the reflected method here.
     __array_priority__ = 1000
+    # ``==`` compares elements, so a Variable is a key by identity.
     __hash__ = object.__hash__
 
     value: Any
@@ -171,6 +173,8 @@ class ArrayLike:
         return format(self.value, spec) if spec else str(self)
 
     def __getattr__(self, name):
+        # Not forwarded: `copy`, `pickle` and NumPy look for protocols by such names,
+        # also on an object that has no value yet.
         if name.startswith("_"):
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}"
@@ -184,6 +188,7 @@ class ArrayLike:
 
 def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
     if isinstance(value, dict | list):
+        # A copy: a frame or a caller may hold the value as it was.
         changed = copy.copy(value)
         changed[index] = new
         return changed

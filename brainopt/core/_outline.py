@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Node, a collector or a container holds, as a tree of lines.
+"""Outlines: the contents of a Node, a collector or a container, as a tree of lines.
 
 Nothing is computed and no read is recorded, so it may be shown inside a transform.
 """
@@ -34,6 +34,7 @@ def outline(root: Any) -> Branch:
 
 def one_line(variable: Variable) -> str:
     """Return kind, shape, dtype and bytes of a Variable."""
+    # Not by `Variable.value`, which would count as a read of the function being traced.
     value = variable._committed()
     if isinstance(value, Expired):
         return f"{type(variable).__name__}, ended with its trace"
@@ -43,7 +44,7 @@ def one_line(variable: Variable) -> str:
 
 
 class _Outline:
-    """One walk; what it meets a second time is named by its first path."""
+    """One walk, which shows an object at its first path and refers to that later."""
 
     def __init__(self):
         self.first: dict[int, str] = {}
@@ -88,6 +89,7 @@ def _title(root: Any) -> str:
     variables = list(_walk.collect_vars(root).unique().values())
     trained = [v for v in variables if isinstance(v, TrainVar)]
     sizes = [(_size(v._committed()), _nbytes(v._committed())) for v in variables]
+    # With a pair of zeros, so that there are two columns without any Variable.
     elements, nbytes = (sum(column) for column in zip((0, 0), *sizes, strict=True))
     return (
         f"{_kind(root)}: {len(variables)} Variable{'s' * (len(variables) != 1)}, "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain containers taken apart: where Nodes and Variables may be besides attributes."""
+"""The parts of plain containers, in which Nodes and Variables may be."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def parts(container: object) -> Iterable[tuple[Any, Any]] | None:
             else zip(names, container, strict=True)
         )
     if dataclasses.is_dataclass(container) and not isinstance(container, type):
+        # A field that ``__init__`` does not set may be absent.
         return [
             (field.name, getattr(container, field.name))
             for field in dataclasses.fields(container)

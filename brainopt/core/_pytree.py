@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from .._typing import PyTree
@@ -71,6 +72,8 @@ class Skeleton:
     def __init__(self, part: _Part):
         self.part = part
 
+    # Of the names alone: the attributes may have no hash, and equal skeletons need an
+    # equal one.
     def __hash__(self) -> int:
         return hash((self.part.cls, tuple(self.part.attributes)))
 
@@ -109,6 +112,7 @@ class _TakingApart:
         if is_node(value):
             return self._node(value, path)
         items = parts(value)
+        # Noted and refused at the end, with all other models of hosts.
         if items is None and _host.find(value):
             self.foreign.append(f"{path}: {type(value).__name__}")
         return value if items is None else self._container(value, items, path)
@@ -116,6 +120,7 @@ class _TakingApart:
     def _node(self, node: Any, path: str) -> _Part | _Link:
         if id(node) in self.parts:
             return _Link(self.parts[id(node)].number)
+        # Entered before its attributes, so that a cycle becomes a link.
         part = self.parts[id(node)] = _Part(len(self.parts), type(node), {})
         for name, item in node._pytree_attributes():
             own = path if name in _REGISTRIES else join(path, name)
@@ -129,9 +134,11 @@ class _TakingApart:
             for key, value in zip(keys, values, strict=True)
         )
         if isinstance(container, dict | list):
+            # An emptied copy keeps the class and its settings, as of a defaultdict.
             empty = copy.copy(container)
             empty.clear()
             return _Box(empty, keys, stripped)
+        # Where nothing inside was replaced the container stands for itself.
         whole = all(a is b for a, b in zip(stripped, values, strict=True))
         return container if whole else _Box(type(container), keys, stripped)
 
@@ -181,6 +188,8 @@ class _Building:
         if isinstance(place, _Link):
             return self.nodes[place.number]
         if isinstance(place, _Part):
+            # Without ``__init__``, which would make Variables of its own, and past
+            # ``__setattr__``, since the attributes have been checked before.
             node = self.nodes[place.number] = place.cls.__new__(place.cls)
             kind = place.cls.__name__
             for name, value in place.attributes.items():
@@ -211,8 +220,23 @@ class _Building:
             kind: Any = empty
             new = kind.__new__(kind)
             for key, item in zip(keys, built, strict=True):
+                # A frozen dataclass has a ``__setattr__`` that refuses.
                 object.__setattr__(new, key, item)
         return new
+
+
+def register(cls: Any) -> None:
+    """Register a class of nodes as pytrees whose leaves are named by paths."""
+
+    def flatten_with_keys(node: Any):
+        paths, variables, skeleton = take_apart(node)
+        keys = map(jax.tree_util.GetAttrKey, paths)
+        values = [variable.value for variable in variables]
+        return list(zip(keys, values, strict=True)), skeleton
+
+    jax.tree_util.register_pytree_with_keys(
+        cls, flatten_with_keys, cls.tree_unflatten, lambda node: node.tree_flatten()
+    )
 
 
 def put_together(skeleton: Skeleton, values: Iterable[PyTree]) -> Any:

@@ -46,12 +46,14 @@ class RandomState(Variable):
 
     def split_key(self) -> jax.Array:
         """Return a fresh key and advance the state."""
+        # The state is a key that no sample is drawn from.
         state, key = jax.random.split(self.value)
         self.value = state
         return key
 
     def split_keys(self, n: int) -> jax.Array:
         """Return ``n`` fresh keys of shape ``(n,)`` and advance the state."""
+        # One split for all, of which the first key is the next state.
         keys = jax.random.split(self.value, n + 1)
         self.value = keys[0]
         return keys[1:]
@@ -127,6 +129,7 @@ class RandomState(Variable):
 
 
 def _key(seed: Any) -> jax.Array:
+    # `jax.random.PRNGKey` gives the bare data of a key; typed keys say what they are.
     seed = unwrap(seed)
     if getattr(seed, "dtype", None) == jax.numpy.uint32 and seed.ndim == 1:
         seed = jax.random.wrap_key_data(jax.numpy.array(seed))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a function can reach: closures, globals, attributes that its code names.
+"""The objects that a function can reach: by closures, globals and named attributes.
 
 A framework without a tracker tells nobody what its models read. Before a function is
 compiled, its host looks here for such a model, whose weights would become constants.
@@ -46,6 +46,8 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
             if n in function.__globals__
         ]
         parts += [("", function.__defaults__), ("", function.__kwdefaults__)]
+        # Only the attributes that the code names, at any depth: a model holds far more
+        # than one function touches.
         used, seen = _names(code, _ATTRIBUTES), set()
         for name, value in list(parts):
             parts += _attributes(name, value, used, seen)
@@ -55,6 +57,7 @@ def within(function: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
         return
     for name, value in parts:
         yield from _contained(name, value)
+        # A few levels of helper functions; a class is no model yet.
         if depth and callable(value) and not isinstance(value, type):
             yield from within(value, depth - 1)
 
@@ -119,6 +122,7 @@ def _names(code: Any, loads: tuple[str, ...] = ("LOAD_GLOBAL",)) -> set[str]:
     """Return the globals that a function reads, or the attributes."""
     if code is None:
         return set()
+    # By instruction, since `co_names` has globals and attributes in one list.
     own = {i.argval for i in dis.get_instructions(code) if i.opname in loads}
     inner = [const for const in code.co_consts if hasattr(const, "co_names")]
     return own.union(*(_names(code, loads) for code in inner))

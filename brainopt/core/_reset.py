@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Going back to the values that Variables were made with.
+"""Reset: the values that Variables were made with, and the return to them.
 
 A Variable that is made from a shape keeps nothing: its first value is zero. Another
 one keeps the array that it had when it became part of a Node. A `TrainVar` keeps none.
@@ -26,6 +26,7 @@ def remember(variable: Variable) -> None:
     if isinstance(variable, TrainVar) or not variable._native or variable._draws:
         return
     if not hasattr(variable, "_first") and runtime.top() is None and is_eager():
+        # Not copied: a step that donates finds it held elsewhere, and copies it then.
         variable._first = variable._committed()
 
 

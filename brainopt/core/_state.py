@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts: every Variable out as ``{path: array}``, and back in as one act."""
+"""State dicts: the Variables as ``{path: array}``, and loads of all of them or none."""
 
 from __future__ import annotations
 
@@ -65,12 +65,13 @@ class Staged(LoadResult):
         self.undo: list[Callable[[], None]] = []
 
     def discard(self) -> None:
-        """Take back what was made ready for this state."""
+        """Undo the preparations for this state."""
+        # In reverse, as one may rest on those before it.
         for act in reversed(self.undo):
             act()
 
     def conflicts_with(self, *others: Any) -> list[str]:
-        """Say which Variables another state gives another value."""
+        """Return a line for each Variable that has another value in another state."""
         return [
             f"{self._paths[variable]}: another node shares this Variable, and has "
             "another value for it"
@@ -83,6 +84,7 @@ class Staged(LoadResult):
 
     def commit_with(self, *others: Staged) -> None:
         """Write this and the other states at once."""
+        # One commit for all: neither an error nor a signal can leave half of them.
         writes: dict[Variable, Any] = {}
         for staged in (self, *others):
             writes |= staged._writes
@@ -100,6 +102,8 @@ def state_dicts(roots: Sequence[Model]) -> list[dict[str, Any]]:
     A Variable that holds a pytree gives one entry for each leaf.
     """
     found = [_walk.collect_vars(root).unique() for root in roots]
+    # One snapshot for all roots: a step of another thread in between would give the
+    # optimizer moments that do not belong to the weights.
     variables = list(dict.fromkeys(v for part in found for v in part.values()))
     values = dict(zip(variables, runtime.snapshot(variables), strict=True))
     return [_entries(part, values) for part in found]
@@ -154,6 +158,7 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
             if not keys:
                 staged.missing.append(name)
                 continue
+            # A shared Variable may be in the state under several of its paths.
             if not all(same(state[keys[0]], state[key]) for key in keys[1:]):
                 problem = f"{' and '.join(keys)} differ, and are one Variable here"
                 staged.mismatched.append(f"{name}: {problem}")
@@ -164,6 +169,7 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
             new[tail] = value
+        # A tree is written whole or not at all; numbers by name each for itself.
         if len(new) == len(leaves[variable]) or (new and variable._has_numbers):
             staged._writes[variable] = variable._from_entries(values[variable], new)
             staged._paths[variable] = path
@@ -184,6 +190,7 @@ def _sort(
         }
 
     places = names("relative")
+    # BrainPy's names only where they are needed: asking for them gives every node one.
     if not places.keys() >= state.keys():
         places = names("absolute") | places
     given: dict[tuple[Variable, str], list[str]] = {}
@@ -204,6 +211,7 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
             new = np.asarray(new)
         except ValueError as error:
             return None, f"stored {type(new).__name__} is no array ({error})"
+    # Python numbers take any dtype that keeps their kind; an array has chosen its own.
     fits = new.dtype == old.dtype or (
         (weak or cast) and keeps_kind(new.dtype, old.dtype)
     )
@@ -233,6 +241,8 @@ def _beside(new: Any, old: Any) -> Any:
         isinstance(value, jax.core.Tracer) for value in (new, old)
     ):
         return new
+    # An array that is not committed follows what it is computed with; a committed one
+    # in its place would fix the device of all that is computed from it.
     if old.committed:
         if new.committed and runtime.is_at(new, old.sharding):
             return new
@@ -252,11 +262,12 @@ def _what(value: Any) -> str:
 def load_state_dict(
     root: Model, state: Mapping, warn: bool, compatible: str, strict: bool, cast: bool
 ) -> LoadResult:
-    """Do what `Node.load_state_dict` promises."""
+    """Implements `Node.load_state_dict`."""
     if compatible not in ("v1", "v2"):
         raise ValueError(message(f"compatible={compatible!r}.", help="'v1' or 'v2'."))
     if not isinstance(state, Mapping):
         raise StateDictError(message(f"A {type(state).__name__} is no state dict."))
+    # BrainPy's "v2" has a dict for each node, whose keys are whole paths already.
     flat: dict[str, Any] = {}
     for key, value in state.items():
         flat.update(value if isinstance(value, Mapping) else {key: value})

@@ -53,7 +53,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `summary` returns; printing it draws the table.
+    """Table of the arrays below a node, drawn by `print` and by notebooks.
 
     Attributes:
         rows: one for each array, in order of the paths.
@@ -150,6 +150,7 @@ def summary(node: Model, *, depth: int | None = None, stats: bool = False) -> Su
                 help="give a Node, or a list or dict of Nodes and Variables.",
             )
         )
+    # A shared Variable counts once; its further paths are shown beside the first.
     aliases: dict[Any, list[str]] = {}
     for path, variable in variables.items():
         aliases.setdefault(variable, []).append(path)
@@ -198,6 +199,7 @@ def _stats(leaf: Any) -> tuple[float, float, float, int] | None:
     if is_key_array(leaf) or not leaf.size:
         return None
     real = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
+    # In float32 at least: the sum of a mean overflows in float16 at 65,504.
     wide = real.astype(jnp.promote_types(real.dtype, jnp.float32))
     is_finite = jnp.isfinite(wide)
     bad = leaf.size - int(is_finite.sum())
@@ -218,6 +220,7 @@ def _joined(rows: Sequence[Row]) -> tuple[float, float, float, int] | None:
     bad, finite = sum(s[3] for _, s in known), [(n, s) for n, s in known if n]
     if not finite:
         return (math.nan, math.nan, math.nan, bad)
+    # Each mean weighs as many numbers as were finite in its array.
     mean = sum(n * s[2] for n, s in finite) / sum(n for n, _ in finite)
     return min(s[0] for _, s in finite), max(s[1] for _, s in finite), mean, bad
 

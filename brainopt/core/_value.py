@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Variable may hold: from user data to arrays, and what may replace what."""
+"""Values of Variables: arrays made of user data, and checks of a new value."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def fit(
     Raises:
         VariableError: listing every leaf whose structure, shape or dtype differs.
     """
+    # What nearly every write of a step is, without looking at trees.
     if (
         isinstance(old, jax.Array)
         and isinstance(new, jax.Array)
@@ -79,6 +80,7 @@ def fit(
     new = plain(new)
     tree = jax.tree.structure(old)
     try:
+        # Down to the leaves of ``old``: a nested list stays whole where an array was.
         leaves = tree.flatten_up_to(new)
         problems = []
     except (ValueError, TypeError):
@@ -116,7 +118,7 @@ def _fit_leaf(new: PyTree, old: PyTree, batch_axis: int | None) -> tuple[Any, st
         return new, f"dtype {array.dtype} for dtype {old.dtype}"
     if not weak:
         return array, ""
-    if array is new:
+    if array is new:  # of a weak type, and so without Python numbers to check
         return jax.lax.convert_element_type(array, old.dtype), ""
     try:
         # From the Python numbers, so that 300 is refused by int8 and not wrapped.
@@ -139,6 +141,7 @@ def _is_shape(value: PyTree) -> bool:
 
 def initial(value: PyTree, dtype: DTypeLike | None) -> Any:
     """Return the first value of a Variable made from data or from a shape."""
+    # By the exact type: True is an int too, and a named tuple is data.
     if type(value) in (int, tuple) and _is_shape(value):
         if any(n < 0 for n in np.atleast_1d(np.asarray(value, int))):
             raise VariableError(
@@ -152,6 +155,7 @@ def initial(value: PyTree, dtype: DTypeLike | None) -> Any:
     value = plain(value)
     if type(value) is list or is_weak(value):
         return _initial_leaf("", value, dtype)
+    # To JAX None is an empty tree; as a leaf it gets an error that names its place.
     flat, tree = jax.tree_util.tree_flatten_with_path(
         value, is_leaf=lambda x: x is None or (type(x) is list and is_weak(x))
     )
@@ -177,6 +181,7 @@ def _initial_leaf(path: str, leaf: PyTree, dtype: Any) -> Any:
                 help="give numbers, an array, or a pytree of arrays.",
             )
         ) from None
+    # A weak type would be lost in the first step, and the second would compile again.
     return (
         jax.lax.convert_element_type(array, array.dtype) if array.weak_type else array
     )

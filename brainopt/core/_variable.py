@@ -94,6 +94,7 @@ class Variable(Cell, ArrayLike):
         is_shape = type(value) in (int, tuple)
         value = initial(unwrap(value), dtype)
         if is_shape and isinstance(value, jax.Array):
+            # Zeros need not be kept to be made again.
             self._first = jax.ShapeDtypeStruct(value.shape, value.dtype)
         self.batch_axis = check_batch_axis(value, batch_axis)
         self.axis_names = check_axis_names(value, self.batch_axis, axis_names)
@@ -101,6 +102,8 @@ class Variable(Cell, ArrayLike):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        # A subclass without ``__slots__`` has attributes, which are a part of what the
+        # tree structure has to keep.
         cls._has_dict = cls.__dictoffset__ != 0
         _register(cls)
 
@@ -184,7 +187,7 @@ class Variable(Cell, ArrayLike):
 
     @property
     def label(self) -> str:
-        """How errors call this Variable."""
+        """The name of this Variable in errors."""
         kind = type(self).__name__
         return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
 

@@ -37,7 +37,7 @@ class VariableView(ArrayLike):
 
     @property
     def label(self) -> str:
-        """How errors call this view."""
+        """The name of this view in errors."""
         return f"{self.target.label}[{self.index!r}]"
 
     @property
@@ -47,6 +47,7 @@ class VariableView(ArrayLike):
 
     @value.setter
     def value(self, new: PyTree) -> None:
+        # The whole Variable is written: a trace sees Variables, not parts of them.
         fitted = fit(new, self.value, None, self.label)
         self.target.value = self.target.value.at[self.index].set(fitted)
 

@@ -57,7 +57,7 @@ def children(
     """Yield ``(key, item)`` for the Nodes, Variables and foreign models inside."""
     if isinstance(container, Variable) or is_node(container):
         yield key, container
-    elif is_atom(container) or id(container) in above:
+    elif is_atom(container) or id(container) in above:  # a list may hold itself
         return
     elif (foreign := foreign_vars(container)) is not None:
         paths = getattr(foreign, "paths", {})
@@ -99,6 +99,8 @@ def walk_nodes(root: Model, level: int = -1) -> Iterator[tuple[str, Any]]:
 
     def visit(path: str, node: Model, depth: int, above: tuple[int, ...]):
         yield path, node
+        # With a limit, a node that is found again nearer to the root is entered again:
+        # from there more levels are within the limit.
         before = expanded.get(id(node))
         if depth == level or (before is not None and (level < 0 or before <= depth)):
             return
@@ -131,6 +133,7 @@ def find(root: Model, path: str) -> tuple[Variable, str] | None:
     """
     if isinstance(root, Variable):
         return root, path
+    # By prefix and not split at the dots: a key may be that of a list in a dict.
     for key, item in _inside(root):
         if key and (path == key or path.startswith(f"{key}.")):
             found = find(item, path[len(key) + 1 :])
@@ -160,6 +163,7 @@ def collect_vars(
     for item in walk_vars(root, level, include_self):
         if exclude_types and isinstance(item.variable, exclude_types):
             continue
+        # Before the entry, which would take its key for the path.
         found.paths.setdefault(item.variable, item.path)
         found[item.path if method == "relative" else item.absolute] = item.variable
     return found
@@ -198,6 +202,7 @@ def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
     """Yield ``(key, path, Variable)``; only in foreign collectors the two differ."""
     if isinstance(source, Variable):
         yield path, path, source
+    # Before `dict`: the collectors of other frameworks are dicts.
     elif (foreign := _host.trained_in(source)) is not None:
         for key, own, variable in foreign:
             yield join(path, key), join(path, own), variable
@@ -272,6 +277,7 @@ def _next_below(tree: PyTree) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree, lambda x: x is not tree)[0]
 
 
+# By the names of classes, as flax may not be imported.
 @functools.lru_cache(maxsize=1024)
 def _is_box(kind: type) -> bool:
     """Whether it is a Variable of nnx, or a box of linen, around one value."""
