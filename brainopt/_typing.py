@@ -91,8 +91,17 @@ StateDict: TypeAlias = Mapping[str, Any]
 Device: TypeAlias = Any
 """A `jax.Device`, which is a variable to type checkers."""
 
-Place: TypeAlias = str | jax.sharding.Sharding | Device
-"""A device by name (``"cuda:1"``) or itself, or a sharding."""
+Place: TypeAlias = (
+    str
+    | jax.sharding.Sharding
+    | jax.sharding.Mesh
+    | jax.sharding.PartitionSpec
+    | Device
+)
+"""A device by name (``"cuda:1"``) or itself, a sharding, a mesh, or a spec of it."""
+
+PlaceRules: TypeAlias = Mapping[Where, Place]
+"""Places by choices of names; the first that fits a path holds."""
 
 FilePath: TypeAlias = str | os.PathLike[str]
 

@@ -5,6 +5,7 @@ Users are promised what `brainopt` exports; the other names are for the other wi
 """
 
 from .._typing import Place as Place
+from .._typing import PlaceRules as PlaceRules
 from ._average import Average as Average
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .. import runtime
-from .._typing import Device, Place, PyTree
+from .._select import Choice, refuse_unmatched
+from .._typing import Place, PlaceRules, PyTree
 from ..errors import DeviceError, TraceContextError, first_line, message
 from ..runtime import Cell
 
@@ -22,7 +24,8 @@ def resolve(place: Place) -> Any:
     """Return the device or sharding that ``place`` names.
 
     Args:
-        place: a Device, a Sharding, or ``"platform"`` or ``"platform:index"`` with
+        place: a Device, a Sharding, a Mesh (whole on each of its devices), or
+            ``"platform"`` or ``"platform:index"`` with
             platform ``cpu``, ``gpu``, ``cuda``, ``rocm`` or ``tpu``.
 
     Raises:
@@ -30,6 +33,8 @@ def resolve(place: Place) -> Any:
     """
     if isinstance(place, jax.Device | jax.sharding.Sharding):
         return place
+    if isinstance(place, Mesh):
+        return NamedSharding(place, PartitionSpec())
     if not isinstance(place, str):
         raise DeviceError(
             message(
@@ -63,23 +68,73 @@ def resolve(place: Place) -> Any:
     return devices[int(index or 0)]
 
 
-def move(variables: Sequence[Cell], place: Place) -> None:
+def move(
+    variables: Sequence[Cell],
+    place: Place | PlaceRules,
+    named: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
     """Move the values of all Variables to ``place``: all of them or none.
 
     A sharding that names more axes than a value has (a step count, a scalar) leaves
     that value whole on every device of its mesh, and so are the settings of optimizers.
 
+    A PartitionSpec is one of the mesh that a value is on, or of that of `jax.set_mesh`.
+    Of rules the first that chooses a Variable holds; what none chooses stays.
+
+    Args:
+        variables: what to move.
+        place: where to, or rules.
+        named: gives the Variables by path, for rules.
+
     Raises:
         DeviceError: there is no such device, or a value cannot be divided so.
+        PathError: a rule chooses no Variable.
         TraceContextError: called inside a transform.
     """
-    target = resolve(place)
+    if isinstance(place, Mapping):
+        _move_by_rules(named(), place)
+    else:
+        move_each(variables, goals_of(variables, [place] * len(variables)))
+
+
+def _move_by_rules(found: Mapping[str, Cell], rules: PlaceRules) -> None:
+    named = getattr(found, "unique", lambda: found)()
+    choices = [(Choice(where), place) for where, place in rules.items()]
+    leaves = [(path, runtime.read(variable)) for path, variable in named.items()]
+    refuse_unmatched(
+        "These rules fit no variable:", [c for c, _ in choices], leaves, ""
+    )
+    placed = {
+        path: place
+        for choice, place in reversed(choices)
+        for path, value in leaves
+        if choice(path, value)
+    }
+    chosen = [named[path] for path in placed]
+    move_each(chosen, goals_of(chosen, list(placed.values()), exact=True))
+
+
+def goals_of(
+    variables: Sequence[Cell], places: Sequence[Place], exact: bool = False
+) -> list[Any]:
+    """Return where the values of Variables go; for a pytree a tree.
+
+    Args:
+        variables: what is to move.
+        places: where to, one for each.
+        exact: whether a spec that names more axes than a value has is kept.
+    """
+    resolved: dict[Any, Any] = {}
+    for place in places:
+        if not isinstance(place, PartitionSpec) and place not in resolved:
+            resolved[place] = resolve(place)
     values = runtime.snapshot(variables)
-    goals = [
-        jax.tree.map(functools.partial(_goal, variable, target), value)
-        for variable, value in zip(variables, values, strict=True)
+    return [
+        jax.tree.map(
+            functools.partial(_goal, variable, resolved.get(place, place), exact), v
+        )
+        for variable, place, v in zip(variables, places, values, strict=True)
     ]
-    move_each(variables, goals)
 
 
 def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
@@ -111,12 +166,24 @@ def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
         runtime.move(variables, values)
 
 
-def _goal(
-    variable: Cell, target: Device | jax.sharding.Sharding, value: jax.Array
-) -> Any:
+def _goal(variable: Cell, target: Any, exact: bool, value: jax.Array) -> Any:
+    if isinstance(target, PartitionSpec):
+        there = runtime.place_of(value)
+        mesh = jax.sharding.get_mesh() if there is None else there.mesh
+        if mesh.empty:
+            raise DeviceError(
+                message(
+                    f"{variable.label} is on no mesh that {target} could divide.",
+                    help="give a NamedSharding, move to a mesh first, or use "
+                    "`jax.set_mesh`.",
+                )
+            )
+        target = NamedSharding(mesh, target)
     # Settings and counts are whole everywhere, and so is what lacks the axes to divide.
     divides = isinstance(target, jax.sharding.NamedSharding)
-    if variable._whole or (divides and value.ndim < len(target.spec)):
+    if not exact and divides and value.ndim < len(target.spec):
+        return runtime.undivided(target)
+    if variable._whole:
         return runtime.undivided(target)
     return target
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from .._display import tree_html, tree_text
-from .._typing import FilePath, Model, PyTree, StateDict
+from .._typing import FilePath, Model, Place, PlaceRules, PyTree, StateDict
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
 from . import _device, _implicit, _naming, _pytree, _reset, _state, _walk
@@ -304,10 +304,8 @@ class Node(Owner):
         """Save the state to a file; see `brainopt.checkpoint.save`.
 
         Args:
-            filename: where to; ``.npz`` and ``.safetensors`` choose these formats, any
-                other suffix brainopt's own.
-            variables: a collector, or a dict or list of Variables, to save instead of
-                all.
+            filename: where to; its suffix chooses the format.
+            variables: a collector, or a dict or list of Variables, instead of all.
             setting: options of `brainopt.checkpoint.save`.
         """
         save_states(self, filename, variables, **setting)
@@ -337,16 +335,18 @@ class Node(Owner):
         """
         return load_states(self, filename, verbose, strict=strict, cast=cast)
 
-    def to(self, device: _device.Place) -> Self:
+    def to(self, device: Place | PlaceRules) -> Self:
         """Move every Variable to a device or sharding, in place; returns self.
 
         Args:
-            device: a Device, a Sharding, or a string as ``"cpu"``, ``"cuda:1"``.
+            device: a Device, a name as ``"cuda:1"``, a Sharding, a Mesh, a spec of the
+                mesh where values are; or rules, a dict of choices by name to these.
 
         Raises:
-            DeviceError: this process has no such device; nothing has moved.
+            DeviceError: there is no such device, or a value cannot be divided so.
+            PathError: a rule chooses no Variable. After an error nothing has moved.
         """
-        _device.move(self._movable(), device)
+        _device.move(self._movable(), device, self.vars)
         return self
 
     def _movable(self) -> list[Variable]:
@@ -369,7 +369,7 @@ class Node(Owner):
     def tree_flatten(self) -> tuple[list[Any], _pytree.Skeleton]:
         """Return the values of the Variables and a skeleton of the rest."""
         _, variables, skeleton = _pytree.take_apart(self)
-        return [variable.value for variable in variables], skeleton
+        return [v.value for v in variables], skeleton
 
     @classmethod
     def tree_unflatten(cls, aux: _pytree.Skeleton, values: Iterable[PyTree]) -> Self:

@@ -15,6 +15,7 @@ from ..core import (
     Found,
     LoadResult,
     Place,
+    PlaceRules,
     Staged,
     TrainVar,
     VarCollector,
@@ -69,16 +70,18 @@ class Attached(VarCollector):
 
     train_vars = to_train
 
-    def to(self, device: Place) -> Self:
+    def to(self, device: Place | PlaceRules) -> Self:
         """Move all values, those that nothing trains and the random state too.
 
         Args:
-            device: a Device, a Sharding, or a string as ``"cuda:0"``.
+            device: a Device, a name as ``"cuda:1"``, a Sharding, a Mesh, a spec of the
+                mesh where the values are; or rules: choices by name to any of these.
 
         Raises:
-            DeviceError: this process has no such device; nothing has moved.
+            DeviceError: there is no such device, or a value cannot be divided so.
+            PathError: a rule chooses no Variable. After an error nothing has moved.
         """
-        move(list(self.values()), device)
+        move(list(self.values()), device, lambda: self)
         return self
 
     @property

@@ -16,6 +16,7 @@ import jax
 
 from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
 from ..core import Node, VarCollector, Variable, move
+from ..sharding import AxisNames, Offload
 from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
 from ._ages import note_skipped
 from ._closure import step_by
@@ -82,6 +83,8 @@ class Optimizer(Node, metaclass=Declaring):
     accumulate: Limit = Limit(1, DOCS["accumulate"], "[1, inf)")
     monitor: Monitored = fixed(False, DOCS["monitor"])
     seed: int = fixed(0, "of stochastic rounding")
+    zero: AxisNames = fixed(None, DOCS["zero"])
+    offload: Offload = fixed(None, DOCS["offload"])
 
     _declared: ClassVar[Declared]
     _revision = revision

@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from ..core import Variable, move
 from ..errors import HyperparameterError, message
+from ..sharding import zero as divide
 from ._stepping import hypers_of, owned, slot_variables
 from .engine._tree import named
 from .settings._groups import add_group, group_class
@@ -113,6 +114,8 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
         _keep_beside(optimizer, value)
     if new:
         optimizer._parameters_changed()
+    if new and (optimizer.zero is not None or optimizer.offload is not None):
+        divide(optimizer, axis=optimizer.zero, offload=optimizer.offload)
     optimizer._revision.changed()
 
 

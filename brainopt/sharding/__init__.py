@@ -3,5 +3,7 @@
 
 from ._batch import batch as batch
 from ._check import check as check
+from ._rules import AxisNames as AxisNames
 from ._shard import shard as shard
+from ._zero import Offload as Offload
 from ._zero import zero as zero

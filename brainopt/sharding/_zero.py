@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .. import runtime
@@ -13,6 +14,9 @@ from ..core import Node, move_each
 from ..errors import ShardingError, message
 from ._check import check_before
 from ._rules import AxisNames, divided, unknown
+
+Offload: TypeAlias = Literal["pinned_host", "unpinned_host"] | None
+"""Where the state of an optimizer is kept beside the device."""
 
 _MEMORIES = (None, "pinned_host", "unpinned_host")
 
@@ -22,7 +26,7 @@ def zero(
     mesh: Mesh | None = None,
     axis: AxisNames = "data",
     *,
-    offload: str | None = None,
+    offload: Offload = None,
     min_size: int = 0,
     timeout: float = 600.0,
 ) -> dict[str, str]:
@@ -35,8 +39,8 @@ def zero(
 
     Args:
         opt: an optimizer that has its variables.
-        mesh: default: that of the variables it trains. Those that stand on no mesh move
-            to this one, whole.
+        mesh: default: that of the variables it trains; without one, and for ``offload``
+            alone, their device. Those that stand on no mesh move to this one, whole.
         axis: an axis of the mesh, or several together; None divides nothing, for
             ``offload`` alone.
         offload: ``"pinned_host"`` or ``"unpinned_host"`` keeps the state in host
@@ -68,7 +72,7 @@ def zero(
     Parameter Models, stage 1.
     """
     trained = list(opt.vars_to_train.values())
-    mesh = mesh or _mesh_of(trained)
+    mesh = mesh or _mesh_of(trained, axis)
     problems = [f"the mesh has no axis {name!r}" for name in unknown(mesh, axis)]
     if offload not in _MEMORIES:
         problems.append(f"offload={offload!r} is no memory of a host")
@@ -121,11 +125,14 @@ def _places(variable: Any) -> Any:
     return runtime.shardings([runtime.read(variable)])
 
 
-def _mesh_of(variables: list[Any]) -> Mesh:
+def _mesh_of(variables: list[Any], axis: AxisNames) -> Mesh:
     for variable in variables:
         for place in jax.tree.leaves(_places(variable)):
             return place.mesh
     mesh = jax.sharding.get_mesh()
+    if mesh.empty and axis is None and variables:
+        values = jax.tree.leaves(runtime.read(variables[0]))
+        return Mesh(np.array(list(values[0].devices())), ("device",))
     if mesh.empty:
         raise ShardingError(
             message(

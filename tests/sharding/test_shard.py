@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import brainopt as bo
-from brainopt.errors import PathError, ShardingError
+from brainopt.errors import DeviceError, PathError, ShardingError
 from tests.sharding.nets import Net, at, data, largest_part, mesh_of, step_of
 
 WHOLE = {"l1.W": P(), "l1.b": P(), "l2.W": P(), "l2.b": P()}
@@ -131,3 +131,38 @@ def test_a_divided_model_learns_as_on_one_device(make, shape, options):
     for path, v in net.vars().items():
         assert v.value.sharding == places[path]
         np.testing.assert_allclose(v.value, alone.vars()[path].value, atol=2e-7)
+
+
+PLACES = {
+    "mesh": (lambda mesh: mesh, {"W": P(), "b": P()}),
+    "rules": (
+        lambda mesh: {"*.W": at(mesh, None, "model"), "l1": mesh, "*.b": P("data")},
+        {"W": P(None, "model"), "b": P()},
+    ),
+    "spec": (lambda mesh: {"l1.W": P("data")}, {"W": P("data"), "b": P()}),
+}
+
+
+@pytest.mark.parametrize(("make", "specs"), PLACES.values(), ids=PLACES)
+def test_a_node_moves_to_a_mesh_a_spec_and_by_rules(make, specs):
+    net, mesh = Net(), mesh_of(4, 2)
+    net.to(mesh)
+
+    assert net.to(make(mesh)) is net
+
+    assert net.l1.W.value.sharding.is_equivalent_to(at(mesh, *specs["W"]), 2)
+    assert net.l1.b.value.sharding.is_equivalent_to(at(mesh, *specs["b"]), 1)
+
+
+def test_a_spec_needs_a_mesh_and_a_rule_a_variable():
+    net = Net()
+    before = net.l1.W.value
+
+    with pytest.raises(DeviceError, match="on no mesh"):
+        net.to({"l1.W": P("data")})
+    with pytest.raises(PathError, match=r"\*\.weight"):
+        net.to({"*.weight": mesh_of(8)})
+    with jax.set_mesh(mesh_of(8)), pytest.raises(DeviceError, match="cannot be moved"):
+        net.to({"l2.b": P("data"), "l1.W": P(None, None, "data")})
+
+    assert net.l1.W.value is before

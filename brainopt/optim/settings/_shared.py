@@ -36,6 +36,9 @@ DOCS = {
     "monitor": "note norms for ``opt.metrics()``: True for those of all variables "
     "together, ``'variables'`` for those of each variable too",
     "accumulate": "micro-batches to a step; a gradient of None counts as zero then",
+    "zero": "the axis, or axes, of the mesh of the variables over which the state is "
+    "divided (ZeRO stage 1); see `bo.sharding.zero`",
+    "offload": "keep the state in ``'pinned_host'`` or ``'unpinned_host'`` memory",
 }
 """Descriptions of the settings, for the documentation."""
 
@@ -201,7 +204,7 @@ def check_shared(given: Mapping[str, Any]) -> None:
 
 def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are attributes as they are given."""
-    names = ("precision", "nonfinite", "max_nonfinite")
+    names = ("precision", "nonfinite", "max_nonfinite", "zero", "offload")
     monitor = given["monitor"]
     monitor = monitor if monitor == "variables" else bool(monitor)
     whole = {"monitor": monitor, "seed": int(given["seed"])}
