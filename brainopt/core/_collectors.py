@@ -72,11 +72,13 @@ class Collector(dict[str, Item], Generic[Item]):
             gone = set(other)
         else:
             keys = {k for k in other if isinstance(k, str)}
-            objects = {id(o) for o in other if not isinstance(o, str)}
+            objects = {id(o): o for o in other if not isinstance(o, str)}
             gone = keys | {k for k, v in self.items() if id(v) in objects}
             unfit = sorted(keys - set(self))
+            absent = objects.keys() - {id(v) for v in self.values()}
+            unfit += [_kind(objects[key]) for key in absent]
         if unfit:
-            raise PathError(message("These keys are not there to be removed:", unfit))
+            raise PathError(message("These are not there to be removed:", unfit))
         return self._filter(lambda key, _: key not in gone)
 
     def subset(self, *types: type) -> Self:
@@ -87,8 +89,13 @@ class Collector(dict[str, Item], Generic[Item]):
         """Return the entries that are of none of ``types``."""
         return self._filter(lambda _, value: not isinstance(value, types))
 
-    include = subset
-    exclude = not_subset
+    def include(self, *types: type) -> Self:
+        """Return the entries whose class is one of ``types``; derived ones are not."""
+        return self._filter(lambda _, value: type(value) in types)
+
+    def exclude(self, *types: type) -> Self:
+        """Return the entries whose class is none of ``types``."""
+        return self._filter(lambda _, value: type(value) not in types)
 
     def unique(self) -> Self:
         """Return each object once, under its first key."""

@@ -77,6 +77,7 @@ class FrameListener:
         if id(state) in self._seen:
             return
         variable = self.tracker.variable_of(state)
+        self.frame.reads.add(variable)
         raw = Raw(state)
         outer = raw.get()
         surfaced = isinstance(state, StateProxy) and state.surfaced

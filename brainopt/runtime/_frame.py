@@ -227,6 +227,7 @@ class Frame(Overlay):
 
     def read(self, variable: Cell) -> Any:
         """Return the value of ``variable`` inside this run."""
+        self.reads.add(variable)
         try:
             return self.values[variable]
         except KeyError:

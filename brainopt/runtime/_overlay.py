@@ -37,6 +37,7 @@ class Overlay:
     Attributes:
         trace: the JAX trace that the run belongs to, once it has begun.
         values: the value of each Variable inside this run.
+        reads: the Variables read so far.
         written: the Variables written so far, in order.
         missing: the Variables that the transform did not know.
         created_here: the Variables that this run created, each with what stands in it
@@ -49,6 +50,7 @@ class Overlay:
         "created_here",
         "inner",
         "missing",
+        "reads",
         "revisions",
         "sealed",
         "trace",
@@ -62,6 +64,7 @@ class Overlay:
         self.values: dict[Cell, Any] = dict(bindings)
         self.sealed = sealed
         self.trace: Any = None
+        self.reads: set[Cell] = set()
         self.written: dict[Cell, None] = {}
         self.missing: dict[Cell, None] = {}
         self.created_here: dict[Cell, Expired] = {}

@@ -92,8 +92,10 @@ def _cond(
 ) -> Any:
     pred, operands, constants = args
 
+    _check_scalar("pred", pred)
+
     def choose(branches, operands):
-        return jax.lax.cond(jnp.asarray(pred) != 0, *branches, *operands)
+        return jax.lax.cond(jnp.reshape(pred, ()) != 0, *branches, *operands)
 
     branches = _filled(functions, constants, given)
     if config.jax_disable_jit and (holds := _known(bool, pred)) is not None:
@@ -125,8 +127,10 @@ def _switch(
 ) -> Any:
     index, operands, constants = args
 
+    _check_scalar("index", index, integer=True)
+
     def choose(branches, operands):
-        return jax.lax.switch(index, branches, *operands)
+        return jax.lax.switch(jnp.reshape(index, ()), branches, *operands)
 
     branches = _filled(functions, constants, given)
     if config.jax_disable_jit and (place := _known(int, index)) is not None:
@@ -161,10 +165,30 @@ def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
                 "is true.",
             )
         )
+    for i, condition in enumerate(conditions):
+        _check_scalar(f"conditions[{i}]", condition)
     holds = [jnp.asarray(c).reshape(()) != 0 for c in conditions]
     # `argmax` gives the first of the largest, that is the first True; the True at the
     # end is the last branch, "else".
     return switch(jnp.argmax(jnp.stack([*holds, jnp.array(True)])), branches, operands)
+
+
+def _check_scalar(name: str, value: Any, integer: bool = False) -> None:
+    """Raise TypeError unless a branch can be chosen by ``value``."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None and isinstance(value, bool | int | float):
+        dtype = jnp.asarray(value).dtype
+    kinds = (jnp.integer,) if integer else (jnp.bool_, jnp.integer, jnp.floating)
+    fits = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    if not fits or jnp.size(value) != 1:
+        what = f"{dtype} {jnp.shape(value)}" if dtype is not None else repr(value)
+        kind = "integer" if integer else "boolean or real number"
+        raise TypeError(
+            message(
+                f"{name} is {what}, not a scalar {kind}.",
+                help="reduce it to one value, as by `jnp.any(x)`.",
+            )
+        )
 
 
 def _known(kind: Callable, value: Any) -> Any:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import functools
+import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from ..errors import message
-from ..runtime import Effects, top
+from ..runtime import Cell, Effects, top
+from ._compilations import describe
 from ._lift import (
     Run,
     commit,
@@ -52,6 +55,8 @@ class Differentiated:
         levels: how often ``diff`` is nested in the derivatives: 0 where they have the
             structure of ``diff`` itself; n where each leaf of ``y`` has n levels.
         plain: whether the derivatives have the shapes of ``diff`` too.
+        allow_unused: whether a Variable that ``fun`` does not read is nothing to warn
+            of.
     """
 
     def __init__(
@@ -65,12 +70,14 @@ class Differentiated:
         dtypes: tuple[bool, ...] = (False, False),
         levels: int = 0,
         plain: bool = False,
+        allow_unused: bool = True,
     ):
         if not callable(fun):
             raise TypeError(
                 f"A function is differentiated, not a {type(fun).__name__}."
             )
         self._transform = transform
+        argnums = _positions(argnums)
         self._fun = fun
         self._grad_vars = grad_vars
         self._argnums = 0 if argnums is None and grad_vars is None else argnums
@@ -79,6 +86,7 @@ class Differentiated:
         self._dtypes = dtypes
         self._levels = levels
         self._plain = plain and not dtypes[1]
+        self._allow_unused = allow_unused
         functools.update_wrapper(self, fun, updated=())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -121,10 +129,12 @@ class Differentiated:
 
         def attempt(effects: Effects):
             seen: list[Effects] = []
+            reads: set[Cell] = set()
 
             def pure(diff: Diff):
                 ran = run(diff, effects)
                 seen[:] = [ran.effects]
+                reads.update(ran.reads)
                 y, aux = self._split(ran.out)
                 return y, (y, aux, ran.results(ran.effects.written))
 
@@ -132,6 +142,8 @@ class Differentiated:
             # The written Variables leave through `aux`: their set need not be known
             # beforehand, so one run is always enough.
             out = Outcome(targets, derivatives, y, aux, trees)
+            if targets is not None and not self._allow_unused:
+                _warn_of_unused(self._fun, targets.unread(reads))
             return (out, seen[0].written, values), Effects((), seen[0].inner)
 
         # A trace that only looks for Variables needs no gradients. It runs the function
@@ -151,7 +163,7 @@ class Differentiated:
         if self._argnums is None:
             return ()
         nums = self._argnums
-        nums = (nums,) if isinstance(nums, int) else tuple(nums)
+        nums = (nums,) if isinstance(nums, int) else nums
         for n in nums:
             if not -count <= n < count:
                 raise ValueError(
@@ -198,3 +210,42 @@ class Differentiated:
             inner = [self.arranged(outcome, d, levels - 1) for d in inner]
             found.append(jax.tree.unflatten(tree, inner))
         return found
+
+
+def _positions(argnums: Any) -> int | tuple[int, ...] | None:
+    many = isinstance(argnums, Sequence)
+    if argnums is None:
+        return None
+    if all(map(_is_integer, argnums if many else [argnums])):
+        return tuple(argnums) if many else operator.index(argnums)
+    raise TypeError(
+        message(
+            f"argnums={argnums!r} is neither an integer nor a sequence of integers.",
+            help="to differentiate by Variables, give `grad_vars`.",
+        )
+    )
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def _warn_of_unused(function: Callable, names: Sequence[str]) -> None:
+    """Warn once of each Variable that a function does not read."""
+    place = describe(function)
+    fresh = [name for name in names if (place, name) not in _told]
+    if not fresh:
+        return
+    _told.update((place, name) for name in fresh)
+    warnings.warn(
+        message(
+            f"{place} never read these Variables, so their gradients are zero:",
+            fresh,
+            "compute with the Variables themselves, not with copies made before; or "
+            "leave them out of `grad_vars`; or pass `allow_unused=True`.",
+        ),
+        stacklevel=2,
+    )

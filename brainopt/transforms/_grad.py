@@ -22,6 +22,7 @@ def grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes the gradient of a scalar function.
 
@@ -48,6 +49,8 @@ def grad(
         return_value: whether to return the value of ``fun`` too.
         holomorphic: promise that ``fun`` is holomorphic: inputs and value are complex.
         allow_int: allow integer inputs (their gradients have dtype ``float0``).
+        allow_unused: do not warn of Variables that ``fun`` does not read. Their
+            gradients are zero, which is nearly always a mistake.
 
     Raises:
         GradientError: a Variable is not of a differentiable dtype.
@@ -70,13 +73,22 @@ def grad(
             return_value=return_value,
             holomorphic=holomorphic,
             allow_int=allow_int,
+            allow_unused=allow_unused,
         )
     transform = functools.partial(
         jax.grad, has_aux=True, holomorphic=holomorphic, allow_int=allow_int
     )
     dtypes = holomorphic, allow_int
     return Differentiated(
-        transform, fun, grad_vars, argnums, has_aux, return_value, dtypes, plain=True
+        transform,
+        fun,
+        grad_vars,
+        argnums,
+        has_aux,
+        return_value,
+        dtypes,
+        plain=True,
+        allow_unused=allow_unused,
     )
 
 
@@ -88,6 +100,7 @@ def value_and_grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes ``(value, gradients)``, or with ``has_aux``
     ``((value, aux), gradients)``, as `jax.value_and_grad` does.
@@ -109,6 +122,7 @@ def value_and_grad(
             has_aux=has_aux,
             holomorphic=holomorphic,
             allow_int=allow_int,
+            allow_unused=allow_unused,
         )
     gradient = grad(
         fun,
@@ -118,6 +132,7 @@ def value_and_grad(
         True,
         holomorphic=holomorphic,
         allow_int=allow_int,
+        allow_unused=allow_unused,
     )
 
     @functools.wraps(fun)
@@ -134,6 +149,8 @@ def vector_grad(
     argnums: int | Sequence[int] | None = None,
     return_value: bool = False,
     has_aux: bool | None = False,
+    *,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes the gradient of the sum of an array's elements.
 
@@ -153,9 +170,17 @@ def vector_grad(
             argnums=argnums,
             return_value=return_value,
             has_aux=has_aux,
+            allow_unused=allow_unused,
         )
     return Differentiated(
-        _of_sum, fun, grad_vars, argnums, has_aux, return_value, plain=True
+        _of_sum,
+        fun,
+        grad_vars,
+        argnums,
+        has_aux,
+        return_value,
+        plain=True,
+        allow_unused=allow_unused,
     )
 
 

@@ -21,6 +21,7 @@ def jacrev(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes the Jacobian, row by row, in reverse mode.
 
@@ -32,6 +33,7 @@ def jacrev(
         return_value: as in `grad`.
         holomorphic: as in `grad`.
         allow_int: as in `grad`.
+        allow_unused: as in `grad`.
 
     Returns:
         A function that returns, for each array that ``fun`` returns, the structure of
@@ -55,6 +57,7 @@ def jacrev(
         return_value=return_value,
         dtypes=(holomorphic, allow_int),
         levels=1,
+        allow_unused=allow_unused,
     )
     return make if fun is None else make(fun)
 
@@ -70,6 +73,7 @@ def jacfwd(
     return_value: bool = False,
     *,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes the Jacobian, column by column, in forward mode.
 
@@ -91,6 +95,7 @@ def jacfwd(
         return_value=return_value,
         dtypes=(holomorphic, False, True),
         levels=1,
+        allow_unused=allow_unused,
     )
     return make if fun is None else make(fun)
 
@@ -103,6 +108,7 @@ def hessian(
     return_value: bool = False,
     *,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Return a function that computes the second derivatives.
 
@@ -113,6 +119,7 @@ def hessian(
         has_aux: as in `grad`.
         return_value: as in `grad`.
         holomorphic: as in `grad`.
+        allow_unused: as in `grad`.
 
     Returns:
         A function that returns the structure of `grad`'s table twice: for two
@@ -140,5 +147,6 @@ def hessian(
         return_value=return_value,
         dtypes=(holomorphic, False, True),
         levels=2,
+        allow_unused=allow_unused,
     )
     return make if fun is None else make(fun)

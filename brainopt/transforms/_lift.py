@@ -125,10 +125,11 @@ class Run:
     Attributes:
         out: what the function returned, packed.
         effects: what it wrote, and the transforms inside it.
+        reads: the Variables it read.
         values: the final value of each Variable it knew or wrote.
     """
 
-    __slots__ = ("effects", "out", "values")
+    __slots__ = ("effects", "out", "reads", "values")
 
     def __init__(
         self,
@@ -146,6 +147,7 @@ class Run:
         self.out = pack(function(*args, **kwargs))
         self.effects = frame.effects()
         self.values = frame.values
+        self.reads = frame.reads
 
     def results(self, variables: Iterable[Cell]) -> tuple[Any, ...]:
         """Return the final values of ``variables``; outer values where unwritten."""

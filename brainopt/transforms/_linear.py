@@ -108,7 +108,4 @@ def jvp(
 
 
 def _by_unique(grad_vars: Any, tangents: Any) -> list[Any]:
-    targets = Targets(grad_vars)
-    given = targets.tree.flatten_up_to(tangents)
-    by_variable = dict(zip(targets.variables, given, strict=True))
-    return [pack(by_variable[variable]) for variable in targets.unique]
+    return list(map(pack, Targets(grad_vars).parts(tangents)))

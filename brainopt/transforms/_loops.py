@@ -91,6 +91,7 @@ def _scan(
     checkpoint_every: int | bool | None,
 ) -> tuple[Any, Any]:
     (body_fun,), (init, operands) = functions, args
+    _check_flag(progress_bar)
     count = _count(operands, length)
     progress = Progress(count) if progress_bar else None
     first = jax.tree.map(_first, operands)
@@ -106,7 +107,7 @@ def _scan(
         def abstract(carry, x):
             run = Run(body_fun, (carry, x))
             seen[:] = [run.effects]
-            return run.out
+            return _pair(run.out)
 
         carry, y = jax.eval_shape(abstract, init, first)
         return seen[0], (carry, _stacked(y, count))
@@ -120,7 +121,7 @@ def _scan(
             run = Run(body_fun, (carry, x), bindings, effects)
             # JAX traces a body again where the carry changes its weak type.
             seen.append(run.effects)
-            carry, y = run.out
+            carry, y = _pair(run.out)
             results = run.results(effects.written)
             check_carried(effects.written, values, results)
             return (results, carry), y
@@ -245,13 +246,33 @@ def joined(effects: Effects, seen: list[Effects]) -> Effects:
 def _python_loop(body_fun, count, reverse, progress, carry, operands):
     ys = []
     for i in reversed(range(count)) if reverse else range(count):
-        carry, y = body_fun(carry, jax.tree.map(lambda x, i=i: x[i], operands))
+        x = jax.tree.map(lambda x, i=i: x[i], operands)
+        carry, y = _pair(body_fun(carry, x))
         ys.append(pack(y))
         if progress:
             progress.show(len(ys))
     if reverse:
         ys.reverse()
     return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
+
+
+def _pair(out: Any) -> tuple[Any, Any]:
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        found = f"{len(out)} values" if isinstance(out, tuple) else type(out).__name__
+        raise TypeError(
+            message(
+                f"The body of a scan returned {found}.",
+                help="return the pair (carry, y); y may be None.",
+            )
+        )
+    return out[0], out[1]
+
+
+def _check_flag(progress_bar: Any) -> None:
+    if not isinstance(progress_bar, bool | None):
+        raise TypeError(
+            message(f"progress_bar={progress_bar!r}.", help="give True or False.")
+        )
 
 
 def _count(operands: Any, length: int | None) -> int:

@@ -32,7 +32,6 @@ from ._jit import Jitted
 from .programs._static import Static
 
 _HOME = "__brainopt_programs__"
-_CALL = Jitted.__call__
 _MAX_KEPT = 16
 """How many programs are kept for other values of what one function holds."""
 
@@ -177,7 +176,9 @@ def _unbound(function: Any) -> tuple[Any, Any]:
     if hasattr(function, "__func__") and hasattr(function, "__self__"):
         return function.__func__, function.__self__
     method = inspect.getattr_static(type(function), "__call__", None)
-    if isinstance(method, types.FunctionType | Jitted) and method is not _CALL:
+    if hasattr(function, "__wrapped__"):  # a function in another form, as by `jit`
+        return function, None
+    if isinstance(method, types.FunctionType | Jitted):
         return method, function
     return function, None
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import jax
@@ -12,41 +12,99 @@ import jax.numpy as jnp
 from .._typing import Model, PyTree
 from ..core import Variable, train_vars_of, wrap
 from ..errors import GradientError, message
-from ..runtime import read
+from ..runtime import Cell, read
 
 
 class Targets:
     """The Variables to differentiate by, and the structure the result gets.
 
+    Lists, tuples and dicts of Variables keep their nesting and their order. A
+    collector, a Node (each `TrainVar`) and a model get a dict by path, and so do
+    containers that hold one of these.
+
     Args:
-        source: a Variable, a list or tuple or dict of them, a collector, or a Node
-            (each `TrainVar`). A Variable that stands twice gets its gradient twice.
+        source: one of these. A Variable that stands twice gets its gradient twice.
+
+    Attributes:
+        variables: each place of the structure, in order.
+        names: how errors call each place.
+        unique: each Variable once.
     """
 
     def __init__(self, source: Model):
+        self.variables: list[Variable] = []
+        self.names: list[str] = []
         source = wrap(source)
-        if isinstance(source, list | tuple):
-            source = type(source)(map(wrap, source))
-        if isinstance(source, Variable):
-            self.tree, self.variables = jax.tree.structure(0), [source]
-        elif isinstance(source, list | tuple) and all(
-            isinstance(item, Variable) for item in source
-        ):
-            self.tree = jax.tree.structure([0] * len(source))
-            self.variables = list(source)
+        if _holds_variables(source):
+            self._structure = self._entered(source, "")
         else:
-            found = train_vars_of(source)
-            keys = sorted(found)
-            self.tree = jax.tree.structure(dict.fromkeys(keys, 0))
-            self.variables = [found[key] for key in keys]
+            self._structure = self._entered(dict(train_vars_of(source)), "")
         # One input for each Variable: of two, only the last would be bound, and the
         # gradient by the other would be zero.
         self.unique = list(dict.fromkeys(self.variables))
 
+    def _entered(self, source: Any, path: str) -> Any:
+        """Return ``source`` with the place of each Variable, and list them."""
+        if isinstance(source, dict):
+            return {
+                key: self._entered(item, f"{path}.{key}" if path else str(key))
+                for key, item in source.items()
+            }
+        if isinstance(source, list | tuple):
+            items = enumerate(source)
+            return type(source)([self._entered(x, f"{path}[{i}]") for i, x in items])
+        variable = wrap(source)
+        self.variables.append(variable)
+        if path.startswith("["):
+            path = f"grad_vars{path}: {variable.label}"
+        self.names.append(path or variable.label)
+        return len(self.variables) - 1
+
     def arrange(self, gradients: Sequence[PyTree]) -> Any:
         """Return the gradients of the unique Variables in the source's structure."""
         by_variable = dict(zip(self.unique, gradients, strict=True))
-        return jax.tree.unflatten(self.tree, [by_variable[v] for v in self.variables])
+
+        def filled(place: Any) -> Any:
+            if isinstance(place, dict):
+                return {key: filled(item) for key, item in place.items()}
+            if isinstance(place, list | tuple):
+                return type(place)(map(filled, place))
+            return by_variable[self.variables[place]]
+
+        return filled(self._structure)
+
+    def parts(self, tree: Any) -> list[Any]:
+        """Return what stands in ``tree`` for each of the unique Variables.
+
+        Raises:
+            GradientError: ``tree`` has another structure.
+        """
+        found: dict[Variable, Any] = {}
+
+        def enter(place: Any, part: Any) -> None:
+            if isinstance(place, int):
+                found[self.variables[place]] = part
+                return
+            keyed = isinstance(place, dict)
+            kind = dict if keyed else list | tuple
+            if not isinstance(part, kind) or len(part) != len(place):
+                raise GradientError(message(self._unlike(tree)))
+            for key in place if keyed else range(len(place)):
+                if keyed and key not in part:
+                    raise GradientError(message(self._unlike(tree)))
+                enter(place[key], part[key])
+
+        enter(self._structure, tree)
+        return [found[variable] for variable in self.unique]
+
+    def _unlike(self, tree: Any) -> str:
+        given = jax.tree.structure(tree)
+        return f"{given} is not the structure of grad_vars: {', '.join(self.names)}."
+
+    def unread(self, reads: Set[Cell]) -> list[str]:
+        """Return the names of what is not among the Variables that were read."""
+        places = zip(self.names, self.variables, strict=True)
+        return [name for name, variable in places if variable not in reads]
 
     def check(self, holomorphic: bool, allow_int: bool, forward: bool = False) -> None:
         """Raise `GradientError` naming every Variable of an unfit dtype.
@@ -78,3 +136,12 @@ class Targets:
                     f"leave them out of `grad_vars`{more}.",
                 )
             )
+
+
+def _holds_variables(source: Any) -> bool:
+    """Whether a source is made of nothing but Variables in plain containers."""
+    if type(source) is dict:
+        return all(map(_holds_variables, source.values()))
+    if type(source) in (list, tuple):
+        return all(map(_holds_variables, source))
+    return isinstance(wrap(source), Variable)

@@ -65,7 +65,7 @@ def test_minus_takes_a_mapping_keys_or_objects():
     assert list(all_ - all_.subset(bo.TrainVar)) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("gone", [{"a": W}, {"x": V}, ["x"]])
+@pytest.mark.parametrize("gone", [{"a": W}, {"x": V}, ["x"], [W], [V, W], (W,)])
 def test_minus_refuses_what_is_not_there(gone):
     with pytest.raises(PathError, match="not there"):
         VarCollector({"a": V}) - gone
@@ -74,10 +74,19 @@ def test_minus_refuses_what_is_not_there(gone):
 def test_subset_and_not_subset_choose_by_kind():
     found = VarCollector({"a": V, "t": T})
 
-    assert list(found.subset(bo.TrainVar)) == list(found.include(bo.TrainVar)) == ["t"]
+    assert list(found.subset(bo.TrainVar)) == ["t"]
+    assert list(found.subset(bo.Variable)) == ["a", "t"]
     assert list(found.not_subset(bo.TrainVar)) == ["a"]
     assert list(found.subset(bo.TrainVar, bo.RandomState)) == ["t"]
-    assert list(found.exclude(bo.Variable)) == []
+
+
+def test_include_and_exclude_choose_by_the_very_class_as_in_brainpy():
+    found = VarCollector({"a": V, "t": T})
+
+    assert list(found.include(bo.Variable)) == ["a"]
+    assert list(found.include(bo.Variable, bo.TrainVar)) == ["a", "t"]
+    assert list(found.exclude(bo.Variable)) == ["t"]
+    assert list(found.exclude(bo.RandomState)) == ["a", "t"]
 
 
 def test_unique_keeps_the_first_key_of_each():

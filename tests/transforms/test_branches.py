@@ -182,3 +182,28 @@ def test_a_while_loop_promotes_a_python_number_as_jax_does(run):
 
     assert float(run(lambda x: bo.while_loop(halves, lambda x: x < 5, 0), 0)) == 5.0
     assert int(count) == 10
+
+
+@pytest.mark.parametrize("way", ["eager", "jit", "python"])
+@pytest.mark.parametrize(
+    "choice", [1j, "x", None, [True], jnp.ones(2), jnp.array(1j)], ids=str
+)
+def test_what_is_no_scalar_chooses_no_branch(choice, way):
+    calls = {
+        "cond": lambda: bo.cond(choice, 1.0, lambda: 2.0),
+        "switch": lambda: bo.switch(choice, [1.0, lambda: 2.0]),
+        "ifelse": lambda: bo.ifelse([False, choice], [1.0, lambda: 2.0, 3.0]),
+    }
+    for name, call in calls.items():
+        with (
+            jax.disable_jit(way == "python"),
+            pytest.raises(TypeError, match="not a scalar"),
+        ):
+            (bo.jit(call) if way == "jit" else call)()
+        assert name
+
+
+@pytest.mark.parametrize("index", [0.5, True, jnp.array(1.0)], ids=str)
+def test_an_index_is_an_integer(index):
+    with pytest.raises(TypeError, match=r"index is .*, not a scalar integer"):
+        bo.switch(index, [lambda: 1.0, lambda: 2.0])

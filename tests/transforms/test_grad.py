@@ -38,7 +38,8 @@ TABLE = [
     (None, [0, 1], (BY_X, BY_Y)),
     ("one", None, BY_A),
     ("list", None, [BY_A, BY_B]),
-    ("tuple", None, [BY_A, BY_B]),
+    ("tuple", None, (BY_A, BY_B)),
+    ("nested", None, {"z": {"p": BY_B}, "a": [BY_A, (BY_B,)]}),
     ("dict", None, {"p": BY_A, "q": BY_B}),
     ("twice", None, [BY_A, BY_A]),
     ("one", 0, (BY_A, BY_X)),
@@ -57,6 +58,7 @@ def test_the_table_of_return_conventions(pair, kind, argnums, expected):
         "tuple": (a, b),
         "dict": {"p": a, "q": b},
         "twice": [a, a],
+        "nested": {"z": {"p": b}, "a": [a, (b,)]},
     }[kind]
 
     def with_aux(x, y):
@@ -174,7 +176,7 @@ def test_holomorphic_and_integer_cases_are_jaxs():
 def test_a_variable_that_the_loss_does_not_use_gets_zeros():
     w, unused = bo.TrainVar([1.0]), bo.TrainVar([[1.0, 2.0]])
 
-    grads = bo.grad(lambda: w.value.sum(), [w, unused])()
+    grads = bo.grad(lambda: w.value.sum(), [w, unused], allow_unused=True)()
 
     assert grads[1].tolist() == [[0.0, 0.0]]
 
@@ -282,3 +284,53 @@ def test_a_meta_gradient_goes_through_an_optimizer():
 
     # w1 = 2 (1 - 2 lr), d w1² / d lr = 2 w1 · (-4)
     assert np.isclose(float(bo.grad(trained, lr)()), 2 * (2 - 4 * lr0) * -4)
+
+
+DERIVATIVES = {
+    "grad": bo.grad,
+    "vector_grad": bo.vector_grad,
+    "jacrev": bo.jacrev,
+    "jacfwd": bo.jacfwd,
+    "hessian": bo.hessian,
+}
+
+
+@pytest.mark.parametrize("source", ["dict", "collector", "node"])
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives_come_in_the_order_of_grad_vars(name, source):
+    class Net(bo.Node):
+        def __init__(self):
+            self.z = bo.TrainVar(jnp.array(1.0))
+            self.a = bo.TrainVar(jnp.array(2.0))
+
+    net = Net()
+    given = {"dict": {"z": net.z, "a": net.a}, "node": net}
+    given["collector"] = net.train_vars()
+    found = DERIVATIVES[name](lambda: net.z * net.a**2, given[source])()
+
+    assert list(found) == ["z", "a"]
+    if name == "hessian":
+        assert [list(row) for row in found.values()] == [["z", "a"], ["z", "a"]]
+    else:
+        assert floats(found) == {"z": 4.0, "a": 4.0}
+
+
+@pytest.mark.parametrize("optimizer", [bo.optim.SGD, bo.optim.AdamW])
+def test_nested_gradients_update(optimizer):
+    held = {"z": {"p": bo.TrainVar(jnp.ones(2))}, "a": [bo.TrainVar(jnp.ones(3))]}
+    gradient = bo.grad(lambda: (held["z"]["p"] ** 2).sum() + held["a"][0].sum(), held)
+    opt = optimizer(0.1, held)
+    opt.update(gradient())
+    assert held["z"]["p"].value[0] < 1.0 and held["a"][0].value[0] < 1.0
+
+
+@pytest.mark.parametrize("argnums", [0.5, "x", None, True, (0, 0.5), {0}], ids=str)
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_argnums_are_integers(name, argnums):
+    derivative = DERIVATIVES[name]
+    if argnums is None:
+        assert derivative(lambda x: x**2, argnums=np.int64(0))(1.0) == 2.0
+        return
+    with pytest.raises(TypeError, match="argnums=") as caught:
+        derivative(lambda x: x, argnums=argnums)
+    assert "grad_vars" in str(caught.value)

@@ -343,3 +343,28 @@ def test_six_loops_deep_the_runs_grow_with_the_depth(counted):
 
     assert float(v) == 64.0
     assert innermost.traces <= 16
+
+
+@pytest.mark.parametrize("way", ["eager", "jit", "python"])
+@pytest.mark.parametrize(
+    "out, said",
+    [(lambda c: c, "Array"), (lambda c: (c, c, c), "3 values"), (lambda c: None, "N")],
+)
+def test_the_body_of_a_scan_returns_a_pair(out, said, way):
+    def call():
+        return bo.scan(lambda c, _: out(c), jnp.array(0.0), length=2)
+
+    with (
+        jax.disable_jit(way == "python"),
+        pytest.raises(TypeError, match=r"The body of a scan returned .*\n?.*carry, y"),
+    ):
+        (bo.jit(call) if way == "jit" else call)()
+    assert said
+
+
+@pytest.mark.parametrize("given", ["invalid", [1, 2], 10, 1.0], ids=repr)
+@pytest.mark.parametrize("loop", [bo.for_loop, lambda f, xs, **kw: bo.scan(
+    lambda c, x: (c, f(x)), None, xs, **kw)], ids=["for_loop", "scan"])  # fmt: skip
+def test_a_progress_bar_is_there_or_not(loop, given):
+    with pytest.raises(TypeError, match="progress_bar="):
+        loop(lambda x: x, XS, progress_bar=given)
