@@ -13,7 +13,6 @@ import jax
 
 from ..errors import message
 from ..runtime import Cell, Effects, top
-from ._compilations import describe
 from ._lift import (
     Run,
     commit,
@@ -25,6 +24,7 @@ from ._lift import (
     unpack,
 )
 from ._targets import Targets
+from .programs._compilations import describe
 
 Diff = tuple[list[Any], tuple[Any, ...]]
 """(values of the Variables, the chosen arguments): what is differentiated by."""

@@ -103,8 +103,11 @@ class Targets:
 
     def unread(self, reads: Set[Cell]) -> list[str]:
         """Return the names of what is not among the Variables that were read."""
-        places = zip(self.names, self.variables, strict=True)
-        return [name for name, variable in places if variable not in reads]
+        return [
+            name
+            for name, variable in zip(self.names, self.variables, strict=True)
+            if variable not in reads and jax.tree.leaves(read(variable))
+        ]
 
     def check(self, holomorphic: bool, allow_int: bool, forward: bool = False) -> None:
         """Raise `GradientError` naming every Variable of an unfit dtype.

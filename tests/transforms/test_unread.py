@@ -77,7 +77,10 @@ def test_an_option_allows_it(name):
 
 SOURCES = {
     "one": (lambda net: net.unused, "TrainVar 'Net.unused'"),
-    "list": (lambda net: [net.used, net.unused], r"grad_vars\[1\]: TrainVar 'Net.unused'"),
+    "list": (
+        lambda net: [net.used, net.unused],
+        r"grad_vars\[1\]: TrainVar 'Net.unused'",
+    ),
     "dict": (lambda net: {"a": net.used, "b": net.unused}, "b"),
     "nested": (lambda net: {"a": {"b": [net.unused]}}, r"a.b\[0\]"),
     "collector": (lambda net: net.train_vars(), "unused"),
