@@ -69,7 +69,7 @@ class Targets:
                 return {key: filled(item) for key, item in place.items()}
             if isinstance(place, list | tuple):
                 return type(place)(map(filled, place))
-            return by_variable[self.variables[place]]
+            return by_variable[self.variables[int(place)]]
 
         return filled(self._structure)
 
