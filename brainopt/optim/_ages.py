@@ -92,7 +92,7 @@ def keep_ages(
     context: Mapping[str, Any],
     undo: list[Callable[[], None]],
 ) -> None:
-    """Add to a state what keeps the ages right.
+    """Add the entries of a state that keep the ages right.
 
     Args:
         variables: those of an optimizer.

@@ -33,7 +33,7 @@ class Swapped:
 
 
 class Averaged(abc.ABC):
-    """Mixin of what keeps averages of the variables it trains."""
+    """Mixin of classes that keep averages of the variables they train."""
 
     _trained: TrainedVariables
 

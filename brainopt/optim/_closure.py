@@ -37,7 +37,7 @@ class Loss:
         self._written: tuple[Any, ...] = ()
 
     def __call__(self, params: dict[str, Any]) -> tuple[Any, Any]:
-        """Return the loss at ``params``, and what the closure returned and wrote."""
+        """Return the loss at ``params``, the result of the closure, and its writes."""
         variables = self._trained.variables
         # The frame gives the closure the traced parameters and stops its writes, which
         # leave the trace as auxiliary results. So no tracer reaches a Variable.
@@ -56,7 +56,7 @@ class Loss:
         return loss, (out, values)
 
     def gradients(self, keep: bool = True) -> tuple[Any, dict[str, Any]]:
-        """Return what the closure returned, and the gradients.
+        """Return the result of the closure, and the gradients.
 
         Args:
             keep: whether to keep what it wrote.
@@ -68,12 +68,12 @@ class Loss:
         return out, grads
 
     def keep(self, values: Any) -> None:
-        """Write what the last run of the closure wrote."""
+        """Commit the writes of the last run of the closure."""
         runtime.commit(self._written, values)
 
 
 def loss_of(out: Any) -> Any:
-    """Return the loss in what a closure returned."""
+    """Return the loss in the result of a closure."""
     return out[0] if isinstance(out, tuple) else out
 
 

@@ -64,7 +64,7 @@ class Field:
         raise AttributeError(f"{self.name} of {type(obj).__name__} is fixed.")
 
     def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
+        """Return why a value is refused, or an empty text."""
         return ""
 
     def stored(self, value: Any) -> Any:
@@ -119,7 +119,7 @@ class OneOf(Field):
         self.choices = choices
 
     def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
+        """Return why a value is refused, or an empty text."""
         # The type first: to compare an array with the choices has no one truth value.
         kinds = str if isinstance(self.choices[0], str) else bool | int | np.bool_
         if isinstance(value, kinds) and value in self.choices:
@@ -184,7 +184,7 @@ class Number(Field):
         obj._settings.set_number(self.name, value)
 
     def given(self, value: Any, others: Mapping[str, Any] | None = None) -> Any:
-        """Return an argument with the number that None stands for."""
+        """Return an argument, and for None the number in its place."""
         if value is not None or self.none is None:
             return value
         return (others or {})[self.none] if isinstance(self.none, str) else self.none
@@ -260,7 +260,7 @@ class Count(Option):
     """An option that is a whole number from 1."""
 
     def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
+        """Return why a value is refused, or an empty text."""
         if is_whole(value) and value >= 1:
             return ""
         return f"{self.name}={value!r} is no whole number in [1, inf)"
@@ -274,7 +274,7 @@ class DType(Option):
     """An option that is a floating or complex dtype, or None."""
 
     def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, or nothing."""
+        """Return why a value is refused, or an empty text."""
         try:
             dtype = None if value is None else jnp.dtype(value)
         except TypeError:

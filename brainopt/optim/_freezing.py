@@ -26,22 +26,22 @@ def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[s
 
 def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
     """Train frozen variables again; see `Optimizer.unfreeze`."""
-    thawed = set(_chosen(optimizer, choices))
+    unfrozen = set(_chosen(optimizer, choices))
     hypers = hypers_of(optimizer)
     for path, leaf in named(optimizer._trained.values()):
         # Nothing but the count: the slots were dropped, or the rule has none. They
         # start anew, and the age of the variable with them.
-        if path in thawed and set(optimizer.slots[path]) == {"missed_steps"}:
+        if path in unfrozen and set(optimizer.slots[path]) == {"missed_steps"}:
             optimizer.slots[path] |= slot_variables(optimizer, path, leaf, hypers)
             optimizer.slots[path]["missed_steps"].value = optimizer.step.value
             optimizer._revision.changed()
-    _set_frozen(optimizer, {*optimizer.frozen} - thawed)
+    _set_frozen(optimizer, {*optimizer.frozen} - unfrozen)
     optimizer._parameters_changed()
     return list(optimizer.frozen)
 
 
 def as_frozen_now(optimizer: Any) -> Callable[[], None]:
-    """Return what freezes again exactly what is frozen now, with the slots of now."""
+    """Return a function that restores the frozen paths and the slots of now."""
     frozen, slots = {*optimizer.frozen}, {k: {**v} for k, v in optimizer.slots.items()}
 
     def set_back() -> None:

@@ -18,7 +18,7 @@ def changed_by_hooks(optimizer: Any, grads: Any) -> Any:
 
 
 def end_step(optimizer: Any, grads: dict[str, Any] | None = None) -> None:
-    """Do what follows a step: raise if too many were bad, then call the hooks."""
+    """Raise if too many gradients were not finite, then call the hooks."""
     _nonfinite.watch(optimizer, grads or {})
     for hook in optimizer._hooks["after"]:
         hook(optimizer)
@@ -41,7 +41,7 @@ def add_hook(optimizer: Any, when: str, hook: Callable) -> Callable[[], None]:
 
 
 def as_hooked_now(optimizer: Any) -> Callable[[], None]:
-    """Return what brings back exactly the hooks of now."""
+    """Return a function that restores the present hooks."""
     kept = {when: list(hooks) for when, hooks in optimizer._hooks.items()}
 
     def set_back() -> None:

@@ -118,7 +118,7 @@ class HyperparamVector(SettingVariable):
         return new if is_free or not old.committed else runtime.put(new, old.sharding)
 
     def _stacked(self, values: dict[str, Any]) -> Any:
-        """Return the numbers of an ensemble, whose members stand along axis 0."""
+        """Return the numbers of an ensemble, with its members along axis 0."""
         # The members' β are arrays, rounded already, so nothing better than 1 - β of
         # the rounded number is known here.
         columns = [jnp.asarray(values[name]) for name in self.names]

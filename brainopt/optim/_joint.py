@@ -43,7 +43,7 @@ class JointOptimizer(Optimizer):
         hypers: dict[str, Hyper],
         step: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the parameters and what is kept after one step; a pure function.
+        """Return the parameters and the shared slots after one step; a pure function.
 
         Args:
             grads: the gradients in the dtype of computation.
@@ -58,7 +58,7 @@ class JointOptimizer(Optimizer):
         return {}
 
     def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
-        """Return nothing: what is kept is kept for all together."""
+        """Return no slots: those of all parameters are shared."""
         return {}
 
     def rule(self, grad, param, slots, hyper, step):
@@ -148,7 +148,7 @@ class AllAtOnce:
 
 
 def _widened(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as `rule_all` sees them, so that what is kept is wide too."""
+    """Return the parameters in the dtype of computation, for wide shared slots."""
     return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params.items()}
 
 

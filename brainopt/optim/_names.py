@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that users type: what they may have meant, and what is refused."""
+"""Names of arguments: suggestions for unknown ones, and their refusal."""
 
 from __future__ import annotations
 

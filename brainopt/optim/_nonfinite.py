@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from ..errors import GradientError, message
 from ..runtime import depend_on
-from .engine._rows import peel
+from .engine._rows import row_values
 
 
 def limit_of(optimizer: Any) -> int | None:
@@ -37,25 +37,25 @@ def watch(optimizer: Any, grads: dict[str, Any]) -> None:
         return
     row, step = optimizer.counters["in_a_row"].value, optimizer.step.value
 
-    def trip(row: Any, step: Any, counts: dict[str, Any]) -> None:
+    def note_limit(row: Any, step: Any, counts: dict[str, Any]) -> None:
         # A compiled step runs no Python. Declaring it out of date makes its next call
         # trace, and `before` raises there; the state is that of the last good step.
         if row.max() >= limit:
             last = jax.tree.map(np.asarray, (step, counts))  # raised while tracing
-            vars(optimizer)["_has_tripped"] = last
+            vars(optimizer)["_limit_reached"] = last
             optimizer._revision.changed()
 
     if isinstance(row, Tracer):
-        jax.debug.callback(trip, row, step, _counts(optimizer, grads))
+        jax.debug.callback(note_limit, row, step, _counts(optimizer, grads))
     elif int(row) >= limit:
-        _complain(optimizer, int(row), step, _counts(optimizer, grads))
+        _raise(optimizer, int(row), step, _counts(optimizer, grads))
 
 
 def _counts(optimizer: Any, grads: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return by path how many numbers of a gradient are not finite, and of how many."""
     return {
         path: ((~jnp.isfinite(grad)).sum(), jnp.size(grad))
-        for path, grad in peel(grads).items()
+        for path, grad in row_values(grads).items()
         if grad is not None and path not in optimizer.frozen
     }
 
@@ -65,11 +65,11 @@ def before(optimizer: Any) -> None:
     if limit_of(optimizer) is None:
         return
     depend_on(optimizer._revision)
-    if tripped := vars(optimizer).pop("_has_tripped", None):
-        _complain(optimizer, limit_of(optimizer), *tripped)
+    if reached := vars(optimizer).pop("_limit_reached", None):
+        _raise(optimizer, limit_of(optimizer), *reached)
 
 
-def _complain(optimizer: Any, row: Any, step: Any, counts: dict[str, Any]) -> None:
+def _raise(optimizer: Any, row: Any, step: Any, counts: dict[str, Any]) -> None:
     bad = [
         f"{path}: {int(np.max(count)):,} of {int(np.max(size)):,} numbers"
         for path, (count, size) in counts.items()

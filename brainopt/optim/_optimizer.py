@@ -51,7 +51,7 @@ from .settings._shared import (
 from .settings._unmatched import warn_of_unmatched_rules
 
 # Made anew when it is needed, or of this process alone.
-_UNSAVED = (REVISION, "_cache", "_dependencies", "_has_tripped", "_name")
+_UNSAVED = (REVISION, "_cache", "_dependencies", "_limit_reached", "_name")
 
 
 class Optimizer(Node, metaclass=Declaring):
@@ -258,7 +258,7 @@ class Optimizer(Node, metaclass=Declaring):
 
         Args:
             choices: paths, globs, … as for ``mask``; none means all.
-            drop_slots: free their slots; thawed, they start anew.
+            drop_slots: free their slots; they start anew when unfrozen.
 
         Returns:
             the paths that are frozen now.
@@ -332,7 +332,7 @@ class Optimizer(Node, metaclass=Declaring):
     zero_grad = _torch.zero_grad
 
     def to(self, device: Place, *, params: bool = True) -> Self:
-        """Move what it owns, and with ``params`` the variables it trains.
+        """Move its own Variables, and with ``params`` the variables it trains.
 
         Args:
             device: a Device, a Sharding, or a string as ``"cuda:0"``.
@@ -350,7 +350,7 @@ class Optimizer(Node, metaclass=Declaring):
         return Settings(vars(self)["groups"], self._members, self.step)
 
     def _engine(self) -> Engine:
-        """Return what a step computes, as the settings are now."""
+        """Return the engine of a step with the present settings."""
         return Engine(self._move(), stages(self), frozenset(self.frozen), self.maximize)
 
     def _move(self) -> Move:
@@ -368,7 +368,7 @@ class Optimizer(Node, metaclass=Declaring):
         """Hook that may refuse the settings of a group."""
 
     def _parameters_changed(self) -> None:
-        """Hook called after parameters were added, frozen or thawed."""
+        """Hook called after parameters were added, frozen or unfrozen."""
 
     def _match(self, grads: Any) -> dict[str, Any]:
         owner = type(self).__name__

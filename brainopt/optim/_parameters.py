@@ -49,7 +49,7 @@ class TrainedVariables(Node):
         self.has_ambiguous_names = False
 
     def add(self, source: Any) -> list[str]:
-        """Take in what `train_vars_of` finds; return the paths that are new.
+        """Add the variables that `train_vars_of` finds; return the new paths.
 
         Raises:
             PathError: two different Variables stand under one path.

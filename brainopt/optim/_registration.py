@@ -38,7 +38,7 @@ def register_group(optimizer: Any, params: Any, settings: dict[str, Any]) -> Non
 
 @contextlib.contextmanager
 def or_nothing(optimizer: Any) -> Iterator[None]:
-    """Take back what was registered in the block if it fails."""
+    """Undo the registrations of the block if it fails."""
     # Dicts are copied; the Variables in them are not, since registering makes new ones
     # and changes no value of those that were there.
     trained, held = optimizer._trained, vars(optimizer)
@@ -96,7 +96,7 @@ def _refuse_double(optimizer: Any, params: Any, index: int) -> None:
 
 
 def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
-    is_late = bool(optimizer.slots) and int(optimizer.step.value) > 0
+    is_added_later = bool(optimizer.slots) and int(optimizer.step.value) > 0
     hypers = hypers_of(optimizer)
     new = optimizer._trained.add(train_vars)
     for path in new:
@@ -108,7 +108,7 @@ def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
             slots = slot_variables(optimizer, leaf_path, leaf, hypers)
             optimizer.slots[leaf_path] = slots
             # It has done none of the steps so far: its age is 0.
-            if is_late:
+            if is_added_later:
                 missed = Variable(jnp.array(optimizer.step.value))
                 optimizer.slots[leaf_path]["missed_steps"] = missed
         _keep_beside(optimizer, value)

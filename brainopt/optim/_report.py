@@ -154,7 +154,7 @@ def explain(optimizer: Any, path: str) -> str:
 
 
 def metrics(optimizer: Any, *, per_variable: bool = False) -> dict[str, Any]:
-    """Return what is known of the last update, 0-d arrays.
+    """Return the figures of the last update, 0-d arrays.
 
     Always ``step`` and ``lr``; ``skipped`` and ``in_a_row`` with ``nonfinite=``;
     ``micro_batches`` with ``accumulate=``; ``grad_norm``, ``param_norm``,

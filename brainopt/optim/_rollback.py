@@ -79,7 +79,7 @@ class Trial:
         self._kept = False
 
     def commit(self) -> None:
-        """Keep what has happened so far in the block, and what follows."""
+        """Keep the steps of the block, those before and after this call."""
         self._kept = True
 
     def __enter__(self) -> Trial:

@@ -25,7 +25,7 @@ def prepare_load(
 
 
 def context(self: Any) -> list[str]:
-    """Return what the ages of variables depend on; see `Node._state_context`."""
+    """Return the inputs of the ages of variables; see `Node._state_context`."""
     return ["step", *(join("slots", name, MISSED) for name in self.slots)]
 
 

@@ -125,7 +125,7 @@ def apply(
 def advance(
     optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the parameters, and of the state what a step may change."""
+    """Return the parameters, and the part of the state that a step may change."""
     # A function compiled around this step traces anew after a change of the settings.
     depend_on(optimizer._revision)
     given = dict(named(params))
@@ -147,7 +147,7 @@ def _limits(optimizer: Any) -> dict[str, Any]:
 
 
 def dependencies(optimizer: Any) -> Dependencies:
-    """Return what the functions of an optimizer read besides its own Variables."""
+    """Return the Variables of others that functions of an optimizer read."""
     new = Dependencies(type(optimizer).__name__)
     return vars(optimizer).setdefault("_dependencies", new)
 

@@ -38,12 +38,12 @@ class LBFGS(JointOptimizer):
     ``opt.step(closure)`` does up to ``max_iter`` iterations, each with a line search
     that runs the closure as often as it needs. ``opt.update(grads)`` does one, without
     a line search, of length ``lr``. Both start the curvature anew when variables are
-    frozen, thawed or added.
+    frozen, unfrozen or added.
 
     It needs the gradient of every variable that is not frozen: None is refused. So are
     ``groups`` (one step has one length), and ``clip_norm``, ``clip_value`` and
     ``accumulate``, since curvature comes from whole gradients. ``nonfinite`` checks
-    the loss and the gradients at the start of a step; a line search turns back at a
+    the loss and the gradients at the start of a step; a line search y back at a
     loss that is not finite.
 
     Raises:
@@ -96,7 +96,7 @@ class LBFGS(JointOptimizer):
     def rule_all(self, grads, params, held, hypers: dict[str, Hyper], step):
         """Return the parameters and the history after a step of length ``lr``."""
         x, slope = _flat(params), _flat(grads)
-        held = _learn(held, x, slope)
+        held = _with_pair(held, x, slope)
         along = _direction(held, slope)
         lr = next(iter(hypers.values())).lr
         return _unflat(x + lr.astype(x.dtype) * along, params), held
@@ -167,7 +167,7 @@ class LBFGS(JointOptimizer):
     def _step_from(
         self, loss: Loss, params: dict[str, Any], state: State
     ) -> tuple[Any, dict, State]:
-        """Return what the closure returned, the new parameters and the state."""
+        """Return the result of the closure, the new parameters and the state."""
         slots, count = dict(state["slots"]), state["step"]
         leaves, tree = dict(named(params)), jax.tree.structure(params)
 
@@ -233,7 +233,7 @@ class LBFGS(JointOptimizer):
             )
             known = jnp.maximum(held["count"], 0)
             held = {**held, "x": x, "grad": slope, "count": known}
-            held = _learn(held, new, new_slope)
+            held = _with_pair(held, new, new_slope)
             # A search that found nothing better stays where it was; then the loop ends.
             moved = jnp.abs(new - x).max()
             return i + 1, new, new_loss, new_slope, held, moved
@@ -290,41 +290,41 @@ class LBFGS(JointOptimizer):
 def _direction(held: dict[str, Any], slope: Any) -> Any:
     """Return -H g by the two loops of algorithm 7.4; newest pair last."""
     # Pairs of zeros have ρ = 0, so they change nothing in either loop.
-    moves, turns = held["s_history"], held["y_history"]
-    bends = (moves * turns).sum(axis=1)
-    used = bends > 0
-    rho = jnp.where(used, 1 / jnp.where(used, bends, 1), 0)
+    s, y = held["s_history"], held["y_history"]
+    curvature = (s * y).sum(axis=1)
+    used = curvature > 0
+    rho = jnp.where(used, 1 / jnp.where(used, curvature, 1), 0)
     q, alphas = slope, []
-    for i in reversed(range(len(moves))):
-        alpha = rho[i] * (moves[i] @ q)
-        q = q - alpha * turns[i]
+    for i in reversed(range(len(s))):
+        alpha = rho[i] * (s[i] @ q)
+        q = q - alpha * y[i]
         alphas.append(alpha)
     # Equation 7.20: the size of the inverse Hessian along the newest pair.
-    square = turns[-1] @ turns[-1]
-    scale = jnp.where(used[-1], bends[-1] / jnp.where(square > 0, square, 1), 1)
+    square = y[-1] @ y[-1]
+    scale = jnp.where(used[-1], curvature[-1] / jnp.where(square > 0, square, 1), 1)
     r = scale * q
-    for i, alpha in zip(range(len(moves)), reversed(alphas), strict=True):
-        r = r + moves[i] * (alpha - rho[i] * (turns[i] @ r))
+    for i, alpha in zip(range(len(s)), reversed(alphas), strict=True):
+        r = r + s[i] * (alpha - rho[i] * (y[i] @ r))
     return -r
 
 
-def _learn(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
+def _with_pair(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
     """Return the history with one more pair, if its curvature is positive.
 
     A count below 0 means that there is no previous point.
     """
     # sᵀy > 0 keeps the inverse Hessian positive definite, and thereby each direction
     # one of descent. Below the rounding of the product its sign means nothing.
-    move, turn = x - held["x"], slope - held["grad"]
+    s_new, y_new = x - held["x"], slope - held["grad"]
     known = held["count"] >= 0
-    norms = jnp.linalg.norm(move) * jnp.linalg.norm(turn)
-    fine = known & (move @ turn > jnp.finfo(x.dtype).eps * norms)
-    moves = jnp.concatenate([held["s_history"][1:], move[None]])
-    turns = jnp.concatenate([held["y_history"][1:], turn[None]])
+    norms = jnp.linalg.norm(s_new) * jnp.linalg.norm(y_new)
+    fine = known & (s_new @ y_new > jnp.finfo(x.dtype).eps * norms)
+    s = jnp.concatenate([held["s_history"][1:], s_new[None]])
+    y = jnp.concatenate([held["y_history"][1:], y_new[None]])
     return {
         **held,
-        "s_history": jnp.where(fine, moves, held["s_history"]),
-        "y_history": jnp.where(fine, turns, held["y_history"]),
+        "s_history": jnp.where(fine, s, held["s_history"]),
+        "y_history": jnp.where(fine, y, held["y_history"]),
         "count": jnp.maximum(held["count"], 0) + fine.astype(jnp.int32),
         "x": x,
         "grad": slope,

@@ -81,9 +81,9 @@ class Muon(Optimizer):
         """Return the parameter and its slots after one step."""
         if not _is_matrix(param, hyper):
             return _adamw(grad, param, slots, hyper, step)
-        rest = hyper.one_minus("momentum")
-        b = hyper.momentum * slots["b"] + rest * grad
-        along = hyper.momentum * b + rest * grad if hyper.nesterov else b
+        one_minus_momentum = hyper.one_minus("momentum")
+        b = hyper.momentum * slots["b"] + one_minus_momentum * grad
+        along = hyper.momentum * b + one_minus_momentum * grad if hyper.nesterov else b
         u = orthogonalize(along, hyper.ns_coefficients, hyper.ns_steps, hyper.eps)
         # The ratio is a Python number: shapes are known while tracing.
         rows, cols = param.shape

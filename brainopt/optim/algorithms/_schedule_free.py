@@ -79,5 +79,5 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         return found
 
 
-def _average(y: Any, z: Any, beta1: Any, rest: Any) -> Any:
-    return (y - rest * z) / beta1
+def _average(y: Any, z: Any, beta1: Any, one_minus_beta1: Any) -> Any:
+    return (y - one_minus_beta1 * z) / beta1

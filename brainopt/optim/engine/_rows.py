@@ -67,13 +67,13 @@ def is_sparse(gradient: Any) -> bool:
     return type(gradient).__module__.startswith("jax.experimental.sparse")
 
 
-def peel(grads: dict[str, Any]) -> dict[str, Any]:
+def row_values(grads: dict[str, Any]) -> dict[str, Any]:
     """Return the gradients with the values in the place of `Rows`."""
     return {k: g.values if isinstance(g, Rows) else g for k, g in grads.items()}
 
 
-def wrap(values: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """Undo `peel`."""
+def as_rows(values: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """Undo `row_values`."""
     return {
         k: Rows(g.indices, values[k]) if isinstance(g, Rows) else values[k]
         for k, g in like.items()

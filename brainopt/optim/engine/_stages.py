@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages: what happens to gradients before and after the parameters move.
+"""Stages: pairs of functions around the move of the parameters.
 
 **How it works.** A stage is a pair of pure functions, one before the parameters move
 and one after. Each takes the state of the optimizer, a dict of arrays, and returns it
@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax.numpy as jnp
 
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
-from ._rows import peel, wrap
+from ._rows import as_rows, row_values
 
 Nonfinite = Literal["propagate", "skip", "raise"]
 Monitored = bool | Literal["variables"]
@@ -78,7 +78,7 @@ class Guard(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the counts, and whether all gradients are finite."""
-        state, is_finite = self.admit(state, peel(flow.grads))
+        state, is_finite = self.admit(state, row_values(flow.grads))
         return state, flow._replace(due=is_finite)
 
     def admit(self, state: State, values: Any) -> tuple[State, Any]:
@@ -154,7 +154,7 @@ class Monitor(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the norm of the gradients that came in."""
-        return self.note(state, grad_norm=peel(flow.grads)), flow
+        return self.note(state, grad_norm=row_values(flow.grads)), flow
 
     def after(self, state: State, old: Any, new: Any) -> State:
         """Return the norms of the parameters before the step, and of their change."""
@@ -181,9 +181,9 @@ class Clip(Stage):
         """Return the gradients, clipped."""
         # Rows are clipped as arrays: the rows left out are 0 and add nothing to a norm.
         # By value first: a single huge element then does not shrink all others.
-        grads = peel(flow.grads)
+        grads = row_values(flow.grads)
         if "clip_value" in flow.limits:
             grads = clip_by_value(grads, flow.limits["clip_value"])
         if "clip_norm" in flow.limits:
             grads = clip_by_global_norm(grads, flow.limits["clip_norm"])
-        return state, flow._replace(grads=wrap(grads, flow.grads))
+        return state, flow._replace(grads=as_rows(grads, flow.grads))

@@ -64,12 +64,13 @@ class Hypers(Protocol):
 
 
 Move = Callable[[dict, dict, dict, Hypers, Any], tuple[dict, dict]]
-"""From parameters, slots, gradients, settings and the step to the first two."""
+"""A function of parameters, slots, gradients, settings and the number of the step to
+new parameters and slots."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A step: the stages, and what moves the parameters.
+    """A step: the stages, and the move of the parameters.
 
     Args:
         move: moves all parameters.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a schedule declares besides its numbers: counters, its clock, series."""
+"""Fields of schedules besides numbers: counters, the clock, series of numbers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def updates_over() -> Any:
 
 
 def counted_by(clock: Clock, doc: str = "") -> Any:
-    """Declare ``clock``: what a schedule counts unless the user says otherwise.
+    """Declare ``clock``, the unit of the count of a schedule, and its default.
 
     Args:
         clock: ``"step"`` for updates, ``"epoch"`` for the calls of `step_epoch`.
-        doc: what else holds.
+        doc: more for the documentation.
     """
     return one_of(clock, ("step", "epoch"), _CLOCKS[clock] + doc)
 

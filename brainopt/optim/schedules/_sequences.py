@@ -20,7 +20,7 @@ Several: TypeAlias = Kept[Sequence[ScalarOrSchedule], list[Schedule]]
 
 
 def as_schedules(schedules: Sequence[Any], name: str) -> list[Schedule]:
-    """Return schedules, where numbers and callables may stand for some."""
+    """Return schedules made of schedules, numbers and callables."""
     if not schedules:
         raise HyperparameterError(message(f"{name}= needs one schedule at least."))
     return [as_schedule(schedule, name) for schedule in schedules]

@@ -54,7 +54,7 @@ class Warmup(Schedule):
 
     @property
     def base(self) -> Any:
-        """The base of what follows."""
+        """The base of the schedule after the rise."""
         return self.schedule.base
 
     def rate(self, t: Array) -> Array:
@@ -62,14 +62,14 @@ class Warmup(Schedule):
         # What follows is held at its count 0 during the rise, so that the product rises
         # to exactly its first rate. A rise of 0 updates must not divide by 0.
         depend_on(self.schedule._revision)
-        rest = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
+        following = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
         part = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)
         if self.mode == "cosine":
             part = (1 - jnp.cos(jnp.pi * part)) / 2
         elif self.mode == "constant":
             part = jnp.zeros_like(part)
         factor = self.start_factor + (1 - self.start_factor) * part
-        return rest * jnp.where(t < self.warmup_steps, factor, 1)
+        return following * jnp.where(t < self.warmup_steps, factor, 1)
 
 
 class NoamLR(Schedule):

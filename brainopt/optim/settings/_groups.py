@@ -132,13 +132,13 @@ class Group(HasHyperparams):
         return _empty, (self._optimizer,), self.__getstate__()
 
     def number(self, name: str) -> Any:
-        """Return a number, which a schedule may stand before; see `now`."""
+        """Return a kept number; `now` asks a schedule in its place."""
         return self.numbers.number(name)
 
     def hyper(
         self, lr: Any, step: Any, dtype: Any, multiplier: Callable[[], Any]
     ) -> Hyper:
-        """Return what a rule reads.
+        """Return the view that a rule reads.
 
         Args:
             lr: the learning rate before ``lr_mult``.

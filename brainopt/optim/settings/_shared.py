@@ -245,7 +245,7 @@ def _as_rule(kind: type, rule: Mapping[str, Any], first: Group) -> Group:
 
 
 def as_set_now(optimizer: Any) -> Callable[[], None]:
-    """Return what sets those settings back to now that change between steps."""
+    """Return a function that restores the settings that change between steps."""
     fields = type(optimizer)._declared.fields.items()
     kept = {k: getattr(optimizer, k) for k, f in fields if isinstance(f, Mask | Switch)}
 

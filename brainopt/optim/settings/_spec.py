@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a group, read from what a user gives."""
+"""The settings of a group, parsed and checked."""
 
 from __future__ import annotations
 

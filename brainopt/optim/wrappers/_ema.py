@@ -64,13 +64,13 @@ class EMA(Averaged, HasHyperparams):
 
     def register_train_vars(self, train_vars: Any) -> None:
         """Average more variables, starting from their values now."""
-        is_late = bool(self.shadow) and int(self.count.value) > 0
+        is_added_later = bool(self.shadow) and int(self.count.value) > 0
         for path in self._trained.add(train_vars):
             value = self._trained.variables[path].value
             for name, leaf in named({path: value}):
                 copy = jnp.array(leaf, wide(leaf.dtype))
                 self.shadow[name] = Variable(copy, name=f"{name} averaged")
-                if is_late:
+                if is_added_later:
                     self.missed[name] = Variable(jnp.array(self.count.value))
         self._revision.changed()
 

@@ -70,7 +70,7 @@ class SAM(OptimizerWrapper):
         )
 
     def step(self, closure: Callable[[], Any]) -> Any:
-        """Take one step on a loss and return what ``closure`` returned at first.
+        """Take one step on a loss; return the first result of ``closure``.
 
         Args:
             closure: takes no argument, reads the trained variables, returns the loss

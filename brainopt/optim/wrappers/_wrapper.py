@@ -78,7 +78,7 @@ class OptimizerWrapper(HasHyperparams):
         self.optimizer.register_train_vars(train_vars)
 
     def to(self, device: Place, *, params: bool = True) -> Self:
-        """Move it, the optimizer inside and what that trains; see `Optimizer.to`."""
+        """Move it, the optimizer inside and what is trained; see `Optimizer.to`."""
         trained = self._trained.variables.values() if params else ()
         move([*self._movable(), *trained], device)
         return self
