@@ -76,7 +76,7 @@ def changed(data, key=None):
 def test_numbers_changed_behind_their_checksums_are_found(sealed):
     data = sealed.read_bytes()
     sealed.write_bytes(changed(data))
-    for key, said in ((None, "w: its digest is another"), (KEY, "with this key")):
+    for key, said in ((None, "w: SHA-256 does not match"), (KEY, "with this key")):
         for act in (checkpoint.load, checkpoint.verify):
             with pytest.raises(CheckpointCorruptError, match=said):
                 act(sealed, key=key)

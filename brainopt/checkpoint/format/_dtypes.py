@@ -27,6 +27,8 @@ _NUMPY = {
     "complex128": 16,
 }
 
+# One element takes whole bytes, also where the type has fewer than 8 bits: ml_dtypes
+# has them unpacked in memory.
 _EXTENDED = {
     "bfloat16": 2,
     "float8_e3m4": 1,

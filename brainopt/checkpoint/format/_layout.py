@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each byte of a checkpoint stands: header, segments, manifest, footer.
+"""The layout of a file, byte by byte: header, segments, manifest, footer.
 
-The file is a legal MessagePack stream, specified byte by byte in
+**How it works.** The file is a legal MessagePack stream, specified in
 `docs/project/format.md`:
 
     header     str8 magic, then [version, flags, alignment, block]
@@ -11,6 +11,16 @@ The file is a legal MessagePack stream, specified byte by byte in
 
 Every byte is covered: header and manifest by the sha256, payload by the crc32 of
 its blocks, the footer by its own crc32, padding and heads by their exact value.
+
+Writing needs one pass: the manifest comes after the payload, since only then are the
+checksums known, and the footer comes last, so that a file that was cut has none.
+Reading goes the other way: footer, manifest, then the arrays that are wanted. Where an
+array begins follows from the sizes of all before it. The reader computes that place
+(`segments`) and compares; no offset in a file is trusted.
+
+**What must never happen.** A byte that no check covers. A change of the layout without
+a new `VERSION`. A size or count in a file that costs memory before it was compared with
+the length of the file.
 """
 
 import hashlib
@@ -21,8 +31,12 @@ from typing import NamedTuple
 from ._checksum import crc32
 
 VERSION = 1
+# A cache line, and a multiple of the size of every element type.
 ALIGN = 64
+# The unit of checksums: a damaged megabyte can be named, and a part of an array can be
+# proven without the rest. 4 bytes of crc32 for each are little.
 BLOCK = 1 << 20
+# Well below the 4 GiB of a bin32, and a whole number of blocks.
 SEGMENT = 1 << 30
 
 MAX_PLAIN = 1 << 16
@@ -39,6 +53,8 @@ MAX_PRNG_KEYS = 10_000
 MAX_DEPTH = 64
 MAX_NDIM = 32
 
+# 0xd9 0x0c: a str8 of 12 bytes. CR LF, Ctrl-Z and LF at its end do not survive a
+# transfer in text mode, as in PNG.
 MAGIC = b"\xd9\x0cbrainopt\r\n\x1a\n"
 _HEADER = struct.Struct(">14sBBHBHBBI")
 HEADER_BYTES = _HEADER.size
@@ -53,7 +69,7 @@ _NIL = b"\xc0"
 
 
 class Footer(NamedTuple):
-    """What the last 96 bytes say."""
+    """The fields of the last 96 bytes."""
 
     length: int
     manifest_offset: int
@@ -64,7 +80,7 @@ class Footer(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """What is kept of a file beyond its checksums.
+    """The proofs that a file keeps beyond its checksums.
 
     ``digest`` asks for the sha256 of each array, ``key`` for a tag over the manifest
     that nobody without the key can make.
@@ -88,11 +104,12 @@ class Segment(NamedTuple):
 
 def pack_header(version: int = VERSION) -> bytes:
     """Write the 27 bytes that open the file."""
+    # fixarray of 4: uint16, uint16, a small int, uint32.
     return _HEADER.pack(MAGIC, 0x94, 0xCD, version, 0xCD, 0, ALIGN, 0xCE, BLOCK)
 
 
 def header_version(header: bytes) -> int:
-    """Read the version, which stands at bytes 16 and 17 in every version."""
+    """Read the version, bytes 16 and 17 of the header in every version."""
     return int.from_bytes(header[16:18], "big")
 
 
@@ -115,6 +132,7 @@ def pack_footer(footer: Footer) -> bytes:
 
 def unpack_footer(data: bytes) -> Footer | None:
     """Read a footer, or None where the bytes are not exactly one."""
+    # Packed again and compared: marker, length, magic and crc32 are checked in one.
     _, _, _, *fields, _ = _FOOTER.unpack(data)
     footer = Footer(*fields)
     return footer if pack_footer(footer) == data else None
@@ -145,6 +163,7 @@ def max_manifest_text(payloads: int) -> int:
 
 def segments(position: int, nbytes: int) -> Iterator[Segment]:
     """Place an array after ``position``: bin32 stops at 4 GiB, a segment at 1 GiB."""
+    # 5 bytes of bin32 head right before the boundary; nil bytes fill the gap before it.
     while nbytes:
         offset = -(-(position + 5) // ALIGN) * ALIGN
         length = min(nbytes, SEGMENT)

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a manifest: one small MessagePack array for each knot of the tree.
+"""The records of a manifest: one small MessagePack array for each part of the tree.
 
-A tree is written in preorder: a container, then its children. A record is framed by
-its length, so that a reader never hands more than 16 KiB to the parser, and is
-followed by the table of its checksums where it has payload.
+**How it works.** A tree is written in preorder: a container with the number of its
+children, then the children. A record is framed by its length, so that a reader never
+hands more than 16 KiB to the parser, and is followed by the table of its checksums if
+it has payload.
+
+A reader is strict, and calls every other form `Malformed`. The sha256 of the footer
+finds accidents, but whoever makes a file on purpose can make a sha256 too.
+
+**What must never happen.** A name from a file that reaches a parser of dtypes or an
+import. A count or shape that is used before it was compared with the bytes that are
+there.
 """
 
 import math
@@ -32,11 +40,11 @@ class Malformed(Exception):
 
 
 class Record(NamedTuple):
-    """One knot of the tree: a container, a plain value, or an array.
+    """One part of the tree: a container, a plain value, or an array.
 
     ``key`` is the name under which its parent dict holds it. ``nbytes``, ``offset``
-    and ``checksums`` tell where its payload stands, if it has any. An array that is
-    ``spread`` has none: its pieces stand in the other files of a folder.
+    and ``checksums`` belong to its payload, if it has any. An array that is
+    ``spread`` has none: its pieces are in the other files of a folder.
     """
 
     key: Any
@@ -102,11 +110,15 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
         raise Malformed("the manifest does not begin with a map of names")
     records, position, plain = [], _layout.HEADER_BYTES, 0
     while frames.position < len(manifest):
+        # Each record that costs memory must be paid for by bytes of the file: 64 of
+        # them for an array (its alignment), or a place among the plain ones.
         record = _record(frames.object(), limit)
         plain += not (record.has_payload and record.nbytes)
         if plain > _layout.MAX_PLAIN + limit // _layout.ALIGN:
             raise Malformed("it has too many records without payload")
         if record.has_payload:
+            # Computed, and the offset in the file compared with it: arrays cannot
+            # overlap, and none can lie outside the payload.
             first = next(_layout.segments(position, record.nbytes), None)
             if record.offset != (first.offset if first else 0):
                 raise Malformed(f"payload of {record.key!r} is not where it belongs")
@@ -118,6 +130,7 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
             if checksums:
                 record = record._replace(checksums=checksums)
         records.append(record)
+    # No byte between the last array and the manifest, where none would be checked.
     if position != limit:
         raise Malformed("the payload does not end where the manifest begins")
     if frames.text > _layout.max_manifest_text(len(records) - plain):
@@ -176,6 +189,7 @@ class _Frames:
 def _record(fields: Any, limit: int) -> Record:
     if type(fields) is not list or len(fields) < 2:
         raise Malformed("a record is not an array of key, kind, …")
+    # Exact types throughout: to `isinstance` True is an int.
     key, kind, *rest = fields
     if type(key) not in _KEY_TYPES or key != key:
         raise Malformed("the key of a record is of no allowed type")
@@ -194,6 +208,7 @@ def _record(fields: Any, limit: int) -> Record:
         return _array(key, kind, *rest, limit=limit, digest=digest)
     if kind in ("array", "key") and types == [str, list] and not digest:
         name, shape = rest
+        # Its bytes are in other files, so this file cannot limit them.
         spread = _array(key, kind, name, shape, 0, limit=1 << 63, digest=b"")
         return spread._replace(spread=True)
     if kind in LONG and types == [int, int] and 0 <= rest[0] <= limit:
@@ -233,6 +248,8 @@ def _array(
     if kind == "scalar" and shape:
         raise Malformed(f"the scalar {key!r} has a shape")
     itemsize = 4 if kind == "key" else ITEMSIZE[name]
+    # An axis of 0 makes no bytes, but NumPy refuses other axes whose product is too
+    # large.
     nbytes = math.prod(shape) * itemsize
     if nbytes > limit or math.prod(n for n in shape if n) * itemsize >= 1 << 63:
         raise Malformed(f"{key!r} is larger than the file")
@@ -246,6 +263,7 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
     Raises:
         Malformed: the records do not make one tree, or a dict has a key twice.
     """
+    # Of each open container: path, kind, declared children, those seen, and their keys.
     stack: list[list] = [[(), "root", 1, 0, set()]]
     for record in records:
         while stack and stack[-1][3] == stack[-1][2]:
@@ -256,11 +274,11 @@ def walk(records: list[Record]) -> Iterator[tuple[tuple, Record]]:
         stack[-1][3] += 1
         if parent in ("dict", "node", "state"):
             if record.key in seen:
-                raise Malformed(f"the key {record.key!r} stands twice in one dict")
+                raise Malformed(f"a dict has the key {record.key!r} twice")
             seen.add(record.key)
             own = (*path, record.key)
         elif record.key is not None:
-            raise Malformed(f"the key {record.key!r} stands in a {parent}")
+            raise Malformed(f"a {parent} has the key {record.key!r}")
         else:
             own = path if parent == "root" else (*path, index)
         _check_node(parent, record, index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every opened checkpoint offers, of one file or of a folder of files."""
+"""The interface of an opened checkpoint, of one file or of a folder of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Contents(ABC):
         path: its name.
         size: its bytes.
         version: that of its format.
-        metadata: what it says of itself.
+        metadata: the metadata map of the file.
         records: its tree in preorder.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of this machine and of storages: what is in them, and its going."""
+"""Folders of this machine and of storages: listing, stamping, removing files."""
 
 import contextlib
 import os
@@ -55,6 +55,7 @@ class Folder:
             told = self._storage.info(f"{self._storage.path}/{name}")
         except OSError:
             return []
+        # Each storage has another of these; a new content changes the ones there are.
         keys = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
         return [told["size"], *(str(told[key]) for key in keys if key in told)]
 

@@ -43,6 +43,7 @@ class _File:
         self._fd = _os.fs.open_read(name)
         try:
             found = _os.fs.fstat(self._fd)
+            # A FIFO or device has no size and cannot be read at any place.
             if not stat.S_ISREG(found.st_mode):
                 raise CheckpointError(
                     message(
@@ -88,6 +89,7 @@ class _Remote:
     def __init__(self, name: str) -> None:
         self.name = name
         self._storage = Storage(name)
+        # fsspec keeps listings; another process may have replaced the object since.
         self._storage.invalidate_cache()
         found = self._storage.info(self._storage.path)
         if found.get("type") != "file":

@@ -29,18 +29,20 @@ class FileSystem:
 
     def open_new(self, path: str) -> int:
         """Create a file that nobody else can have, and open it for writing."""
+        # O_EXCL and O_NOFOLLOW: a name that somebody else made, or a link that leads
+        # elsewhere, is an error and is not written to.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
     def open_read(self, path: str) -> int:
-        """Open for reading, and never wait for a FIFO or a device to speak."""
+        """Open for reading, without waiting for the writer of a FIFO or a device."""
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
         flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         return os.open(path, flags)
 
     def open_swept(self, path: str) -> int:
-        """Open a temporary that may be dead, to ask for its lock."""
+        """Open a temporary that may be abandoned, to try its lock."""
         flags = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
@@ -64,6 +66,7 @@ class FileSystem:
 
     def fsync(self, fd: int) -> None:
         """Wait until a file or a folder is on the medium."""
+        # On macOS fsync stops at the cache of the drive.
         if sys.platform == "darwin" and fcntl is not None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         else:
@@ -96,6 +99,8 @@ class FileSystem:
         """Lock a file for this process, not for its children; False if it is taken."""
         if fcntl is None:
             return True
+        # A record lock belongs to the process: a forked child does not inherit it, as
+        # it would one of `flock`, and so cannot keep the folder after its parent.
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -117,9 +122,10 @@ class FileSystem:
         return os.read(fd, 1000)
 
     def can_lock(self, fd: int) -> bool:
-        """Whether a dead temporary can be told from a living one here."""
+        """Whether the lock of a temporary is free, so that its writer has ended."""
         if fcntl is None:
             return False
+        # Any error means "do not remove": a temporary too many does no harm.
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -105,7 +105,7 @@ class PartsFolder:
     def begin(self) -> str:
         """Make the folder, take the right to write there, and name the save.
 
-        What dead saves have left is removed.
+        The files of unfinished saves are removed.
 
         Raises:
             CheckpointError: it is a file or another folder, or another run saves there.
@@ -119,6 +119,8 @@ class PartsFolder:
             self._writer = writer_of(folder)
             self._writer.lock.acquire()
         sweep(self.path)
+        # Parts that no manifest names are left over. Under a manifest that cannot be
+        # read nothing is removed: somebody may still repair it.
         with contextlib.suppress(OSError, CheckpointError):
             kept = self._named()
             self._remove(lambda name: name not in kept)
@@ -173,6 +175,8 @@ class PartsFolder:
             fill: writes the manifest to a descriptor.
             check: looks at the new manifest before it takes its name.
         """
+        # From here on the new save counts. What cannot be removed is removed by the
+        # next.
         replace_file(self.file(MANIFEST), fill, check)
         with contextlib.suppress(OSError):
             self._remove(lambda name: not name.startswith(f"part-{save}-"))
@@ -199,6 +203,8 @@ class PartsFolder:
 
     def remove(self) -> None:
         """Remove the checkpoint: at once for readers, then its files."""
+        # The manifest first: a folder without one is no checkpoint, whatever stays in
+        # it.
         with contextlib.suppress(FileNotFoundError):
             _os.fs.unlink(self.file(MANIFEST))
         with contextlib.suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a file is: on this machine, or in a storage that fsspec reaches."""
+"""Places of files: on this machine, or in a storage that fsspec reaches."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from ...errors import CheckpointError, CheckpointIOError, first_line, message
 
 Path = str | os.PathLike[str]
 
+# Two letters at least before the colon: ``C://`` is a drive of Windows.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 _BROKEN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A checkpoint opened: proven first, then read into memory of its own.
 
+The footer proves header and manifest, and the manifest proves the arrays.
 Nothing is allocated for an array before its place, shape and size were checked
 against the size of the file, so a hostile file costs no more than its own length.
 """
@@ -94,15 +95,8 @@ class Reader(Contents):
         self._file.close()
 
     def read(self, wanted: Iterable[int]) -> dict[int, np.ndarray]:
-        """Read and verify the payload of some records.
-
-        Args:
-            wanted: positions in ``records``, in any order.
-
-        Returns:
-            By position: arrays of the stored dtype and shape in little-endian order,
-            uint32 key data for PRNG keys, and uint8 for long texts and numbers.
-        """
+        """Do what `Contents.read` promises."""
+        # In the order of the file, so that a disk reads from front to back.
         wanted = sorted(wanted)
         arrays = {index: self._memory_for(index) for index in wanted}
         total = sum(self.records[index].nbytes for index in wanted)
@@ -130,6 +124,7 @@ class Reader(Contents):
         if len(wanted) == 1 and wanted[0][0] == whole and _is_memory(wanted[0][1]):
             self._read_whole(index, wanted[0][1])
             return
+        # A sha256 is that of the whole array; a part of it cannot be proven alone.
         if record.digest or record.nbytes <= _CHUNK:
             array = self.read([index])[index]
             for box, into in wanted:
@@ -163,6 +158,7 @@ class Reader(Contents):
         record = self.records[index]
         row = record.nbytes // record.shape[0]
         start, end = first * row, last * row
+        # Whole blocks around the rows: a checksum covers a block.
         blocks = range(start // _layout.BLOCK, -(-end // _layout.BLOCK))
         begin = blocks.start * _layout.BLOCK
         memory = memoryview(
@@ -223,6 +219,7 @@ class Reader(Contents):
         self._prove_manifest(header, footer)
 
     def _prove_manifest(self, header: bytes, footer: _layout.Footer) -> None:
+        # The sha256 before the parser: damaged bytes are never parsed.
         manifest = self._bytes(footer.manifest_offset, footer.manifest_bytes)
         if _layout.digest(header, manifest) != footer.sha256:
             raise Malformed("its header or manifest is damaged")
@@ -266,7 +263,7 @@ class Reader(Contents):
         for index, array in arrays.items():
             digest = self.records[index].digest
             if digest and hashlib.sha256(_bytes_of(array)).digest() != digest:
-                raise self.damaged(f"{self.name_of(index)}: its digest is another")
+                raise self.damaged(f"{self.name_of(index)}: SHA-256 does not match")
 
     def _check_needs(self) -> None:
         needs = self.metadata.get("needs", [])
@@ -360,6 +357,7 @@ class Reader(Contents):
         expected = record.checksums[4 * first : 4 * (first + count)]
         if head != piece.head or _layout.block_checksums(into) != expected:
             raise Malformed(f"{self.name_of(piece.record)}: its bytes are damaged")
+        # Other bytes than 0 and 1 in a bool are undefined behaviour in NumPy and XLA.
         if record.dtype == "bool" and np.frombuffer(into, np.uint8).max() > 1:
             raise Malformed(
                 f"{self.name_of(piece.record)}: truth values beyond 0 and 1"

@@ -43,7 +43,7 @@ def open_checkpoint(path: Readable, key: bytes | None = None) -> Contents:
 
 
 class _Piece(NamedTuple):
-    """One piece of an array: what it covers, and where it stands."""
+    """One piece of an array: the box it covers, and its record in a part."""
 
     box: Box
     part: Reader
@@ -95,6 +95,7 @@ class ShardedReader(Contents):
         self._spread = {i for i, record in enumerate(tree) if record.spread}
         for name, total in sums.items():
             self._open_files.append(Reader(os.path.join(self.path, name), key))
+            # A part of another save has the right name and shape, and wrong numbers.
             if self._open_files[-1].sha256 != total:
                 raise self.damaged(f"{name} belongs to another save")
         self._parts = self._open_files[1:]
@@ -153,6 +154,7 @@ class ShardedReader(Contents):
         if index not in self._spread:
             self._manifest.read_into(self._first + index, wanted)
             return
+        # Each piece is read straight into a view of the result, without a copy between.
         for piece in self._pieces[index]:
             here = [
                 (_inside(part, piece.box), into[_boxes.slices(part, box)])
@@ -185,6 +187,8 @@ def _inside(part: Box, box: Box) -> Box:
 
 def _is_grid(boxes: list[Box], shape: tuple[int, ...]) -> bool:
     """Whether boxes cover an array exactly: all of one shape, each cell of it once."""
+    # Boxes of one shape, at multiples of it, all different and as many as there are
+    # cells: then each cell is covered once. Pairs need not be compared.
     if not boxes:
         return False
     cell = _boxes.shape_of(boxes[0])

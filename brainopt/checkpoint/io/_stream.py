@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records as a stream of bytes, with the checksums taken beside the writing."""
+"""Records written as a stream of bytes, with checksums computed meanwhile."""
 
 import contextlib
 import hashlib
@@ -63,6 +63,7 @@ class Stream:
         Returns:
             Where the array begins, and its checksums.
         """
+        # ``first`` stays 0 for an array without bytes, as the reader expects it.
         first, checksums, done = 0, [], 0
         for segment in _layout.segments(self.position, len(data)):
             first = first or segment.offset
@@ -88,6 +89,8 @@ class Stream:
             chunk = piece[start : start + size]
             if shared:
                 chunk = memoryview(bytes(chunk))
+            # Submitted before the write, so that both run at the same time. At most
+            # three are under way: their chunks are in memory.
             running.append(self._summed(chunk))
             self._sink(chunk)
             if digest is not None:
@@ -125,6 +128,7 @@ def write_records(
         helper: whether a second thread may take the checksums of much payload.
         seal: what is kept beyond the checksums.
     """
+    # A thread costs more than it saves for a small file.
     work = records, fetch, metadata, seal
     if not helper or sum(record.nbytes for record in records) < _THREADED:
         _write(Stream(sink, None), *work)
@@ -140,6 +144,8 @@ def _write(
     metadata: Mapping[str, object],
     seal: _layout.Seal,
 ) -> None:
+    # The manifest is gathered while the payload is written: a record holds the offset
+    # and the checksums of its array, which are known only then.
     header = _layout.pack_header()
     stream.put(header)
     manifest = bytearray(framed(dict(metadata)))
@@ -153,6 +159,7 @@ def _write(
                 digest=b"" if digest is None else digest.digest(),
             )
         manifest += pack(record)
+    # The footer is last: where it is, everything before it was handed to the system.
     start = stream.position
     stream.put(manifest)
     stream.put(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do independent pieces of work on all cores, and fail as one core would."""
+"""Independent pieces of work on several cores, with the error of a single one."""
 
 import os
 from collections import deque
@@ -18,6 +18,9 @@ def each(act: Callable[..., object], work: Iterable[tuple]) -> None:
     Raises:
         Exception: that of the first piece, in their order, that failed.
     """
+    # `popleft` and `append` are single steps of the interpreter and need no lock. After
+    # a failure later pieces are dropped; those begun before it may fail too, and the
+    # error that is raised is the one that a loop would have met first.
     todo, failures = deque(enumerate(work)), []
 
     def drain() -> None:

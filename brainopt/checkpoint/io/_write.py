@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new file in the place of the old one, in one step or not at all.
+"""Atomic writing: a new file in the place of the old one, or no change at all.
 
-The bytes go to a temporary in the same folder, are forced to the medium, and take
-the name of the old file by one rename, which is forced to the medium too. Until that
-rename the old file is untouched; after it the new one is complete. A temporary whose
-writer died is removed by the next save: its lock is free.
+**How it works.**
+
+1. A temporary is created in the same folder (a rename is one step within a file system
+   only) under a name that nobody has, and locked.
+2. The bytes are written to it and forced to the medium. If the rename reached the
+   medium before them, a power failure would leave an empty file.
+3. `check` may read the temporary back.
+4. One rename gives it the name of the old file. Readers find the old file or the new
+   one; those that have the old one open go on reading it.
+5. The folder is forced to the medium, and with it the rename.
+
+Before step 4 the old file is untouched; after it the new one is complete. An error in
+step 5 says so. A temporary whose process was killed has no lock any more, and the next
+save in the folder removes it (`sweep`).
+
+**What must never happen.** The old file opened for writing. A rename before its bytes
+are on the medium. A sweep of a temporary that somebody is writing. An error that says
+"untouched" after the rename.
 """
 
 import contextlib
@@ -21,7 +35,7 @@ from ...errors import CheckpointError, CheckpointIOError, message
 from . import _os
 from ._place import is_remote, place_of, put
 
-# What file systems answer that have no such thing: shares, FUSE, NFS with ACLs.
+# Errors of file systems that lack a feature: shares, FUSE, NFS with ACLs.
 _MISSING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY}
 _NO_FOLDER_SYNC = frozenset({*_MISSING, errno.EBADF})
 _NO_MODES = frozenset({*_MISSING, errno.EPERM, errno.EACCES, errno.EROFS})
@@ -55,6 +69,7 @@ def replace_file(
     if is_remote(name):
         _replace_remote(name, fill, check)
         return
+    # The end of a chain of links: a rename over a link would replace the link.
     target = os.path.realpath(name)
     folder = os.path.dirname(target)
     renamed = False
@@ -64,6 +79,7 @@ def replace_file(
         temporary = _Temporary(folder)
         try:
             temporary.open()
+            # Before the content, which would else be open to all for a while.
             if mode is not None:
                 with _tolerated(_NO_MODES, "keep the mode of a file"):
                     _os.fs.set_mode(temporary.fd, mode)
@@ -71,10 +87,12 @@ def replace_file(
             _os.fs.fsync(temporary.fd)
             if check is not None:
                 check(temporary.path)
+            # Held open and locked up to the rename, where the system allows it.
             if not _os.fs.renames_open_files:
                 temporary.close()
             _os.fs.replace(temporary.path, target)
             renamed = True
+        # Also Ctrl-C and a full disk: no temporary stays behind.
         except BaseException:
             temporary.discard()
             raise
@@ -95,6 +113,7 @@ def _replace_remote(
     name: str, fill: Callable[[int], None], check: Callable[[str], object] | None
 ) -> None:
     """Write a file of this machine, then copy it to its address as one object."""
+    # Complete and checked here first: an upload that is cut must not be an object.
     local = os.path.join(tempfile.gettempdir(), f"bopt-{secrets.token_hex(8)}")
     try:
         replace_file(local, fill, check)
@@ -106,7 +125,7 @@ def _replace_remote(
 
 @contextlib.contextmanager
 def _tolerated(errnos: frozenset[int], what: str) -> Iterator[None]:
-    """Do what some file systems cannot; say once that this one cannot."""
+    """Ignore errors of file systems that cannot do ``what``, with one warning."""
     try:
         yield
     except OSError as error:
@@ -140,6 +159,8 @@ def sweep(folder: str) -> None:
 
 
 def _sweep_one(path: str) -> None:
+    # Its writer holds the lock until the process ends. On systems without locks nothing
+    # is ever swept.
     fd = _os.fs.open_swept(path)
     try:
         if _os.fs.can_lock(fd):
@@ -207,5 +228,5 @@ def _refusal(path: str, error: OSError, renamed: bool) -> CheckpointIOError:
         mend = "the new file is complete; save again to be safe from a power failure."
     else:
         what = "could not be written"
-        mend = "what stood under this name before is untouched."
+        mend = "the file that had this name before is untouched."
     return CheckpointIOError.of(path, error, what, mend)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one process that writes into a folder of checkpoints.
 
-The writer holds a record lock on a file in the folder, which the system lets go when
-the process ends, however it ends. The file tells who holds it. All Managers of one
-process on one folder share a writer; it knows the steps whose files are not there yet.
+The writer holds a record lock on a file in the folder, which the system releases when
+the process ends, however it ends. The file names the holder. All Managers of one
+process on one folder share a writer. They must: a process loses its record lock as soon
+as it closes any descriptor of the file. The writer also has the steps whose files are
+not there yet.
 """
 
 import json
@@ -52,6 +54,8 @@ class Writer:
             raise
         except OSError as error:
             raise CheckpointIOError.of(path, error, "could not be written") from error
+        # Runs when the last Manager is gone. A forked child has the finalizer, too, and
+        # is told by the number of its process.
         weakref.finalize(self, _let_go, fd, os.getpid())
 
 
@@ -91,7 +95,7 @@ def _taken(folder: Folder, data: bytes) -> CheckpointError:
         told = json.loads(data)
         who = f"process {told['pid']} on {told['host']} since {told['time']}"
     except (ValueError, KeyError, TypeError):
-        who = "a process that does not tell its name"
+        who = "a process that left no name"
     return CheckpointError(
         message(
             f"Another Manager writes into {folder.name}: {who}.",

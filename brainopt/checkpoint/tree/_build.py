@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records put together again: plain data of the types that were saved."""
+"""The tree of a file built from its records, with the types that were saved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from ..io._contents import Contents
 
 
 class SavedNode:
-    """A stateful object as it stands in a file.
+    """A stateful object as a file has it.
 
     Attributes:
         meta: what ``_checkpoint_meta`` said when it was saved.
@@ -33,6 +33,9 @@ def build(
         leaf: makes the value of a record that is no container.
         node: makes the value of a saved node.
     """
+    # Records are in preorder, and each container says how many children it has. The
+    # stack holds the open containers with the keys and values so far; one that has all
+    # of its children is closed, and becomes a value of the one below.
     root: list[Any] = []
     stack: list[tuple[Record, list, list]] = []
     top: list[Any] = root

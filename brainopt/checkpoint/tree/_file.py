@@ -36,6 +36,8 @@ def save_snapshot(
         helper: whether a second thread may take checksums.
         seal: what is kept beyond the checksums.
     """
+    # A computation that failed is an error here, and not a file that ends in the
+    # middle.
     snapshot.block_until_ready()
     metadata = {**snapshot.metadata(), **(extra or {})}
     replace_file(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays on their way into a file: what they are, and their bytes on the host."""
+"""Arrays to be written to a file: their description, and their bytes on the host."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -49,6 +49,7 @@ class ArrayLeaf:
         else:
             self._take_numpy(value)
         self.shape = tuple(self.value.shape)
+        # Python integers (dtype object): a product of sizes must not wrap.
         itemsize = 4 if self.kind == "key" else self.value.dtype.itemsize
         self.nbytes = int(np.prod(self.shape, dtype=object)) * itemsize
 
@@ -116,6 +117,7 @@ class ArrayLeaf:
             raise Unstorable(f"it could not be copied: {first}") from error
 
     def _host(self) -> tuple[memoryview, bool]:
+        # JAX arrays cannot change; NumPy memory belongs to the caller, who may write.
         array: Any = self.value
         shared = not isinstance(array, jax.Array)
         if isinstance(array, jax.Array):
@@ -192,6 +194,7 @@ def _is_little(array: np.ndarray) -> bool:
 def _parts(value: jax.Array) -> list[tuple[Any, np.ndarray]]:
     # np.asarray(value) would cache the host copy in `value` for as long as it lives.
     # A shard is a new object each time, and takes its copy with it.
+    # Of replicas one is enough; each process has the whole array then.
     if value.is_fully_replicated:
         return [(..., np.asarray(value.addressable_data(0)))]
     return [

@@ -13,7 +13,7 @@ from ..._typing import PyTree
 from ...errors import PathError, message
 
 ABSENT = object()
-"""Stands where there is no value, since None is one."""
+"""Placeholder for an absent value, since None is a value."""
 
 
 def children(tree: PyTree) -> list[tuple[Any, Any]] | None:
@@ -34,8 +34,8 @@ def leaves(
 
     Args:
         tree: nested mappings, lists and tuples.
-        is_leaf: says of a container that it is not to be entered.
-        path: where the tree stands.
+        is_leaf: whether a container is a leaf, and is not entered.
+        path: the path of the tree itself.
     """
     inside = None if is_leaf(tree) else children(tree)
     if not inside:
@@ -97,6 +97,7 @@ def public(path: tuple, nodes: Collection[tuple]) -> str:
     """
     if not nodes:
         return dotted(path)
+    # "state" is left out right below a node only: a user's own key may have that name.
     kept = [
         str(part)
         for n, part in enumerate(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an object must offer so that a checkpoint can save and restore it."""
+"""The protocol of objects that a checkpoint can save and restore."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -7,10 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 from ..._typing import StateDict
 
 NOTES = "notes"
-"""Where the metadata of a node keep what ``_checkpoint_notes`` says."""
+"""Key of the result of ``_checkpoint_notes`` in the metadata of a node."""
 
 UNITS = "units"
-"""Where the metadata of a node keep the unit of each quantity, by path."""
+"""Key of the units of quantities, by path, in the metadata of a node."""
 
 
 class Staged(Protocol):

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """A restore as one transaction: compare everything, report everything, commit once.
 
-How it works. `Source` is the file as a tree whose leaves are `Slot`s, places of arrays
-that are not read yet, and whose nodes are `SavedNode`s, metadata and a flat state of
-slots. The nodes to restore are the targets; they stand in a tree of their own, and both
-trees name what they hold by dotted paths.
+**How it works.** `Source` is the file as a tree. Its leaves are `Slot`s, the places of
+arrays that are not read yet; its nodes are `SavedNode`s, metadata and a flat state of
+slots. The nodes to restore are the targets, in a tree of their own. Both trees name
+their contents by dotted paths.
 
-1. Plain values of the file are read, and plain dicts that stand where a target stands
-   are taken for its state (`_adopt`).
+1. Plain values of the file are read, and a plain dict at the place of a target becomes
+   its state (`_adopt`).
 2. Each path of the file gets its new name, is kept or left by the selection, and goes
    to the target with the longest name that is a prefix of it (`_choose`).
 3. The slots that were chosen are read and verified, each once (`_stage`).
 4. Each target compares its part with its variables and converts it, without writing
    (`Stateful._stage_state_dict`). Metadata and units are compared, too.
-5. What does not fit is collected in `wrong` all along. If there is anything, one error
-   lists it; otherwise the first stage commits all of them in one call.
+5. Every step adds its misfits to `wrong`. If there is any, one error lists all of them;
+   otherwise the first stage commits all stages in one call.
 
-What must never happen: a write before step 5, a path that is neither restored, nor left
-by the selection, nor reported, and a state that is taken by position.
+**What must never happen.** A write before step 5. A path that is neither restored, nor
+left by the selection, nor reported. A state that is matched by position. A restore that
+changes one node and fails at the next.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -83,6 +84,8 @@ class Restore:
         chosen = self._choose()
         if self.strict:
             self._refuse_unmatched(tree)
+        # Also after a misfit of names, so that the error lists those of shapes with
+        # them.
         self._stage(chosen)
         if self.wrong:
             self.discard()
@@ -116,6 +119,8 @@ class Restore:
         """
         if not isinstance(tree, dict):
             return tree
+        # A dict with saved nodes in it is a tree of several nodes, not the state of
+        # one.
         if isinstance(nodes, Stateful):
             whole = not any(True for _ in _saved(tree))
             return SavedNode({}, self._flat(tree)) if whole else tree
@@ -158,6 +163,7 @@ class Restore:
                 if not self._takes(new, slot):
                     self.left[new] = slot
                     continue
+                # Two names that become one would restore whichever comes last.
                 if new in origin:
                     self.wrong.append(f"{new}: both {origin[new]} and {old} become it")
                 origin[new] = old
@@ -193,6 +199,7 @@ class Restore:
             self.wrong += self.selection.unmatched(candidates.items())
 
     def _owner(self, path: str) -> str | None:
+        # The longest name: a target may lie below another, as a part of it.
         return max(
             (name for name in self.targets if is_below(path, name)),
             key=len,
@@ -200,6 +207,7 @@ class Restore:
         )
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
+        # All slots in one call, so that they are read in the order of the file.
         contexts = {name: self._context(name) for name in self.targets}
         values = self._values(
             {
@@ -280,9 +288,11 @@ class Restore:
         mine, stored = dict(node._checkpoint_meta()), dict(saved.meta)
         both = stored.get(UNITS, {}), mine.get(UNITS, {})
         if all(isinstance(units, Mapping) for units in both):
+            # Also without ``strict``: numbers in another unit are wrong numbers.
             self._compare_units(_joined(old, both[0]), _joined(name, both[1]))
             stored.pop(UNITS, None)
             mine.pop(UNITS, None)
+        # Notes repeat numbers of the state, which is about to be replaced.
         stored.pop(NOTES, None)
         mine.pop(NOTES, None)
         if self.strict:

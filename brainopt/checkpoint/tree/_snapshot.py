@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tree taken apart at one instant, and everything in it that cannot be stored."""
+"""A tree taken apart into records and leaves, all of its states from one instant.
+
+Everything is checked here, before a file is touched: what cannot be stored exactly, or
+would be refused by a reader, is listed by path in one error.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -51,6 +55,8 @@ class Snapshot:
         self._wrong: list[str] = []
         self._above: set[int] = set()
         self._found: list[tuple[int, tuple, Any, Stateful]] = []
+        # First the walk, then all states: reading a state inside the walk would give
+        # each node another instant, and a running step might fall between two of them.
         self._add((), None, tree)
         self._add_states()
         self._check_size()
@@ -81,6 +87,9 @@ class Snapshot:
         return {"library": f"brainopt {__version__}", "jax": jax.__version__}
 
     def _check_size(self) -> None:
+        # The limits of the reader (see `format._records.unpack`): a file that is
+        # written must be one that can be read. 4096 bytes are left for the metadata
+        # map.
         payloads = sum(r.has_payload and r.nbytes > 0 for r in self.records)
         if len(self.records) - payloads > _layout.MAX_PLAIN + payloads:
             self._wrong.append(
@@ -161,6 +170,8 @@ class Snapshot:
         if kind == "dict":
             for name in value:
                 _check_key(name)
+        # Only the containers above: one that is there twice, but not within itself, is
+        # stored twice.
         if id(value) in self._above:
             raise Unstorable("it lies within itself")
         self._append(path, Record(key, kind, length=len(value)))
@@ -170,7 +181,9 @@ class Snapshot:
         self._above.discard(id(value))
 
     def _add_states(self) -> None:
-        """Read all states at once, and put their records where the objects stand."""
+        """Read all states at once; put their records at the places of the objects."""
+        # ``place`` is where the records of a node belong among those of the walk. The
+        # lists are built anew: an insert in the middle would move the rest each time.
         found, self._found = self._found, []
         states = read_states([node for *_, node in found])
         whole, done = (self.records, self.leaves, self.paths), 0
@@ -223,6 +236,7 @@ class _Nested:
 def _metadata(node: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     meta = dict(node._checkpoint_meta())
     notes = getattr(node, "_checkpoint_notes", None)
+    # Notes compute with the values; one that is gone is refused by its path instead.
     if notes is not None and not any(_is_gone(value) for value in state.values()):
         meta[NOTES] = dict(notes(state))
     return meta
@@ -236,6 +250,8 @@ def _is_gone(value: Any) -> bool:
 
 
 def _leaf(key: Any, value: Any) -> tuple[Record, Leaf | None]:
+    # Except for arrays by the exact type: an IntEnum, or any other subclass, would come
+    # back as its base, which is not what was saved.
     if isinstance(value, jax.Array | np.generic):
         return _array(key, value)
     if isinstance(value, np.ndarray):
@@ -261,6 +277,7 @@ def _array(key: Any, value: Any) -> tuple[Record, Leaf]:
 
 
 def _integer(key: Any, value: int) -> tuple[Record, Leaf | None]:
+    # The range of MessagePack; longer ints are stored as bytes.
     if -(1 << 63) <= value < 1 << 64:
         return Record(key, "int", value=value), None
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
@@ -284,6 +301,8 @@ def _long(key: Any, kind: str, data: bytes) -> tuple[Record, Leaf]:
 
 
 def _max_bytes(record: Record) -> int:
+    # An upper bound of the packed record: 9 bytes hold any number of the shape, and 64
+    # all that is of fixed size.
     size = 64 + 9 * len(record.shape)
     for part in (record.key, record.value):
         if isinstance(part, str):
@@ -301,6 +320,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _check_key(key: Any) -> None:
+    # NaN as a key is found by identity only, so no loaded dict could be asked for it.
     if type(key) not in _KEYS or key != key:
         raise Unstorable(f"the key {key!r} is a {type(key).__name__}, or no number")
     if type(key) is int and not -(1 << 63) <= key < 1 << 64:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file holds, known before any of its arrays is read."""
+"""The contents of a file, before any of its arrays is read.
+
+A restore decides by names, shapes and metadata. So the tree of a file is built with a
+`Slot` in the place of each array, and only the slots that were chosen are read.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ class Slot:
 
     @property
     def ndim(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return len(self.shape)
 
 
@@ -72,6 +76,7 @@ def slots_in(parts: Iterable[PyTree]) -> list[Slot]:
     found: list[Slot] = []
     for part in parts:
         for _, leaf in leaves(part):
+            # Metadata are compared and so are read; the state may be gigabytes.
             if isinstance(leaf, SavedNode):
                 found += slots_in([leaf.meta])
             elif isinstance(leaf, Slot):

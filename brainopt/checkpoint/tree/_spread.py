@@ -60,12 +60,14 @@ class SpreadLeaf:
             raise Unstorable(f"its computation failed: {first}") from None
 
     def record(self, key: Any) -> Record:
-        """Describe the array, whose pieces stand elsewhere."""
+        """Describe the array, whose pieces are in other files."""
         form = self.dtype, self.shape
         return Record(key, self.kind, 0, None, *form, nbytes=self.nbytes, spread=True)
 
     def pieces(self) -> list[Piece]:
         """Return the pieces of the whole array, the same in every process."""
+        # From the sharding, which every process knows as a whole; its own shards would
+        # give each process another list, and the pieces could not be dealt out.
         places: dict[Box, set[int]] = {}
         table = self.value.sharding.devices_indices_map(self.shape)
         for device, index in table.items():

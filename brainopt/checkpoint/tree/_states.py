@@ -19,6 +19,8 @@ def read_states(nodes: Sequence[Stateful]) -> list[Mapping[str, Any]]:
     Raises:
         CheckpointError: the states change faster than they can be read.
     """
+    # By identity: an object that is in the tree twice is read once, and both places get
+    # the same state.
     once: dict[int, Any] = {id(node): node for node in nodes}
     if nodes and all(hasattr(node, "_state_dict_with") for node in once.values()):
         first, *others = once.values()

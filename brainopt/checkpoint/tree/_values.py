@@ -21,6 +21,7 @@ def value_of(record: Record, data: np.ndarray | None) -> Any:
     """Make the value of a leaf from its record and its payload."""
     if data is None:
         return plain_value(record)
+    # A copy in JAX memory: the buffer that was read belongs to NumPy.
     if record.kind == "key":
         return jax.random.wrap_key_data(jnp.array(data), impl=record.dtype)
     if record.kind == "long str":
@@ -81,6 +82,7 @@ def read_values(
     for index in wanted:
         record = reader.records[index]
         try:
+            # Popped, so that of an array that is converted only one copy stays.
             values[index] = value_of(record, data.pop(index, None))
         except UnicodeDecodeError:
             raise reader.damaged(f"{reader.name_of(index)}: no text") from None
