@@ -40,7 +40,7 @@ results: $(VENV)/.with-examples
 	@$(PY) examples/results.py $(ARGS)
 
 test: $(VENV)/.with-test
-	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts and not site" $(ARGS)
+	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts and not site and not types" $(ARGS)
 
 test-hosts: $(HOSTS)/.with-test-hosts
 	@$(HOSTS)/bin/python -m pytest -q -n 2 -m "hosts and not long and not gpu" $(ARGS)
@@ -59,6 +59,7 @@ lint: $(VENV)/.with-check
 
 types: $(VENV)/.with-check
 	@echo "pyright" && $(PY) -m pyright --pythonpath $(PY)
+	@echo "pyright and mypy in user code" && $(PY) -m pytest -q tests/typing
 
 hooks: $(VENV)/.with-check $(VENV)/.with-test
 	@$(PY) -m pre_commit install

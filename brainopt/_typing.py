@@ -10,7 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Protocol, SupportsIndex, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    Any,
+    ParamSpec,
+    Protocol,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 import jax
 import jax.typing
@@ -20,6 +28,15 @@ from ._select import Where as Where
 
 T = TypeVar("T")
 """What goes in comes out."""
+
+P = ParamSpec("P")
+"""The parameters of a function that is transformed."""
+
+R = TypeVar("R", covariant=True)
+"""What a function that is transformed returns."""
+
+Aux = TypeVar("Aux")
+"""What such a function returns beside its value."""
 
 PyTree: TypeAlias = Any
 """Arrays in any nesting of containers that `jax.tree` knows."""
@@ -53,6 +70,9 @@ Slots: TypeAlias = Arrays
 
 Foreign: TypeAlias = Any
 """An object of another framework, such as one of its states."""
+
+Argnums: TypeAlias = int | Sequence[int] | None
+"""Positions of arguments; negative ones count from the end."""
 
 Index: TypeAlias = (
     SupportsIndex

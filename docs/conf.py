@@ -12,6 +12,8 @@ from importlib.metadata import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from sphinx.pycode import ModuleAnalyzer
+
 HERE = Path(__file__).parent
 BUILD = HERE / "_build"
 sys.path.insert(0, str(HERE / "_ext"))
@@ -59,6 +61,16 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]
 
 # Reference
+# The overloads tell type checkers what comes back; readers want the one signature.
+_analyze = ModuleAnalyzer.analyze
+
+
+def _without_overloads(analyzer):
+    _analyze(analyzer)
+    analyzer.overloads = {}
+
+
+ModuleAnalyzer.analyze = _without_overloads
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -166,7 +166,12 @@ def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
         runtime.move(variables, values)
 
 
-def _goal(variable: Cell, target: Any, exact: bool, value: jax.Array) -> Any:
+def _goal(
+    variable: Cell,
+    target: jax.Device | jax.sharding.Sharding,
+    exact: bool,
+    value: jax.Array,
+) -> Any:
     if isinstance(target, PartitionSpec):
         there = runtime.place_of(value)
         mesh = jax.sharding.get_mesh() if there is None else there.mesh

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from .._typing import P
 from ._jit import jit
 from ._lift import Run, pack, unpack
 
@@ -36,10 +37,10 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
 
 
 def make_jaxpr(
-    fun: Callable,
+    fun: Callable[P, Any],
     static_argnums: int | Sequence[int] | None = None,
     return_shape: bool = False,
-) -> Callable:
+) -> Callable[P, Any]:
     """Return a function that returns the jaxpr of ``fun``.
 
     Its inputs are the values of the Variables that ``fun`` writes, of those that it

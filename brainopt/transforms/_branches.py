@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import config
+from .._typing import ArrayLike, PyTree
 from ..errors import message
 from ..runtime import Effects
 from ._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
 from ._reuse import reuse
+
+Out = TypeVar("Out")
+Other = TypeVar("Other")
 
 
 def _branch(
@@ -66,7 +70,24 @@ def _branch(
     return run_to_fixed_point(discover, attempt)
 
 
-def cond(pred: Any, true_fun: Any, false_fun: Any, operands: Any = ()) -> Any:
+@overload
+def cond(
+    pred: ArrayLike,
+    true_fun: Callable[..., Out],
+    false_fun: Callable[..., Other],
+    operands: PyTree = (),
+) -> Out | Other: ...
+
+
+@overload
+def cond(
+    pred: ArrayLike, true_fun: PyTree, false_fun: PyTree, operands: PyTree = ()
+) -> Any: ...
+
+
+def cond(
+    pred: ArrayLike, true_fun: PyTree, false_fun: PyTree, operands: PyTree = ()
+) -> Any:
     """Run ``true_fun`` or ``false_fun``, by the value of ``pred``.
 
     Args:
@@ -103,7 +124,19 @@ def _cond(
     return _branch(choose, branches, operands)
 
 
-def switch(index: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
+@overload
+def switch(
+    index: ArrayLike, branches: Sequence[Callable[..., Out]], operands: PyTree = ()
+) -> Out: ...
+
+
+@overload
+def switch(
+    index: ArrayLike, branches: Sequence[PyTree], operands: PyTree = ()
+) -> Any: ...
+
+
+def switch(index: ArrayLike, branches: Sequence[PyTree], operands: PyTree = ()) -> Any:
     """Run the branch that ``index`` counts, clamped to the first and the last.
 
     Args:
@@ -139,7 +172,26 @@ def _switch(
     return _branch(choose, branches, operands)
 
 
-def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
+Conditions: TypeAlias = ArrayLike | Sequence[ArrayLike]
+
+
+@overload
+def ifelse(
+    conditions: Conditions,
+    branches: Sequence[Callable[..., Out]],
+    operands: PyTree = (),
+) -> Out: ...
+
+
+@overload
+def ifelse(
+    conditions: Conditions, branches: Sequence[PyTree], operands: PyTree = ()
+) -> Any: ...
+
+
+def ifelse(
+    conditions: Conditions, branches: Sequence[PyTree], operands: PyTree = ()
+) -> Any:
     """Run the branch of the first condition that is true: if, elif, …, else.
 
     Args:
@@ -154,13 +206,12 @@ def ifelse(conditions: Any, branches: Sequence[Any], operands: Any = ()) -> Any:
         >>> int(bo.ifelse([a > 10, a > 5, a > 0], [3, lambda: 2, 1, 0]))
         2
     """
-    conditions = pack(conditions)
-    if not isinstance(conditions, tuple | list):
-        conditions = [conditions]
-    if len(branches) != len(conditions) + 1:
+    given: Any = pack(conditions)
+    given = given if isinstance(given, tuple | list) else [given]
+    if len(branches) != len(given) + 1:
         raise ValueError(
             message(
-                f"{len(branches)} branches for {len(conditions)} conditions.",
+                f"{len(branches)} branches for {len(given)} conditions.",
                 help="one branch for each condition and one for the case that none "
                 "is true.",
             )

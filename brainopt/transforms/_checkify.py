@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.experimental import checkify as jax_checkify
 
+from .._typing import P, R
 from ._lift import lift
 
+ErrorKinds: TypeAlias = frozenset[type]
 
-def checkify(fun: Callable, errors: Any = jax_checkify.user_checks) -> Callable:
+
+def checkify(
+    fun: Callable[P, R], errors: ErrorKinds = jax_checkify.user_checks
+) -> Callable[P, tuple[jax_checkify.Error, R]]:
     """Return ``fun`` with its checks as a first result, as `jax.experimental.checkify`.
 
     What ``fun`` writes is kept whether a check fails or not, as its other results are;
@@ -41,7 +46,7 @@ def checkify(fun: Callable, errors: Any = jax_checkify.user_checks) -> Callable:
 
     # The error comes first and belongs to the user; the values go on to be committed,
     # also those of a run with a failed check, which JAX carries to the end.
-    def split(result):
+    def split(result: tuple) -> tuple[tuple, Any]:
         error, (out, values) = result
         return (error, out), values
 

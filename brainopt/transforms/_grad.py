@@ -4,19 +4,97 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 
+from .._typing import Argnums, Aux, Model, P, PyTree, R
 from ._differentiate import Differentiated
+
+
+@overload
+def grad(
+    fun: Callable[P, R],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: Literal[False] | None = False,
+    return_value: Literal[False] = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, R],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: Literal[False] | None = False,
+    *,
+    return_value: Literal[True],
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[Any, R]]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, tuple[R, Aux]],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: Literal[True],
+    return_value: Literal[False] = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[Any, Aux]]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, tuple[R, Aux]],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: Literal[True],
+    return_value: Literal[True],
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[Any, R, Aux]]: ...
+
+
+@overload
+def grad(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def grad(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
 def grad(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     has_aux: bool | None = False,
     return_value: bool = False,
     *,
@@ -92,10 +170,57 @@ def grad(
     )
 
 
+@overload
+def value_and_grad(
+    fun: Callable[P, R],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: Literal[False] | None = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[R, Any]]: ...
+
+
+@overload
+def value_and_grad(
+    fun: Callable[P, tuple[R, Aux]],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[tuple[R, Aux], Any]]: ...
+
+
+@overload
+def value_and_grad(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, tuple[Any, Any]]: ...
+
+
+@overload
+def value_and_grad(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+
+
 def value_and_grad(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     has_aux: bool | None = False,
     *,
     holomorphic: bool = False,
@@ -143,10 +268,73 @@ def value_and_grad(
     return wrapper
 
 
+@overload
+def vector_grad(
+    fun: Callable[P, R],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    return_value: Literal[False] = False,
+    has_aux: Literal[False] | None = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def vector_grad(
+    fun: Callable[P, R],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    *,
+    return_value: Literal[True],
+    has_aux: Literal[False] | None = False,
+) -> Callable[P, tuple[Any, R]]: ...
+
+
+@overload
+def vector_grad(
+    fun: Callable[P, tuple[R, Aux]],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    return_value: Literal[False] = False,
+    *,
+    has_aux: Literal[True],
+) -> Callable[P, tuple[Any, Aux]]: ...
+
+
+@overload
+def vector_grad(
+    fun: Callable[P, tuple[R, Aux]],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    *,
+    return_value: Literal[True],
+    has_aux: Literal[True],
+) -> Callable[P, tuple[Any, R, Aux]]: ...
+
+
+@overload
+def vector_grad(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    return_value: bool = False,
+    has_aux: bool | None = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def vector_grad(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    return_value: bool = False,
+    has_aux: bool | None = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+
+
 def vector_grad(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     return_value: bool = False,
     has_aux: bool | None = False,
     *,
@@ -185,7 +373,7 @@ def vector_grad(
 
 
 def _of_sum(pure: Callable) -> Callable:
-    def derivatives(diff):
+    def derivatives(diff: PyTree) -> tuple[PyTree, PyTree]:
         # The gradient of the sum is the product of ones with the Jacobian.
         y, pull_back, aux = jax.vjp(pure, diff, has_aux=True)
         return pull_back(jax.tree.map(jnp.ones_like, y))[0], aux

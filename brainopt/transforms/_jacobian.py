@@ -4,18 +4,44 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import jax
 
+from .._typing import Argnums, Model, P
 from ._differentiate import Differentiated
+
+
+@overload
+def jacrev(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def jacrev(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
 def jacrev(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     has_aux: bool | None = False,
     return_value: bool = False,
     *,
@@ -65,10 +91,33 @@ def jacrev(
 jacobian = jacrev
 
 
+@overload
+def jacfwd(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def jacfwd(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    holomorphic: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+
+
 def jacfwd(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     has_aux: bool | None = False,
     return_value: bool = False,
     *,
@@ -100,10 +149,33 @@ def jacfwd(
     return make if fun is None else make(fun)
 
 
+@overload
+def hessian(
+    fun: Callable[P, Any],
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    *,
+    holomorphic: bool = False,
+) -> Callable[P, Any]: ...
+
+
+@overload
+def hessian(
+    *,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
+    has_aux: bool | None = False,
+    return_value: bool = False,
+    holomorphic: bool = False,
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+
+
 def hessian(
     fun: Callable | None = None,
-    grad_vars: Any = None,
-    argnums: int | Sequence[int] | None = None,
+    grad_vars: Model = None,
+    argnums: Argnums = None,
     has_aux: bool | None = False,
     return_value: bool = False,
     *,
@@ -134,7 +206,7 @@ def hessian(
 
     # Forward over reverse: a second reverse pass would have to store what the first one
     # computes.
-    def transform(pure):
+    def transform(pure: Callable) -> Callable:
         rows = jax.jacrev(pure, has_aux=True, holomorphic=holomorphic)
         return jax.jacfwd(rows, has_aux=True, holomorphic=holomorphic)
 

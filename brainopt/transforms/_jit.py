@@ -8,12 +8,13 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, overload
 
 import jax
 
 from .. import runtime
 from .._compat import config, is_eager, is_plain
+from .._typing import P, R
 from ..core import models_among, refusal
 from ..errors import HostError, StateLostError, message
 from ..runtime import Effects, changes
@@ -39,7 +40,10 @@ _MAX_EARLIER = 16
 """How many programs of earlier Python values are kept beside the current one."""
 
 
-class Jitted:
+_Rest = ParamSpec("_Rest")
+
+
+class Jitted(Generic[P, R]):
     """What `jit` returns: call it as you would call the function.
 
     It has the methods of what `jax.jit` returns: ``lower``, ``trace``, ``eval_shape``
@@ -49,7 +53,7 @@ class Jitted:
 
     def __init__(
         self,
-        function: Callable,
+        function: Callable[P, R],
         static: Static,
         donate: bool,
         safe: bool,
@@ -74,7 +78,17 @@ class Jitted:
         with contextlib.suppress(TypeError, ValueError):
             self.__signature__ = inspect.signature(function)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Jitted:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Jitted[P, R]: ...
+
+    @overload
+    def __get__(
+        self: Jitted[Concatenate[Any, _Rest], R],
+        instance: object,
+        owner: type | None = None,
+    ) -> Jitted[_Rest, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
         cached = self._bound.get(instance)
@@ -100,7 +114,7 @@ class Jitted:
         """How often the function was compiled; a method for each instance."""
         return self._compilations.count
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         # The compiled road. Each line here is paid by each step, so it makes no frame
         # and no `Split`; everything unusual goes on below.
         if self._donates and is_plain() and runtime.at_rest():
@@ -270,6 +284,29 @@ def _lost(labels: Sequence[str]) -> str:
         "load the last checkpoint. `bo.jit(safe=True)` keeps the old values until a "
         "step has succeeded.",
     )
+
+
+@overload
+def jit(
+    fun: Callable[P, R],
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    donate: bool = True,
+    safe: bool = False,
+    **options: Any,
+) -> Jitted[P, R]: ...
+
+
+@overload
+def jit(
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    donate: bool = True,
+    safe: bool = False,
+    **options: Any,
+) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
 
 
 def jit(

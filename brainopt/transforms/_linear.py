@@ -4,17 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
+from .._typing import Aux, Model, PyTree, R
 from ._differentiate import Differentiated
 from ._lift import pack, unpack
 from ._targets import Targets
 
 
+@overload
 def vjp(
-    fun: Callable, *primals: Any, grad_vars: Any = None, has_aux: bool = False
+    fun: Callable[..., R],
+    *primals: PyTree,
+    grad_vars: Model = None,
+    has_aux: Literal[False] = False,
+) -> tuple[R, Callable[[PyTree], Any]]: ...
+
+
+@overload
+def vjp(
+    fun: Callable[..., tuple[R, Aux]],
+    *primals: PyTree,
+    grad_vars: Model = None,
+    has_aux: Literal[True],
+) -> tuple[R, Callable[[PyTree], Any], Aux]: ...
+
+
+def vjp(
+    fun: Callable, *primals: PyTree, grad_vars: Model = None, has_aux: bool = False
 ) -> Any:
     """Run ``fun`` and return its value and a function that pulls cotangents back.
 
@@ -59,13 +78,37 @@ def vjp(
     return unpack(outcome.y), pull_back, *aux
 
 
+@overload
+def jvp(
+    fun: Callable[..., R],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    *,
+    grad_vars: Model = None,
+    var_tangents: PyTree = None,
+    has_aux: Literal[False] = False,
+) -> tuple[R, R]: ...
+
+
+@overload
+def jvp(
+    fun: Callable[..., tuple[R, Aux]],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    *,
+    grad_vars: Model = None,
+    var_tangents: PyTree = None,
+    has_aux: Literal[True],
+) -> tuple[R, R, Aux]: ...
+
+
 def jvp(
     fun: Callable,
-    primals: Sequence[Any],
-    tangents: Sequence[Any],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
     *,
-    grad_vars: Any = None,
-    var_tangents: Any = None,
+    grad_vars: Model = None,
+    var_tangents: PyTree = None,
     has_aux: bool = False,
 ) -> Any:
     """Run ``fun`` and push tangents forward through it.

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import config
+from .._typing import PyTree
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import (
@@ -27,11 +28,14 @@ from ._progress import Progress
 from ._reuse import reuse
 from ._rounds import looped
 
+Carry = TypeVar("Carry")
+Y = TypeVar("Y")
+
 
 def scan(
-    body_fun: Callable[[Any, Any], tuple[Any, Any]],
-    init: Any,
-    operands: Any = None,
+    body_fun: Callable[[PyTree, PyTree], tuple[Carry, Y]],
+    init: PyTree,
+    operands: PyTree = None,
     reverse: bool = False,
     unroll: int | bool = 1,
     remat: bool = False,
@@ -39,7 +43,7 @@ def scan(
     *,
     length: int | None = None,
     checkpoint_every: int | bool | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Carry, Y]:
     """Loop over the leading axis of ``operands`` with a carry, as `jax.lax.scan`.
 
     Variables that the body writes are carried from one iteration to the next.
@@ -142,8 +146,8 @@ def _scan(
 
 
 def for_loop(
-    body_fun: Callable,
-    operands: Any = (),
+    body_fun: Callable[..., Y],
+    operands: PyTree = (),
     reverse: bool = False,
     unroll: int | bool = 1,
     jit: bool | None = True,
@@ -152,7 +156,7 @@ def for_loop(
     length: int | None = None,
     remat: bool = False,
     checkpoint_every: int | bool | None = None,
-) -> Any:
+) -> Y:
     """Call ``body_fun`` for each element along the leading axis of ``operands``.
 
     Args:
@@ -213,7 +217,9 @@ def _for_loop(
     return _scan((body,), (None, operands), **options)[1]
 
 
-def check_carried(variables: tuple[Cell, ...], before: Any, after: Any) -> None:
+def check_carried(
+    variables: tuple[Cell, ...], before: Sequence[PyTree], after: Sequence[PyTree]
+) -> None:
     """Raise `VariableError` naming each Variable whose shape a loop's body changes."""
     changed = [
         f"{variable.label}: {_shapes(old)} before, {_shapes(new)} after"

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import varying_axes
+from .._typing import Model, P, PyTree, R
 from ..runtime import Effects
 from ._lift import pack, read, run_to_fixed_point
 from ._rules import MappedRun, Rules, fork, refuse
@@ -22,13 +23,44 @@ _HELP = (
 )
 
 
+Specs: TypeAlias = PyTree
+"""A PartitionSpec, or a tree of these that begins as the arguments do."""
+
+Rule: TypeAlias = jax.sharding.PartitionSpec | None
+VariableSpecs: TypeAlias = Mapping[Model, Rule] | Iterable[tuple[Model, Rule]]
+"""The PartitionSpec of each Variable, Node, kind, or list of these."""
+
+
+@overload
+def shard_map(
+    fun: Callable[P, R],
+    *,
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+    in_specs: Specs,
+    out_specs: Specs,
+    specs: VariableSpecs | None = None,
+    check_vma: bool = True,
+) -> Callable[P, R]: ...
+
+
+@overload
+def shard_map(
+    *,
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+    in_specs: Specs,
+    out_specs: Specs,
+    specs: VariableSpecs | None = None,
+    check_vma: bool = True,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
 def shard_map(
     fun: Callable | None = None,
     *,
-    mesh: Any,
-    in_specs: Any,
-    out_specs: Any,
-    specs: Any = None,
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+    in_specs: Specs,
+    out_specs: Specs,
+    specs: VariableSpecs | None = None,
     check_vma: bool = True,
 ) -> Any:
     """Run a function on each device's part of its arguments and of chosen Variables.

@@ -43,7 +43,7 @@ class Targets:
         # gradient by the other would be zero.
         self.unique = list(dict.fromkeys(self.variables))
 
-    def _entered(self, source: Any, path: str) -> Any:
+    def _entered(self, source: Model, path: str) -> Any:
         """Return ``source`` with the place of each Variable, and list them."""
         if isinstance(source, dict):
             return {
@@ -141,7 +141,7 @@ class Targets:
             )
 
 
-def _holds_variables(source: Any) -> bool:
+def _holds_variables(source: Model) -> bool:
     """Whether a source is made of nothing but Variables in plain containers."""
     if type(source) is dict:
         return all(map(_holds_variables, source.values()))

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import is_of_current_trace
+from .._typing import Model, P, PyTree, R
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import pack, read, run_to_fixed_point
@@ -22,15 +23,49 @@ _HELP = (
 )
 
 
+Axes: TypeAlias = PyTree
+"""An axis, None, or a tree of these that begins as the arguments do."""
+
+VariableRules: TypeAlias = (
+    Mapping[Model, int | None] | Iterable[tuple[Model, int | None]]
+)
+"""The axis of each Variable, Node, kind, or list of these; None where all share it."""
+
+
+@overload
+def vmap(
+    fun: Callable[P, R],
+    in_axes: Axes = 0,
+    out_axes: Axes = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Hashable | None = None,
+    *,
+    axes: VariableRules | None = None,
+) -> Callable[P, R]: ...
+
+
+@overload
+def vmap(
+    *,
+    in_axes: Axes = 0,
+    out_axes: Axes = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Hashable | None = None,
+    axes: VariableRules | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
 def vmap(
     fun: Callable | None = None,
-    in_axes: int | Sequence[Any] | None = 0,
-    out_axes: Any = 0,
-    axis_name: Any = None,
+    in_axes: Axes = 0,
+    out_axes: Axes = 0,
+    axis_name: Hashable | None = None,
     axis_size: int | None = None,
-    spmd_axis_name: Any = None,
+    spmd_axis_name: Hashable | None = None,
     *,
-    axes: Any = None,
+    axes: VariableRules | None = None,
 ) -> Any:
     """Map a function over an axis of its arguments and of chosen Variables.
 

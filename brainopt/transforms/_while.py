@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import config
+from .._typing import ArrayLike, PyTree
 from ..core import is_weak, keeps_kind
 from ..errors import TraceContextError, message
 from ..runtime import Effects
@@ -30,7 +31,11 @@ from ._reuse import reuse
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
 
 
-def while_loop(body_fun: Callable, cond_fun: Callable, operands: Any = ()) -> Any:
+def while_loop(
+    body_fun: Callable[..., PyTree],
+    cond_fun: Callable[..., ArrayLike],
+    operands: PyTree = (),
+) -> Any:
     """Call ``body_fun`` as long as ``cond_fun`` is true.
 
     Both may read Variables; what the body writes is carried from one iteration to the
@@ -135,9 +140,9 @@ def _while_loop(
 
 
 def bounded_while_loop(
-    body_fun: Callable,
-    cond_fun: Callable,
-    operands: Any = (),
+    body_fun: Callable[..., PyTree],
+    cond_fun: Callable[..., ArrayLike],
+    operands: PyTree = (),
     *,
     max_steps: int,
     checkpoint_every: int | bool | None = None,
