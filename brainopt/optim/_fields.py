@@ -77,7 +77,7 @@ class Field:
 
 
 class Kept(Field, Generic[Given, Held]):
-    """An argument that is kept in another form, fixed after construction.
+    """An argument that is kept in another form; setting it compiles once.
 
     Args:
         convert: from ``(value, name)`` to what is kept; raises for a wrong value.
@@ -104,7 +104,7 @@ class Kept(Field, Generic[Given, Held]):
         return super().__get__(obj, owner)
 
     def __set__(self, obj: Any, value: Given) -> None:
-        super().__set__(obj, value)
+        _replace(self, obj, value)
 
     def stored(self, value: Given) -> Held:
         """Return a value as it is kept."""
@@ -112,11 +112,14 @@ class Kept(Field, Generic[Given, Held]):
 
 
 class OneOf(Field):
-    """An argument that is one of a few values, fixed after construction."""
+    """An argument that is one of a few values; setting it compiles once."""
 
     def __init__(self, default: Any, choices: tuple[Any, ...], doc: str = ""):
         super().__init__(default, doc)
         self.choices = choices
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        _replace(self, obj, value)
 
     def problem(self, value: Any) -> str:
         """Return why a value is refused, or an empty text."""
@@ -130,6 +133,13 @@ class OneOf(Field):
         """Return a value as it is kept."""
         # 1 and numpy's True pass as True; reports and files have one form of them.
         return bool(value) if self.choices == (False, True) else value
+
+
+def _replace(field: Field, obj: Any, value: Any) -> None:
+    if problem := field.problem(value):
+        raise HyperparameterError(message(f"{problem}."))
+    vars(obj)[field.name] = stored = field.stored(value)
+    obj._revision.note(field.name, stored)
 
 
 class Argument(Field):
@@ -250,6 +260,9 @@ class Option(Field):
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
         return self if obj is None else obj._settings.option(self.name)
+
+    def __set__(self, obj: Any, value: Any) -> None:
+        Field.__set__(self, obj, value)
 
 
 class Choice(Option, OneOf):

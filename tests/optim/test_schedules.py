@@ -227,3 +227,22 @@ BAD = [
 def test_bad_schedules_are_refused(make):
     with pytest.raises(bo.errors.HyperparameterError):
         make()
+
+
+def test_a_choice_of_a_schedule_may_change_and_is_checked():
+    schedule = optim.Warmup(1.0, 4, mode="linear")
+    step = bo.jit(lambda: schedule(2))
+    first = float(step())
+
+    schedule.mode = "constant"
+    second = float(step())
+    with pytest.raises(bo.errors.HyperparameterError, match="'quadratic' is none of"):
+        schedule.mode = "quadratic"
+
+    assert (first, second, schedule.mode) == (0.5, 0.0, "constant")
+
+
+@pytest.mark.parametrize("milestones", [5, [1, None], [2, 1]])
+def test_milestones_are_increasing_numbers(milestones):
+    with pytest.raises(bo.errors.HyperparameterError, match="milestones"):
+        optim.MultiStepLR(0.1, milestones)

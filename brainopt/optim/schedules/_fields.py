@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 
 from ..._typing import Scalar
 from ...core import Variable
@@ -47,8 +48,12 @@ def counted_by(clock: Clock, doc: str = "") -> Any:
 def series(doc: str, range: str = "(-inf, inf)", is_increasing: bool = False) -> Any:
     """Declare several numbers, which are kept in one Variable."""
 
-    def convert(values: Sequence[Scalar], name: str) -> Variable:
-        numbers = [scalar(value, name) for value in values]
+    def convert(values: Any, name: str) -> Variable:
+        if np.ndim(values) != 1:
+            raise HyperparameterError(
+                message(f"{name}={values!r}.", help="give a list of numbers.")
+            )
+        numbers = [scalar(value, f"{name}[{i}]") for i, value in enumerate(values)]
         for i, number in enumerate(numbers):
             check({f"{name}[{i}]": number}, (), {f"{name}[{i}]": range}, "a schedule")
         if is_increasing and numbers != sorted(numbers):
