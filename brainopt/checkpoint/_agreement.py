@@ -53,6 +53,8 @@ class Agreement:
         trace: TracebackType | None,
     ) -> None:
         """Tell the others of an error before the agreement."""
+        # The others are waiting for this process. Not on Ctrl-C: there is no time to
+        # meet.
         if self._needed and isinstance(error, Exception):
             self._exchange(error)
 
@@ -66,6 +68,7 @@ class Agreement:
         """
         if not self._needed:
             return
+        # Once only: an error below is known to all, and `__exit__` must not report it.
         self._needed = False
         told = self._exchange(None)
         failed = [
@@ -79,6 +82,8 @@ class Agreement:
             if report["name"] != self._name
         ]
         if failed:
+            # The class is that of the cause where all agree, so that a loop which
+            # passes over damaged steps works in every process.
             kinds = {report["kind"] for report in told if report["failed"]}
             fact = f"{self._path} was not restored; nothing has changed:"
             raise _KINDS[kinds.pop() if len(kinds) == 1 else ""](message(fact, failed))

@@ -24,6 +24,7 @@ _NICENESS = 19
 
 @atexit.register
 def _at_exit() -> None:
+    # Python ends other threads in the middle of a write; the last save is waited for.
     for job in list(_jobs):
         job.wait()
     _ended.set()
@@ -72,6 +73,7 @@ class AsyncSaver:
         """
         with self._lock:
             self.finish()
+            # On this thread: afterwards the caller may change everything.
             snapshot = Snapshot(tree, own=True)
             name = place_of(path)
             name = name if is_remote(name) else os.path.abspath(name)
@@ -85,6 +87,8 @@ class AsyncSaver:
         """
         with self._lock:
             self.finish()
+            # The error of the save before is raised after this one has begun: a full
+            # disk once must not cost the next checkpoint too.
             _, error = _failed.pop(self._key, ("", None))
             job = _Job(self._key, name, work)
             try:

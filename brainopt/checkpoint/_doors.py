@@ -86,6 +86,7 @@ def save(
     """
     if digest not in (None, "sha256"):
         raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
+    # A tag covers the manifest alone; by the digests in it, it covers the arrays.
     seal = Seal(digest is not None or key is not None, _checked(key))
     if sharded:
         save_sharded(_folder(path), tree, timeout=timeout, verify=verify, seal=seal)
@@ -233,9 +234,9 @@ def restore(
 def restore_and_compare(
     path: Readable, nodes: Model, *, strict: bool = True, cast: bool = False
 ) -> tuple[Any, dict[str, Staged]]:
-    """Do what `restore` does, and tell what each node was given.
+    """Restore as `restore` does, and return what each node was given.
 
-    It is for the methods of nodes that load files.
+    The methods of nodes that load files call it.
 
     Args:
         path: the file.
@@ -244,8 +245,8 @@ def restore_and_compare(
         cast: as for `restore`.
 
     Returns:
-        What `restore` returns, and by the path of each node its `Staged`, which
-        tells what the file or the node lacked.
+        The result of `restore`, and by the path of each node its `Staged`, which lists
+        what the file or the node lacked.
     """
     return _restored(path, nodes, Selection(None, None, None), strict, cast, None)
 
@@ -270,6 +271,7 @@ def _restored(
     with Agreement(name_of(path), nodes, timeout) as agreement:
         format = _format_of(path, key)
         if format is not None:
+            # Files of others have no manifest to read first: all arrays come at once.
             source = flat_source(name_of(path), format.load(path))
             restore = Restore(source, nodes, selection, strict, cast)
             restore.prepare()
@@ -278,6 +280,8 @@ def _restored(
                 source = own_source(reader)
                 restore = Restore(source, nodes, selection, strict, cast)
                 restore.prepare()
+        # All that can fail in this process is done, and the file is closed: the commit
+        # only writes values that are here.
         try:
             agreement.reach()
         except BaseException:
@@ -307,7 +311,7 @@ def verify(path: Readable, *, key: bytes | None = None) -> None:
 
 
 def inspect(path: Readable) -> Inspection:
-    """Tell what is in a file from its header and manifest; no array is read.
+    """List the contents of a file from its header and manifest; no array is read.
 
     Only ``.npz`` and ``.safetensors`` files are read as a whole.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users and other wings find in `brainopt.checkpoint`."""
+"""The public names of `brainopt.checkpoint`."""
 
 from ._async import AsyncSaver as AsyncSaver
 from ._doors import dumps as dumps

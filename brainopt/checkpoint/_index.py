@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps in a folder and their metrics, which the files themselves prove.
+"""The steps in a folder and their metrics; the files themselves are the truth.
 
 The names of the files say which steps there are. The index spares a reader from
 opening each of them for its metrics; an entry counts only while its file has the size
@@ -63,6 +63,8 @@ class Index:
         known = self._load()
         found: dict[int, dict[str, float]] = {}
         for step in self.steps() if steps is None else steps:
+            # The index may be that of before a crash, or of another writer: an entry
+            # counts only for the very file that it was made from.
             entry = known.get(str(step))
             stamp = self._stamp(step)
             if isinstance(entry, dict) and entry.get("file") == stamp:
@@ -75,8 +77,9 @@ class Index:
         """Replace the index by one of these steps.
 
         The oldest are left out where it would be longer than a reader takes; their
-        files tell their metrics all the same.
+        metrics are read from their files.
         """
+        # From the newest, so that it is the oldest which a full index lacks.
         entries, size = [], 100
         for step in sorted(metrics, reverse=True):
             stamp = self._stamp(step)
@@ -161,6 +164,7 @@ def _numbers(metrics: Any) -> dict[str, float]:
 def best_of(metrics: dict[int, dict[str, float]], name: str, order: str) -> int | None:
     """The step with the largest or smallest metric; of equal ones the latest."""
     sign = 1 if order == "max" else -1
+    # NaN compares as False with everything, so that any step might win with it.
     known = {
         step: sign * values[name]
         for step, values in metrics.items()

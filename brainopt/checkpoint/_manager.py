@@ -168,7 +168,7 @@ class Manager:
         verify: bool,
         timeout: float,
     ) -> Callable[[], None]:
-        """Take the snapshot; what it lacks is told where the processes meet."""
+        """Take the snapshot; its error is raised after the processes have met."""
         try:
             snapshot: Any = Snapshot(nodes, own=self._async, sharded=True)
         except CheckpointError as error:
@@ -257,7 +257,7 @@ class Manager:
                 if not moving or error.errno != errno.ENOENT or number in self.steps():
                     raise
         raise CheckpointError(
-            message(f"The steps of {self.directory} go faster than they can be read.")
+            message(f"Steps of {self.directory} are removed before they can be read.")
         )
 
     def _restore(self, nodes: Model, number: int, options: dict[str, Any]) -> Any:
@@ -386,7 +386,7 @@ class Manager:
 
 
 class Resumed(NamedTuple):
-    """What `Manager.resume` has restored.
+    """Result of `Manager.resume`.
 
     Attributes:
         step: its number.

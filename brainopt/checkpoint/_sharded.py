@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One save by all processes of a run: each writes a part, process 0 the manifest.
+"""Sharded saves by all processes: each writes a part, process 0 the manifest.
 
 The processes meet twice, in the key-value store of jax.distributed and never in a
 computation, so that none can hang:
@@ -112,6 +112,8 @@ class ShardedSave:
         """Act, meet the other processes, and return the verdict of process 0."""
         errors: list[Exception] = []
 
+        # An error is reported and raised after the meeting. A process that raised
+        # before it would leave the others waiting until their timeout.
         def report() -> dict[str, Any]:
             try:
                 return {"brought": act(), "failed": ""}
@@ -140,7 +142,7 @@ class ShardedSave:
             raise errors[0]
         if told["problems"]:
             fact = f"{self.path} was not saved:"
-            help = "what stood there before is untouched."
+            help = "the checkpoint that was there before is untouched."
             raise CheckpointError(message(fact, told["problems"], help))
         return told["result"]
 
@@ -148,6 +150,7 @@ class ShardedSave:
         """Wait for all arrays; return a short sum of each record and of its data."""
         if isinstance(self._snapshot, CheckpointError):
             raise self._snapshot
+        # Sums of 4 bytes, since all of them go through the key-value store.
         self._snapshot.block_until_ready()
         sums = b"".join(crc32(text).to_bytes(4, "big") for _, text in self._texts())
         shared = {
@@ -168,6 +171,8 @@ class ShardedSave:
         for index, (record, leaf) in enumerate(
             zip(snapshot.records, snapshot.leaves, strict=True)
         ):
+            # Arrays by their form; the sharding too, for by it the pieces are dealt
+            # out.
             text = pack(record)
             if isinstance(leaf, SpreadLeaf):
                 text += repr(leaf.value.sharding).encode()
@@ -247,6 +252,8 @@ class ShardedSave:
     def _commit(self, brought: list[list[str]]) -> str:
         snapshot = self._snapshot
         assert isinstance(snapshot, Snapshot)
+        # Process 0 opens every part by itself: on a folder that is not shared it would
+        # else name files that only their writers have.
         parts = {name: bytes.fromhex(total) for name, total in brought}
         for process, (name, total) in enumerate(parts.items()):
             try:

@@ -15,7 +15,7 @@ _MAX_METRICS_BYTES = 8192
 
 
 def chosen_step(index: Index, best: tuple[str, str] | None, step: Any) -> int:
-    """Return the number of the step that a user means.
+    """Return the number of a step, given by its number or by a word.
 
     Args:
         index: the steps that there are.
@@ -92,6 +92,7 @@ def checked_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
             wrong.append(f"{name!r}: a name with half a surrogate pair")
         except (TypeError, ValueError, OverflowError):
             wrong.append(f"{name}: {type(value).__name__} is no number")
+    # They are part of the metadata map of the file, whose size a reader limits.
     if not wrong and len(msgpack.packb(checked) or b"") > _MAX_METRICS_BYTES:
         wrong.append("more than 8 KiB in all")
     if wrong:

@@ -25,6 +25,7 @@ complete -o filenames -F _brainopt brainopt
 def run(chosen: argparse.Namespace) -> int:
     """Print the script of a shell, for its start-up file."""
     options: dict[str, list[str]] = chosen.options
+    # The words come from the parser itself, so the script knows every option there is.
     if chosen.shell == "fish":
         lines = [f"complete -c brainopt -n {_FIRST} -a {name}" for name in options]
         lines += [
@@ -39,6 +40,7 @@ def run(chosen: argparse.Namespace) -> int:
         f'    {name}) words="{" ".join(words)}" ;;' for name, words in options.items()
     )
     script = _BASH.format(cases=cases, commands=" ".join(options))
+    # zsh runs completions of bash through its own module.
     if chosen.shell == "zsh":
         say("autoload -U +X bashcompinit && bashcompinit")
     say(script)

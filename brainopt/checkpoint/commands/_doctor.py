@@ -33,6 +33,7 @@ def run(chosen: argparse.Namespace) -> int:
     needed = {name: importlib.metadata.version(name) for name in _NEEDED}
     there, missing = {}, {}
     for name, distribution, source in HOSTS:
+        # Found, not imported: a broken framework must not break its diagnosis.
         if importlib.util.find_spec(name) is None:
             missing[name] = f"pip install '{source}'"
         else:

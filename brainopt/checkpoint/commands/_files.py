@@ -16,6 +16,7 @@ _SUFFIXES = ("", ".bopt", ".ckpt", ".npz", ".safetensors")
 
 def diff(chosen: argparse.Namespace) -> int:
     """Print where two files differ; 1 if they do."""
+    # Exit codes are those of diff(1): 0 for equal, 1 for different, 2 for an error.
     rtol, atol = (0.0, 0.0) if chosen.exact else (chosen.rtol, chosen.atol)
     one, two = newest(chosen.one), newest(chosen.two)
     lines = diff_files(one, two, rtol=rtol, atol=atol)
@@ -31,6 +32,8 @@ def convert(chosen: argparse.Namespace) -> int:
     names = dict(_pair(text) for text in chosen.map) or None
     if chosen.step is not None and chosen.optimizer is None:
         raise CheckpointError("--step belongs to --optimizer.")
+    # In Python any suffix means our own format; typed in a shell, ``.pt`` or ``.npy``
+    # is more likely a mistake.
     suffix = os.path.splitext(chosen.target)[1].lower()
     if suffix not in _SUFFIXES:
         raise CheckpointError(
@@ -48,6 +51,7 @@ def convert(chosen: argparse.Namespace) -> int:
         optimizer=chosen.optimizer,
         step=chosen.step,
     )
+    # Counted in the new file: containers and metadata are no values.
     own = suffix not in (".npz", ".safetensors")
     count = len(inspect_file(chosen.target).entries if own else written)
     if chosen.json:

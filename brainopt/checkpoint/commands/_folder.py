@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``brainopt list`` and ``brainopt verify``: folders of steps, and their health."""
+"""``brainopt list`` and ``brainopt verify``: folders of steps, and their damage."""
 
 import argparse
 import importlib
@@ -56,6 +56,8 @@ def list_steps(chosen: argparse.Namespace) -> int:
 def _told(index: Index, step: int, metrics: dict[str, Any], best: bool) -> dict:
     path = index.path(step)
     size, damage = 0, None
+    # Header and manifest are proven when a file is opened, the arrays are not: `list`
+    # is quick, and `verify` is thorough.
     try:
         with open_checkpoint(path) as reader:
             size = reader.size
@@ -88,6 +90,7 @@ def verify(chosen: argparse.Namespace) -> int:
             if damage is None:
                 say(f"{printable(path)}: {styled('intact', 'green')}")
             else:
+                # The other files are checked all the same.
                 print(damage, file=sys.stderr)
     if chosen.json:
         say_json(told)
@@ -102,6 +105,7 @@ def _files(name: str) -> list[str]:
 
 
 def _verify(path: str) -> None:
+    # Through the face, which imports more: needed for files of others only.
     if path.lower().endswith(_FLAT):
         importlib.import_module("brainopt.checkpoint").verify(path)
         return

@@ -105,6 +105,7 @@ class _Branch:
 
 
 def _grown(entries: list[Entry]) -> _Branch:
+    # Each branch on the way down counts the entry, so that a folded one has its total.
     root = _Branch()
     for entry in entries:
         branch = root
@@ -128,6 +129,7 @@ def _tree(
         rows.append([*cells, *[""] * more])
 
     def walk(branch: _Branch, path: str, level: int) -> None:
+        # A history of a thousand numbers would bury the arrays.
         plain = [entry for entry in branch.entries if not entry.nbytes]
         hidden = set(map(id, plain)) if len(plain) > _HISTORY and not unfold else set()
         for entry in branch.entries:
@@ -179,6 +181,7 @@ def _shown(value: Any) -> str:
 
 
 def _stats(path: str, entries: list[Entry]) -> dict[str, dict[str, float]]:
+    # Statistics are listed by path; a dotted key may spell the path of another array.
     wanted = [entry.path for entry in entries if entry.kind == "array"]
     if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
         raise PathError(message("Two values have one dotted path:", twice))
@@ -203,6 +206,8 @@ def _arrays(path: str, wanted: set[str]) -> dict[str, np.ndarray]:
 
 
 def _numbers(value: np.ndarray) -> dict[str, float]:
+    # In float64 and over finite numbers alone: one NaN would hide everything else, and
+    # is counted beside.
     wide = np.abs(value) if "complex" in value.dtype.name else value
     wide = wide.astype(np.float64)
     finite = wide[np.isfinite(wide)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands print: lines, tables, JSON, and progress, for terminals and pipes."""
+"""The output of commands: lines, tables, JSON, progress, for terminals and pipes."""
 
 import json
 import math
@@ -24,6 +24,8 @@ def say(*lines: Any) -> None:
             print(line)
         if sys.stdout is not None:
             sys.stdout.flush()
+    # As in ``brainopt list … | head``. Without the None, Python would flush once more
+    # when it ends, fail again, and print a trace.
     except BrokenPipeError:
         sys.stdout = None  # type: ignore[assignment]
 
@@ -42,6 +44,7 @@ def as_json(value: object) -> Any:
     tolist = getattr(value, "tolist", None)
     if tolist is not None:
         return as_json(tolist())
+    # Readers of JSON turn longer ints into floats, and lose digits without a word.
     if isinstance(value, int) and value.bit_length() > 64:
         return hex(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -88,7 +91,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> list
 
 
 class Progress:
-    """A line on a terminal that tells how much of a long task is done."""
+    """A line on a terminal with the share of a long task that is done."""
 
     def __init__(self, name: str, total: int) -> None:
         self._name, self._total, self._done = printable(name), total, 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flat dicts of arrays, which is all that the formats of others can hold."""
+"""Flat dicts of arrays, the only content that the formats of others can hold."""
 
 import numpy as np
 
@@ -21,6 +21,8 @@ def flattened(snapshot: Snapshot, suffix: str) -> dict[str, ArrayLeaf]:
     nodes, wrong = snapshot.nodes, []
     entries = zip(snapshot.paths, snapshot.records, snapshot.leaves, strict=True)
     for path, record, leaf in entries:
+        # Metadata of nodes are dropped: those formats have no place for them, and the
+        # arrays are what others want. Everything else that does not fit is refused.
         name = public(path, nodes)
         if record.kind in CONTAINERS or is_meta(path, nodes):
             continue
@@ -56,5 +58,6 @@ def host_array(name: str, leaf: ArrayLeaf) -> np.ndarray:
         data, shared = leaf.host()
     except Unstorable as reason:
         raise refusal([f"{name}: {reason}"]) from reason
+    # Copied if the caller may write into it: checksum and file would differ.
     array = np.frombuffer(data, np.uint8)
     return array.copy() if shared else array

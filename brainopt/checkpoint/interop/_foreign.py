@@ -15,6 +15,7 @@ from ..io._place import Path, place_of
 from ._formats import flat_format, read
 from ._msgpack import load_msgpack
 
+# The opcode PROTO and the protocol; torch also writes a zip, which begins with PK.
 _PICKLES = (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 
 
@@ -35,6 +36,8 @@ def load_foreign(path: Path) -> Any:
         CheckpointError: it is a folder, and Orbax is not installed.
     """
     name = place_of(path)
+    # From the surest sign to the weakest: a manifest in a folder, a suffix, the magic
+    # of our own file. MessagePack of others has no magic and comes last.
     if is_sharded(name):
         return read(name)
     if os.path.isdir(name):

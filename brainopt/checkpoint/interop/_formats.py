@@ -32,7 +32,7 @@ FLAT = {
 
 
 def suffix_of(path: Readable) -> str:
-    """Return the end of a name that tells the format, as ``.npz``."""
+    """Return the end of a name that chooses the format, as ``.npz``."""
     return os.path.splitext(name_of(path))[1].lower()
 
 
@@ -68,6 +68,7 @@ def write(
         helper: whether a second thread may take checksums.
         seal: what is kept beyond the checksums.
     """
+    # A path object may have a method `write`, too.
     if not isinstance(path, str | os.PathLike) and hasattr(path, "write"):
         save_to_file(path, snapshot, seal=seal)
         return

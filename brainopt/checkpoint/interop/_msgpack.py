@@ -19,6 +19,8 @@ from ..format._dtypes import ITEMSIZE, little_dtype
 from ..format._records import Malformed
 from ..io._input import damaged, read_whole
 
+# Python objects cost far more than the byte that may declare one; arrays do not count
+# by their elements.
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 64
 _MAX_TEXT = 1 << 16
@@ -69,6 +71,7 @@ class _Parser:
         if depth > _MAX_DEPTH or self.budget[0] < 0:
             raise Malformed("it has too many or too deeply nested values")
         mark = self._take(1)[0]
+        # One byte holds a small int, or the kind and the length of something short.
         if mark < 0x80 or mark >= 0xE0:
             return mark if mark < 0x80 else mark - 0x100
         if mark < 0x90:
@@ -103,6 +106,7 @@ class _Parser:
         raise Malformed(f"the byte {mark:#x} begins no MessagePack object")
 
     def _take(self, count: int) -> memoryview:
+        # The only place that moves on, so that no length in the data is believed.
         start, self.position = self.position, self.position + count
         if self.position > len(self.data):
             raise Malformed("it ends within an object")
@@ -129,6 +133,8 @@ class _Parser:
         return table
 
     def _ext(self, size: int, depth: int) -> Any:
+        # The content is MessagePack again. It shares the budget: nested extensions
+        # could else declare as many objects each.
         code = self._take(1)[0]
         inner = _Parser(self._take(size), self.budget)
         if code not in (1, 2, 3):
@@ -171,6 +177,7 @@ def _joined(tree: Any) -> Any:
         return tree
     if tree.get(_CHUNKED) is not True:
         return {key: _joined(child) for key, child in tree.items()}
+    # flax splits arrays of more than 2³⁰ bytes; both lists are dicts of "0", "1", ….
     shape, chunks = _in_order(tree.get("shape")), _in_order(tree.get("chunks"))
     if not chunks or not all(isinstance(chunk, np.ndarray) for chunk in chunks):
         raise Malformed("an array in chunks has none")

@@ -39,6 +39,8 @@ _CODES |= {
     f">{code[1:]}": f"{name}:big" for code, name in _CODES.items() if code[0] == "<"
 }
 _NAMES = {name: code for code, name in _CODES.items()}
+# The header is a Python literal, which NumPy parses. Here it must match this form, the
+# one that NumPy writes, and nothing is parsed.
 _HEADER = re.compile(
     r"\{'descr': '([<>|][biufc]\d{1,2})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,19}, ?)*\d{0,19}),?\), \} *\n"
@@ -46,6 +48,8 @@ _HEADER = re.compile(
 _MAX_MEMBERS = 50_000
 _MEMBER_BYTES = 200  # of an array of one number, headers and all
 _MAX_NAME = 65_000
+# A zip may unpack to a thousand times its size. What NumPy and we write is stored as it
+# is; small compressed files are read, too.
 _SLACK = 32 << 20
 _MAX_END = (1 << 16) + 22
 
@@ -117,6 +121,8 @@ def save_npz(
         with zipfile.ZipFile(_Sink(fd), "w", zipfile.ZIP_STORED) as archive:
             for name, leaf in flat.items():
                 member = zipfile.ZipInfo(f"{name}.npy")
+                # The sizes are not known when the head of a member is written; without
+                # zip64 a member of 2 GiB would fail after its bytes were written.
                 with archive.open(member, "w", force_zip64=True) as file:
                     code = _NAMES[leaf.dtype.removesuffix(":big")]
                     file.write(_header(code, leaf.shape))
@@ -150,6 +156,7 @@ def _load(path: Readable, file: io.BufferedReader, size: int) -> dict[str, np.nd
                 raise ValueError("two of its members have one name")
             if len(members) > _MAX_MEMBERS + size // _MEMBER_BYTES:
                 raise ValueError("it has too many members for its length")
+            # 0xFFFF stands for "see the zip64 record".
             if _entries(file, size) not in (len(members), 0xFFFF):
                 raise ValueError("its directory has lost or gained members")
             declared = sum(member.file_size for member in members)
@@ -183,6 +190,7 @@ def _entries(file: io.BufferedReader, size: int) -> int:
 def _parsed(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
         data = bytearray(member.file_size)
+        # One byte more is asked for: at the end zipfile compares the crc32.
         if cast(io.BufferedIOBase, file).readinto(data) != len(data) or file.read(1):
             raise ValueError(f"{member.filename} has not the size it declares")
     if data[:6] != b"\x93NUMPY" or bytes(data[6:8]) not in (b"\1\0", b"\2\0", b"\3\0"):
@@ -205,6 +213,8 @@ def _parsed(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
 def _header(code: str, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '{code}', 'fortran_order': False, 'shape': {shape!r}, }}"
+    # Magic, version and length are 10 bytes, the newline one: together a multiple of
+    # 64.
     padding = -(10 + len(text) + 1) % 64
     body = text.encode() + b" " * padding + b"\n"
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states of optimizers that other libraries saved, under the names of ours."""
+"""The states of optimizers that other libraries saved, under the names of ours.
+
+Such files do not say which library wrote them. So each reader looks for the names that
+its library gives to moments, and the one that finds some is right; two are an error.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +16,7 @@ from ..._typing import PyTree
 from ...errors import CheckpointError, PathError, message
 from ..tree._paths import flat_paths
 
+# ``state.<parameter>.exp_avg``; whatever stands before ``state.`` is the user's.
 _TORCH = re.compile(
     r"(?:.*?state\.)?(.+)\.(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|step)"
 )
@@ -118,6 +123,7 @@ def _is_node(name: Any, state: Any) -> bool:
 
 
 def _one_step(steps: list[Any], given: int | None) -> int:
+    # torch has a step for each parameter: equal ones are one step.
     found = {int(np.max(step)) for step in steps}
     if given is not None:
         found.add(given)
@@ -125,7 +131,7 @@ def _one_step(steps: list[Any], given: int | None) -> int:
         said = "several: " + ", ".join(map(str, sorted(found))) if found else "none"
         raise CheckpointError(
             message(
-                f"An optimizer has one step, and this checkpoint tells {said}.",
+                f"An optimizer has one step, and this checkpoint has {said}.",
                 help="pass `step=`, the number of updates it has done, or the part of "
                 "the checkpoint that holds one optimizer.",
             )
@@ -143,6 +149,7 @@ def _from_optax(tree: PyTree) -> tuple[_Found, list[Any], _Found]:
         steps += [part["count"]] if "count" in part else []
         for theirs, ours in _OPTAX_SLOTS.items():
             for path, array in flat_paths(part.get(theirs, {})).items():
+                # A scalar without a path is no moment of a parameter.
                 if path or np.ndim(array):
                     _put(slots, _TUPLE.sub(_dotted, path), ours, array)
     # A momentum has no count of its own; that of a schedule beside it tells.
@@ -159,6 +166,8 @@ def _parts_of_optax(tree: PyTree) -> Iterator[Mapping[str, Any]]:
         tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):
         return
+    # By the fields of its named tuples: ScaleByAdamState, TraceState, and the state of
+    # a schedule, which is a count alone. They are anywhere in the nesting of chains.
     names = set(tree)
     if {"count", "mu"} <= names or names in ({"trace"}, {"count"}):
         yield tree
@@ -189,6 +198,8 @@ def _from_brainpy(flat: Mapping[str, Any]) -> tuple[_Found, list[Any], _Found]:
     steps, epochs = [], []
     for state in nodes.values():
         matches = {name: _BRAINPY_MOMENT.fullmatch(name) for name in state}
+        # A node is a schedule if it has nothing but counts, and an optimizer if it has
+        # nothing but moments and a step; layers of the model have other names.
         if set(state) <= {"last_epoch", "last_call"}:
             epochs += [state["last_epoch"]] if "last_epoch" in state else []
         elif all(match or name == "step" for name, match in matches.items()):

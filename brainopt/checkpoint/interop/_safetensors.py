@@ -66,6 +66,7 @@ def save_safetensors(
         }
         position = end
     header = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    # Spaces, so that the numbers begin at a multiple of 8.
     header += b" " * (-len(header) % 8)
     if len(header) > _MAX_HEADER:
         wrong.append("a header of more than 100 MB")
@@ -91,6 +92,7 @@ def load_safetensors(path: Readable) -> dict[str, np.ndarray]:
         size = int.from_bytes(data[:8], "little")
         if len(data) < 8 or size > min(len(data) - 8, _MAX_HEADER):
             raise ValueError("its header is longer than the file, or than 100 MB")
+        # A dict keeps the last of equal keys, so they are looked for in the pairs.
         table = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
         table.pop("__metadata__", None)
         return _arrays(table, memoryview(data)[8 + size :])
@@ -105,11 +107,13 @@ def _beyond_truth(piece: memoryview) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("its header has a name twice")
     return table
 
 
 def _arrays(table: dict[str, Any], payload: memoryview) -> dict[str, np.ndarray]:
+    # In the order of their bytes each must begin where the one before ended: no two
+    # overlap, and no byte is hidden between them.
     arrays, covered = {}, 0
     ordered = sorted(table.items(), key=lambda item: item[1]["data_offsets"])
     for name, entry in ordered:

@@ -52,6 +52,8 @@ def convert(
         PathError: two values would have one name, or a choice or a table names what
             is not there.
     """
+    # Nodes are kept only where nothing is chosen or renamed: their metadata describe
+    # the state as it was saved, and would be wrong for a part of it.
     if optimizer is not None:
         state = optimizer_state(load_foreign(source), rename=rename, step=step)
         tree: Any = {optimizer: state}
@@ -61,6 +63,7 @@ def convert(
         tree = _chosen(renamed(flat, rename), Selection(only, skip))
     else:
         tree = from_brainpy(_with_nodes(source))
+    # Verified: the source may be removed next.
     write(target, Snapshot(tree), verify=True)
     return mapped(tree, lambda leaf: leaf.node.state if type(leaf) is _Saved else leaf)
 
@@ -79,7 +82,7 @@ def _with_nodes(path: Path) -> Any:
 
 
 class _Saved:
-    """A node of a file, which can be saved as it stands there."""
+    """A node of a file, which can be saved as it is there."""
 
     def __init__(self, node: SavedNode) -> None:
         self.node = node

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where two checkpoints differ."""
+"""The differences of two checkpoints."""
 
 import os
 from collections.abc import Mapping
@@ -64,6 +64,7 @@ def _compare(
 
 
 def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:
+    # The data of two kinds of keys may be equal, and mean other random numbers.
     if _impl(one) != _impl(two):
         return f"{_impl(one) or 'no PRNG key'} and {_impl(two) or 'no PRNG key'}"
     one, two = _host(one), _host(two)
@@ -77,10 +78,12 @@ def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:
         return f"{one.shape} {one.dtype} and {two.shape} {two.dtype}"
     if one.tobytes() == two.tobytes():
         return ""
+    # Narrow floats have no `isclose`, and integers would wrap in the difference.
     wide = one.astype(_wide(one.dtype)), two.astype(_wide(two.dtype))
     if (rtol or atol) and _is_inexact(one.dtype):
         apart = ~np.isclose(*wide, rtol=rtol, atol=atol, equal_nan=True)
     else:
+        # Without tolerances by bytes: -0.0 differs from 0.0, and NaN equals itself.
         item = one.dtype.itemsize
         raw = [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in (one, two)]
         apart = (raw[0] != raw[1]).reshape(-1, item).any(axis=1).reshape(one.shape)

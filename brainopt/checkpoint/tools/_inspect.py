@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a checkpoint, told without reading an array."""
+"""The contents of a checkpoint, listed without reading an array."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,13 +40,13 @@ class Entry:
 
     @property
     def ndim(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return len(self.shape)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint says of itself.
+    """The contents of a checkpoint.
 
     Attributes:
         path: the file.
@@ -102,6 +102,7 @@ def inspect_file(path: Readable) -> Inspection:
             if record.kind == "node":
                 inside.append(name)
             elif record.kind not in CONTAINERS and not meta:
+                # The last axis of key data is the state of one key.
                 shape = record.shape[:-1] if record.kind == "key" else record.shape
                 plain = None if record.has_payload else plain_value(record)
                 entries.append(
@@ -160,6 +161,8 @@ def _metas(reader: Contents) -> list[dict[str, Any]]:
     def keep(node: SavedNode) -> None:
         found.append(node.meta)
 
+    # `build` gives nodes in the order of their ends. A node holds no other, so this is
+    # the order of their beginnings, too. Payload becomes None: nothing is read.
     build(
         reader,
         lambda _, record: None if record.has_payload else plain_value(record),
