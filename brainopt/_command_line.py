@@ -6,6 +6,8 @@ the command line they do not, and a command imports the rooms that it needs; if 
 a face for a name all the same, it is loaded then.
 """
 
+import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +38,36 @@ def later(package: str, load: Callable[[], Any]) -> Callable[[str], Any]:
             face = load()
             if hasattr(face, name):
                 return getattr(face, name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name)
+        raise missing(package, name)
 
     return __getattr__
+
+
+_ELSEWHERE = {
+    "save": "checkpoint.save",
+    "load": "checkpoint.load",
+    "restore": "checkpoint.restore",
+    "Module": "Node",
+    "Param": "TrainVar",
+    "Parameter": "TrainVar",
+    "State": "Variable",
+    "Array": "Variable",
+    "Rngs": "RandomState",
+    "scan_loop": "scan",
+}
+
+
+def missing(package: str, name: str) -> AttributeError:
+    """Return the error for a name that a face does not have, with what may be meant."""
+    known = dir(sys.modules[package])
+    near = [other for other in known if other.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, 1, 0.8)
+    hint = f"did you mean {near[0]}?" if near else ""
+    if package == "brainopt" and name in _ELSEWHERE:
+        hint = f"here it is bo.{_ELSEWHERE[name]}."
+    elif package == "brainopt" and not name.startswith("_"):
+        optim = importlib.import_module("brainopt.optim")
+        hint = f"it is bo.optim.{name}." if name in dir(optim) else hint
+    fact = f"module {package!r} has no attribute {name!r}"
+    text = f"{fact}\nhelp: {hint}" if hint else fact
+    return AttributeError(text, name=name, obj=sys.modules[package])

@@ -7,20 +7,14 @@ that what was announced is also removed. CONTRIBUTING.md holds the rule.
 """
 
 import functools
-import sys
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 from typing import ParamSpec, TypeVar
 
+from ._warnings import warn_user
 from .errors import message
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_LIBRARY = str(Path(__file__).parent)
-_IMPORTS = "<frozen importlib"
 
 
 def warn_deprecated(name: str, *, removal: str, instead: str) -> None:
@@ -34,16 +28,8 @@ def warn_deprecated(name: str, *, removal: str, instead: str) -> None:
         removal: the version that no longer has it, such as ``"0.3"``.
         instead: what to write from now on, a phrase in the imperative.
     """
-    frame = _caller_outside()
     fact = f"{name} is deprecated; brainopt {removal} removes it."
-    warnings.warn_explicit(
-        message(fact, help=f"{instead.rstrip('.')}."),
-        DeprecationWarning,
-        filename=frame.f_code.co_filename,
-        lineno=frame.f_lineno,
-        module=frame.f_globals.get("__name__"),
-        registry=frame.f_globals.setdefault("__warningregistry__", {}),
-    )
+    warn_user(message(fact, help=f"{instead.rstrip('.')}."), DeprecationWarning)
 
 
 def deprecated(
@@ -63,16 +49,3 @@ def deprecated(
         return warned
 
     return decorate
-
-
-def _caller_outside() -> FrameType:
-    # `stacklevel` counts frames, which differ between a call, a decorated call and an
-    # import; `skip_file_prefixes` needs Python 3.12.
-    frame = sys._getframe(1)
-    while _is_inside(frame.f_code.co_filename) and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
-
-
-def _is_inside(filename: str) -> bool:
-    return filename.startswith((_LIBRARY, _IMPORTS))

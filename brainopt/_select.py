@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import PathError, message
+from ._warnings import warn_user
+from .errors import PathError, SelectionWarning, message
 
 Pair: TypeAlias = tuple[str | re.Pattern[str], str]
 Rename: TypeAlias = Mapping[str, str] | Pair | Sequence[Pair] | Callable[[str], str]
@@ -127,7 +127,6 @@ def warn_of_unmatched(
     owner: str,
     rules: Iterable[tuple[str, Choice]],
     leaves: Iterable[tuple[str, Any]],
-    stacklevel: int,
 ) -> None:
     """Warn of names in rules that fit no variable.
 
@@ -137,7 +136,6 @@ def warn_of_unmatched(
         owner: what has the rules, as "SGD".
         rules: ``(option, choice)`` of each rule.
         leaves: ``(path, value)`` of each variable.
-        stacklevel: as for `warnings.warn`, from the caller.
     """
     leaves = list(leaves)
     unmatched = [
@@ -151,7 +149,7 @@ def warn_of_unmatched(
             unmatched,
             f"its variables are {', '.join(path for path, _ in leaves)}.",
         )
-        warnings.warn(text, stacklevel=stacklevel + 1)
+        warn_user(text, SelectionWarning)
 
 
 def is_below(path: str, root: str) -> bool:

@@ -20,6 +20,14 @@
          ├─ CheckpointVersionError        written by a newer format
          ├─ CheckpointMismatchError       a sound file that does not fit its target
          └─ CheckpointIOError (OSError)   the file system refused
+
+    BrainoptWarning (UserWarning)
+     ├─ SelectionWarning    a name or rule that fits no variable
+     ├─ TrainingWarning     an optimizer that trains nothing, or what another one trains
+     ├─ TracingWarning      Python state that a traced function would change or hold
+     ├─ StateWarning        state that is not collected, or not loaded
+     ├─ HostWarning         a foreign framework or model that is only partly attached
+     └─ CheckpointWarning   a file that is there, but not as it was asked for
 """
 
 from collections.abc import Iterable
@@ -113,6 +121,34 @@ class CheckpointIOError(CheckpointError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class BrainoptWarning(UserWarning):
+    """Root of every warning; it stands at the line of the user's code."""
+
+
+class SelectionWarning(BrainoptWarning):
+    """A name or rule that fits no variable."""
+
+
+class TrainingWarning(BrainoptWarning):
+    """An optimizer that trains nothing, or what another optimizer trains."""
+
+
+class TracingWarning(BrainoptWarning):
+    """Python state that a traced function would change, or values that it holds."""
+
+
+class StateWarning(BrainoptWarning):
+    """State that is not collected, or that was not loaded."""
+
+
+class HostWarning(BrainoptWarning):
+    """A foreign framework or model that is only partly attached."""
+
+
+class CheckpointWarning(BrainoptWarning):
+    """A file that is there, but not as it was asked for."""
 
 
 _MOST = 20

@@ -19,6 +19,7 @@ GROUND = {
     "errors",
     "_command_line",
     "_typing",
+    "_warnings",
     "_select",
     "_version",
     "_compat",

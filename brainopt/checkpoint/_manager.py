@@ -3,7 +3,6 @@
 
 import errno
 import os
-import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, cast
@@ -11,10 +10,12 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from .._typing import Model
+from .._warnings import warn_user
 from ..errors import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointIOError,
+    CheckpointWarning,
     first_line,
     message,
 )
@@ -314,7 +315,7 @@ class Manager:
             if skipped:
                 lines = [f"{step}: {why}" for step, why in skipped.items()]
                 fact = f"{self.directory} goes on from step {number}; passed over are:"
-                warnings.warn(message(fact, lines), stacklevel=2)
+                warn_user(message(fact, lines), CheckpointWarning)
             return Resumed(number, values, skipped)
         if not skipped:
             return None

@@ -8,7 +8,6 @@ import importlib.metadata
 import re
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -16,7 +15,8 @@ from typing import Any, ClassVar, Self
 import jax
 
 from .._typing import Foreign, Model, PyTree
-from ..errors import HostError, first_line, message
+from .._warnings import warn_user
+from ..errors import HostError, HostWarning, first_line, message
 from ..runtime import pending_trackers
 from ._collectors import Items, VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
@@ -166,7 +166,7 @@ class _Registration:
                 self.asleep = False
                 self.failure = self._wake()
                 if self.failure:
-                    warnings.warn(self.failure, stacklevel=3)
+                    warn_user(self.failure, HostWarning)
         return True
 
     def _wake(self) -> str:
@@ -341,7 +341,7 @@ def trained_in(model: Model) -> Iterator[tuple[str, str, Variable]] | None:
     if found is None:
         return None
     if found.unseen:
-        warnings.warn(unseen(found, model), stacklevel=3)
+        warn_user(unseen(found, model), HostWarning)
     paths = found.paths
     named = "" in found or type(model) is dict
     if isinstance(model, Mapping):

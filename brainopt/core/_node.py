@@ -48,6 +48,7 @@ class Node(Owner):
     lists and dicts, and makes pytrees only on request.
     """
 
+    reset = _reset.reset
     _borrowed: ClassVar[frozenset[str]] = frozenset()
     """Attributes that are looked at but not owned, hence not walked."""
 
@@ -98,6 +99,7 @@ class Node(Owner):
             for name, item in parts(value) or ():
                 if not is_atom(item):
                     self._label(item, join(key, str(name)), (*above, id(value)))
+            _walk.warn_of_set(self, key, value)
 
     def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
         # A copy: a walk that asks a node for its name adds an attribute.
@@ -351,8 +353,6 @@ class Node(Owner):
 
     def _movable(self) -> list[Variable]:
         return list(self.vars().unique().values())
-
-    reset = _reset.reset
 
     def cpu(self) -> Self:
         """Move every Variable to the first CPU device."""

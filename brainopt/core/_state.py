@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 from .. import runtime
 from .._compat import is_key_array, key_impl
 from .._typing import Model, StateDict
-from ..errors import PathError, StateDictError, message
+from .._warnings import warn_user
+from ..errors import PathError, StateDictError, StateWarning, message
 from ..runtime import same
 from . import _walk
 from ._dtypes import is_weak, keeps_kind
@@ -283,6 +283,6 @@ def load_state_dict(
             staged.discard()
             raise StateDictError(text)
         if warn:
-            warnings.warn(text, stacklevel=3)
+            warn_user(text, StateWarning)
     staged.commit_with()
     return LoadResult.of(staged)

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 import jax
 
 from .._typing import Model, PyTree
-from ..errors import message
+from .._warnings import warn_user
+from ..errors import StateWarning, message
 from ..runtime import Owner
 from . import _host
 from ._collectors import NodeCollector, VarCollector
@@ -81,6 +82,23 @@ def _inside(node: Model) -> Iterator[tuple[str, Any]]:
             yield from children(value, name)
     else:
         yield from children(node)
+
+
+def warn_of_set(owner: Any, key: str, items: Any) -> None:
+    """Warn of Variables and Nodes in a set, which has no order to name them by."""
+    if not isinstance(items, set | frozenset):
+        return
+    found = [type(x).__name__ for x in items if isinstance(x, Variable) or is_node(x)]
+    if found:
+        warn_user(
+            message(
+                f"{type(owner).__name__}.{key} is a set, which is not searched, so "
+                "these are not found:",
+                sorted(found),
+                "keep them in a list or a dict.",
+            ),
+            StateWarning,
+        )
 
 
 def may_own(obj: Model) -> bool:

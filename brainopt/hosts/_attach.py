@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import jax
 
 from .._typing import FilePath, StateDict
+from .._warnings import warn_user
 from ..core import (
     ForeignTrainVar,
     ForeignVariable,
@@ -32,7 +32,7 @@ from ..core import (
     unseen,
     wrap,
 )
-from ..errors import HostError, message
+from ..errors import HostError, HostWarning, message
 from ._brainstate import random_state
 from ._trees import Tree
 
@@ -199,7 +199,7 @@ def attach(model: Any) -> Attached:
             )
         )
     if found.unseen:
-        warnings.warn(unseen(found, model), stacklevel=2)
+        warn_user(unseen(found, model), HostWarning)
     found = _by_path(found)
     shared: Variable | None = random_state(model, found)
     if shared is not None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizers whose state lives in Variables, and the schedules of their rates."""
 
+from .._command_line import missing as _missing
 from ._fields import Number as Number
 from ._fields import argument as argument
 from ._fields import choice as choice
@@ -74,3 +75,7 @@ from .wrappers._ema import EMA as EMA
 from .wrappers._lookahead import Lookahead as Lookahead
 from .wrappers._optax import Optax as Optax
 from .wrappers._sam import SAM as SAM
+
+
+def __getattr__(name: str):
+    raise _missing(__name__, name)

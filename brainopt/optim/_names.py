@@ -25,6 +25,12 @@ _ELSEWHERE = {
     "clipvalue": "clip_value",
     "gradient_accumulation_steps": "accumulate",
     "use_ema": "bo.optim.EMA(train_vars)",
+    "decay_steps": "T_max",
+    "num_steps": "total_steps",
+    "init_value": "lr",
+    "peak_value": "max_lr",
+    "end_value": "eta_min",
+    "warmup_epochs": "warmup_steps",
     "clipnorm": "bo.optim.clip_by_norm(grads, n)",
 }
 _NEEDLESS = ("foreach", "fused", "capturable", "differentiable")
@@ -81,6 +87,14 @@ def bind(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{kind.__name__}: {error}") from None
+        first = ", ".join(list(known)[:2])
+        order = ", ".join(f"{name}=…" for name in list(known)[:2])
+        raise TypeError(
+            message(
+                f"{kind.__name__}: {error}.",
+                help=f"the order is {kind.__name__}({first}, …); by name it is "
+                f"{kind.__name__}({order}).",
+            )
+        ) from None
     bound.apply_defaults()
     return bound.arguments

@@ -19,6 +19,7 @@ from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
 from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
 from ._ages import note_skipped
+from ._cautions import note_turn, warn_of_nothing
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
@@ -128,6 +129,7 @@ class Optimizer(Node, metaclass=Declaring):
         self.register_train_vars(given["train_vars"])
         if given["train_vars"] is not None:
             warn_of_unmatched_rules(self, self._trained.values())
+            warn_of_nothing(self, given["train_vars"])
 
     def _check_arguments(self, given: Mapping[str, Any]) -> None:
         """Hook that may refuse the arguments of the constructor together."""
@@ -222,6 +224,7 @@ class Optimizer(Node, metaclass=Declaring):
         """
         _stepping.check_weight(self, weight)
         _nonfinite.before(self)
+        note_turn(self)
         grads = self._match(changed_by_hooks(self, grads))
         note_skipped(self, grads)
         _stepping.update(self, grads, weight)

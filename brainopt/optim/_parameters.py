@@ -31,6 +31,7 @@ from ..runtime import read
 from .engine._rows import Rows, is_sparse
 from .engine._tree import named
 
+_NEW = " Those of new variables need `opt.register_train_vars(node)` first."
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
 
 
@@ -161,7 +162,7 @@ class TrainedVariables(Node):
                 message(
                     f"The gradients do not fit the variables of this {owner}:",
                     problems,
-                    _HELP,
+                    _HELP + _NEW * any("unexpected" in line for line in problems),
                 )
             )
         return matched
@@ -246,7 +247,8 @@ def _flatten(grads: Any, trained: TrainedVariables) -> list[tuple[str, Any]]:
             message(
                 f"Gradients for {len(trained.variables)} variables came as one "
                 f"{type(grads).__name__}.",
-                help="give a dict {path: gradient}, as `bo.grad` returns it.",
+                help="give a dict {path: gradient}, as `bo.grad(loss, train_vars)(…)` "
+                "returns it when it is called.",
             )
         )
     return _descend("", grads, trained.knows)

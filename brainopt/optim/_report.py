@@ -100,10 +100,20 @@ def summary(optimizer: Any) -> Report:
         lines=tuple(lines),
         groups=tuple(
             f"{group!r}, variables: {sum(line.group == i for line in lines)}"
+            f"{_epochs(optimizer, group.schedule)}"
             for i, group in enumerate(optimizer.groups.values())
         ),
         nbytes=own + sum(line.nbytes for line in lines),
     )
+
+
+def _epochs(optimizer: Any, schedule: Any) -> str:
+    """Say how many epochs a schedule has counted, if it counts them."""
+    if schedule.clock != "epoch":
+        return ""
+    done, updates = int(schedule.last_epoch.value) + 1, int(optimizer.step.value)
+    calls = "" if done else f"; step_epoch() was not called in {updates} updates"
+    return f", epochs: {done}{calls * (updates > 0)}"
 
 
 def as_html(optimizer: Any) -> str:

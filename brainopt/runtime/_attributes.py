@@ -8,7 +8,6 @@ An attribute that was read before it was given a tracer was meant as state: an e
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from .._compat import is_of_trace
 from .._typing import PyTree
-from ..errors import TraceContextError, message
+from .._warnings import warn_user
+from ..errors import TraceContextError, TracingWarning, message
 from ._cell import Cell
 from ._facts import MISSING, Facts, value_of
 from ._owner import Owner, Recorder, dict_of, recorders
@@ -102,6 +102,8 @@ class AttributeRecord(Recorder):
                 self.parent._writes.setdefault(
                     (id(owner), name), (owner, name, before, known)
                 )
+            elif self._own and known and _is_counted(before, now):
+                _warn_of_counter(f"{type(owner).__name__}.{name}")
         if self._own and self.facts is not None:
             # Before `Facts.close`, which copies the containers for later comparisons.
             noted += self.facts.take_back_tracers()
@@ -140,14 +142,35 @@ def _set_back(owner: Owner, name: str, before: Any) -> None:
         dict_of(owner)[name] = before
 
 
+def _is_counted(before: Any, now: Any) -> bool:
+    """Whether a number was read and then replaced by another, as in ``self.t += 1``."""
+    kinds = {type(before), type(now)}
+    return kinds <= {int, float} and before != now
+
+
 _warned: set[str] = set()
+
+
+def _warn_of_counter(place: str) -> None:
+    if place in _warned:
+        return
+    _warned.add(place)
+    warn_user(
+        message(
+            "A plain attribute was changed while a function was traced; calls of the "
+            "compiled function do not change it again:",
+            [place],
+            "count in a `bo.Variable`.",
+        ),
+        TracingWarning,
+    )
 
 
 def _warn_of_tracer(place: str) -> None:
     if place in _warned:
         return
     _warned.add(place)
-    warnings.warn(
+    warn_user(
         message(
             "A plain attribute was given an array of a traced function, and is set "
             "back to what it was:",
@@ -155,7 +178,7 @@ def _warn_of_tracer(place: str) -> None:
             "keep what lasts from call to call in a `bo.Variable`; return what the "
             "caller needs.",
         ),
-        stacklevel=5,
+        TracingWarning,
     )
 
 

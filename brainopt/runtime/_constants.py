@@ -15,11 +15,11 @@ import functools
 import gc
 import sys
 import types
-import warnings
 import weakref
 from collections.abc import Iterable
 
-from ..errors import message
+from .._warnings import warn_user
+from ..errors import TracingWarning, message
 from ._cell import Cell
 from ._owner import changes
 
@@ -69,7 +69,7 @@ def warn_of_constants(variables: Iterable[Cell]) -> None:
                 held.setdefault(_name(code), []).append(variable.label)
     for reader, labels in held.items():
         _told.add(reader)
-        warnings.warn(
+        warn_user(
             message(
                 f"{reader} was traced by plain JAX with the values that these "
                 f"Variables had, and goes on with them; now they are written:",
@@ -77,7 +77,7 @@ def warn_of_constants(variables: Iterable[Cell]) -> None:
                 "take the transform of the same name from brainopt (`bo.jit`, "
                 "`bo.for_loop`, …), or pass the values as arguments.",
             ),
-            stacklevel=4,
+            TracingWarning,
         )
 
 

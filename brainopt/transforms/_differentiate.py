@@ -13,6 +13,7 @@ import jax
 
 from ..errors import message
 from ..runtime import Cell, Effects, top
+from ._errors import explain
 from ._lift import (
     Run,
     commit,
@@ -93,7 +94,11 @@ class Differentiated:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args, **kwargs):
-        outcome = self.derive(args, kwargs)
+        try:
+            outcome = self.derive(args, kwargs)
+        except TypeError as error:  # what a loss may return
+            explain(error, self._fun, "bo.grad")
+            raise
         if self._levels:
             tree = jax.tree.structure(outcome.y)
             each = [

@@ -50,6 +50,16 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     ),
     (
         TypeError,
+        "Gradient only defined for scalar-output functions. Output was (",
+        "a loss that returns more than one number says so: `has_aux=True`.",
+    ),
+    (
+        ValueError,
+        "Triggering __jax_array__()",
+        "functions of `jax.lax` take arrays: give them `variable.value`.",
+    ),
+    (
+        TypeError,
         "Gradient only defined for scalar-output functions",
         "reduce the loss to one number, as by `.mean()`.",
     ),

@@ -104,9 +104,9 @@ def test_the_order_of_torch_is_explained():
         optim.AdamW([_var(), _var()], 0.1)
     with pytest.raises(Bad, match=r"Optax\(tx, train_vars\)"):
         optim.Optax(0.1, _var())
-    with pytest.raises(TypeError, match="around an optimizer, not a TrainVar"):
+    with pytest.raises(TypeError, match="wraps an optimizer, not a TrainVar"):
         optim.SAM(_var())
-    with pytest.raises(TypeError, match="around an optimizer, not a TrainVar"):
+    with pytest.raises(TypeError, match="wraps an optimizer, not a TrainVar"):
         optim.Lookahead(_var())
 
 

@@ -162,17 +162,16 @@ def test_gradients_may_be_named_in_any_way_they_were_registered():
 
 
 def test_check_grads_names_everything_at_once():
-    opt = AdamW(0.1, _net())
-
     with pytest.raises(bo.errors.GradientError) as caught:
-        opt.check_grads({"inner.b": jnp.ones((3, 1)), "c": jnp.ones(1)})
+        AdamW(0.1, _net()).check_grads({"inner.b": jnp.ones((3, 1)), "c": jnp.ones(1)})
 
     assert str(caught.value) == (
         "The gradients do not fit the variables of this AdamW:\n"
         "  unexpected: c\n"
         "  missing: a\n"
         "  inner.b: gradient of shape (3, 1) for a variable of shape (3,)\n"
-        "help: pass the same `train_vars` to the optimizer and to `bo.grad`."
+        "help: pass the same `train_vars` to the optimizer and to `bo.grad`. Those of "
+        "new variables need `opt.register_train_vars(node)` first."
     )
 
 

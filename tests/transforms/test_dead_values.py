@@ -105,7 +105,7 @@ def test_what_a_trace_creates_for_itself_may_hold_its_arrays():
     assert float(step(1.0)) == 4.0
 
 
-def test_a_python_counter_stays_where_tracing_left_it():
+def test_a_python_counter_stays_where_tracing_left_it_and_is_told():
     cell = Cell()
     cell.last = 0
 
@@ -114,7 +114,8 @@ def test_a_python_counter_stays_where_tracing_left_it():
         cell.last += 1
         return x
 
-    step(1.0)
+    with pytest.warns(bo.errors.TracingWarning, match=r"Cell\.last"):
+        step(1.0)
     count = cell.last
     step(2.0)
 

@@ -28,10 +28,10 @@ import re
 import secrets
 import stat
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 
-from ...errors import CheckpointError, CheckpointIOError, message
+from ..._warnings import warn_user
+from ...errors import CheckpointError, CheckpointIOError, CheckpointWarning, message
 from . import _os
 from ._place import is_remote, place_of, put
 
@@ -134,7 +134,7 @@ def _tolerated(errnos: frozenset[int], what: str) -> Iterator[None]:
         if what not in _warned:
             _warned.add(what)
             text = f"This file system cannot {what} ({error.strerror})."
-            warnings.warn(f"{text} The files are complete.", stacklevel=4)
+            warn_user(f"{text} The files are complete.", CheckpointWarning)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
