@@ -17,6 +17,7 @@ SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 # Each wing with the wings it may import.
 GROUND = {
     "errors",
+    "_casting",
     "_command_line",
     "_typing",
     "_warnings",
@@ -50,6 +51,7 @@ ROOMS = {
         "engine",
         "schedules",
         "settings",
+        "_aliases",
         "_parameters",
         "",  # the optimizer itself
         "algorithms",

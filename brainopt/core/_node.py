@@ -300,7 +300,10 @@ class Node(Owner):
 
     def _checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
-        return {"class": type(self).__name__, **_state.units(self)}
+        return _state.meta(self, Node._checkpoint_meta)
+
+    def _prepare_save(self) -> None:
+        """Hook that may refuse to give a state dict now."""
 
     def save_states(self, filename: FilePath, variables: Model = None, **setting: Any):
         """Save the state to a file; see `brainopt.checkpoint.save`.

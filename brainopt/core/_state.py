@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import runtime
+from .._casting import changes_numbers
 from .._compat import is_key_array, key_impl
 from .._typing import Model, StateDict
 from .._warnings import warn_user
@@ -101,6 +102,8 @@ def state_dicts(roots: Sequence[Model]) -> list[dict[str, Any]]:
 
     A Variable that holds a pytree gives one entry for each leaf.
     """
+    for node in (n for root in roots for n in _walk.collect_nodes(root).values()):
+        node._prepare_save()
     found = [_walk.collect_vars(root).unique() for root in roots]
     # One snapshot for all roots: a step of another thread in between would give the
     # optimizer moments that do not belong to the weights.
@@ -118,6 +121,21 @@ def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
                 raise PathError(message("Two different objects under one path:", [key]))
             state[key] = leaf
     return state
+
+
+def meta(root: Model, plain: Callable) -> dict[str, Any]:
+    """Return the class of a node, its units, and the metadata of parts, by path.
+
+    Args:
+        root: the node.
+        plain: the function of those parts that have no metadata of their own.
+    """
+    below = {
+        path: node._checkpoint_meta()
+        for path, node in _walk.collect_nodes(root, include_self=False).items()
+        if type(node)._checkpoint_meta is not plain
+    }
+    return {"class": type(root).__name__, **below, **units(root)}
 
 
 def units(root: Model) -> dict[str, dict[str, str]]:
@@ -217,6 +235,9 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
     )
     if not fits or not same_shape(new.shape, old.shape, batch_axis):
         return None, f"stored {_what(new)}, variable {_what(old)}"
+    if not in_parts and changes_numbers(new, old.dtype):
+        problem = "which cannot hold all of its numbers"
+        return None, f"stored {_what(new)}, variable {_what(old)}, {problem}"
     if not isinstance(new, jax.Array) and runtime.place_of(old) is not None:
         # Straight to where it belongs: no device has to hold it whole.
         new = new if in_parts else np.asarray(new, old.dtype)

@@ -8,28 +8,9 @@ from typing import Any
 
 import jax
 
-from .. import runtime
-from ..core import Variable
 from ._parameters import TrainedVariables
-from ._rollback import Snapshot
+from ._swapping import Swapped
 from .engine._tree import named
-
-
-class Swapped:
-    """A block in which some Variables hold other values.
-
-    At its end they hold what they held before, whatever was written in between.
-    """
-
-    def __init__(self, values: dict[Variable, Any]):
-        self._values = values
-
-    def __enter__(self) -> None:
-        self._snapshot = Snapshot(self._values)
-        runtime.commit(list(self._values), list(self._values.values()))
-
-    def __exit__(self, *_) -> None:
-        self._snapshot.restore()
 
 
 class Averaged(abc.ABC):
@@ -43,6 +24,9 @@ class Averaged(abc.ABC):
 
     def swapped(self) -> Swapped:
         """Return a context in which the variables hold their averages.
+
+        Inside, what trains them can take no step, and its state cannot be saved; that
+        of the model alone can.
 
         Example:
             >>> import brainopt as bo
@@ -66,4 +50,4 @@ class Averaged(abc.ABC):
                 averages[name].astype(leaf.dtype) for name, leaf in named({path: held})
             ]
             values[variable] = jax.tree.unflatten(jax.tree.structure(held), leaves)
-        return Swapped(values)
+        return Swapped(values, is_guarded=True)

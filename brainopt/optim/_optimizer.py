@@ -31,6 +31,7 @@ from ._names import bind, refuse_slip
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
+from ._swapping import refuse_step
 from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
@@ -222,6 +223,7 @@ class Optimizer(Node, metaclass=Declaring):
         step goes downhill along its conjugate. torch keeps the conjugate in ``.grad``
         and optax asks for it; pass ``g.conj()`` for such a ``g``.
         """
+        refuse_step(type(self).__name__, self._trained)
         _stepping.check_weight(self, weight)
         _nonfinite.before(self)
         note_turn(self)
@@ -384,7 +386,7 @@ class Optimizer(Node, metaclass=Declaring):
 
     _step_by = step_by
     _prepare_load, _context = _saving.prepare_load, _saving.context
-    _checkpoint_meta = _saving.meta
+    _prepare_save, _checkpoint_meta = _saving.prepare_save, _saving.meta
     _checkpoint_notes = _saving.notes
 
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ from ..core import (
 )
 from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read
+from ._aliases import aliases_in
 from .engine._rows import Rows, is_sparse
 from .engine._tree import named
 
@@ -41,12 +42,14 @@ class TrainedVariables(Node):
     Attributes:
         variables: ``{path: Variable}``.
         paths: the path for each key that a variable was registered with.
+        aliases: the path for each other path of a variable or of a node.
         has_ambiguous_names: whether some name may mean two variables; see `_by_path`.
     """
 
     def __init__(self):
         self.variables: dict[str, Variable] = {}
         self.paths: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
         self.has_ambiguous_names = False
 
     def add(self, source: Any) -> list[str]:
@@ -86,6 +89,7 @@ class TrainedVariables(Node):
         _check_dtypes(new)
         self.variables = self.variables | new
         self.paths = self.paths | keys
+        self.aliases = self.aliases | dict(aliases_in(source))
         theirs = self._own_names(self.variables)
         self.has_ambiguous_names |= any(
             reading.get(path, path) != path

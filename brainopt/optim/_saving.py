@@ -11,15 +11,23 @@ import numpy as np
 
 from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
+from ._aliases import all_names, by_first_names
 from ._hyperparameters import HyperparamVector
+from ._swapping import refuse_state
 from .engine._tree import named
-from .settings._spec import label_of
+from .settings._groups import DEFAULT
 
 
 def prepare_load(
     self: Any, state: dict[str, Any], path: str, context: Mapping[str, Any], staged: Any
 ) -> None:
     """Make a state fit that has other variables; see `Node._prepare_load`."""
+    own = [key for each in ages_of(self, path) for key in (*each.keys, each.key)]
+    shared = (join(path, "slots", name) for name in self.slots.get("", ()))
+    whole = (join(path, "slots", n, k) for n, held in self.slots.items() for k in held)
+    by_first_names(
+        self._trained.aliases, join(path, "slots"), [*own, *shared, *whole], state
+    )
     step = join(path, "step"), self.step.value
     keep_ages(ages_of(self, path), step, state, context, staged.undo)
 
@@ -29,47 +37,56 @@ def context(self: Any) -> list[str]:
     return ["step", *(join("slots", name, MISSED) for name in self.slots)]
 
 
+def prepare_save(self: Any) -> None:
+    """Refuse a state that its variables do not fit; see `Node._prepare_save`."""
+    refuse_state(type(self).__name__, self._trained)
+
+
 def meta(self: Any) -> dict[str, Any]:
     """Return class, settings that are fixed, and kinds of the schedules.
 
-    Dtypes, functions and classes are given by name.
+    Dtypes, functions and classes stand there by name; what belongs to a group stands
+    where the numbers of that group do.
     """
+    aliases, members = self._trained.aliases, _members(self)
+    groups = {
+        name: {**_group_meta(group), "members": all_names(aliases, members[name])}
+        for name, group in self.groups.items()
+    }
+    del groups[DEFAULT]["members"]  # all others
     return {
         "class": type(self).__name__,
-        "options": {k: _plain(v) for k, v in self.groups[0].options.items()},
-        "numbers": list(self.groups[0].numbers.names),
-        "schedules": {
-            name: type(group.schedule).__name__ for name, group in self.groups.items()
-        },
-        "groups": _members(self),
+        "groups": groups,
         "precision": self.precision,
         "maximize": self.maximize,
         "nonfinite": self.nonfinite,
-        "mask": None if self.mask is None else label_of({"match": self.mask.choice}),
-        "constraints": _constraints(self),
-        "frozen": list(self.frozen),
+        "mask": None if self.mask is None else all_names(aliases, _masked(self)),
+        "frozen": all_names(aliases, self.frozen),
     }
 
 
-def _constraints(optimizer: Any) -> dict[str, Any]:
-    """Return sign and constraint of each group that has one."""
-    return {
-        name: [
-            None if group.sign is None else np.asarray(group.sign).tolist(),
-            _plain(group.constraint),
-        ]
-        for name, group in optimizer.groups.items()
-        if group.sign is not None or group.constraint is not None
-    }
+def _masked(optimizer: Any) -> list[str]:
+    """Return the paths that the mask chooses."""
+    leaves = named(optimizer._trained.values())
+    return [path for path, leaf in leaves if optimizer.mask(path, leaf)]
+
+
+def _group_meta(group: Any) -> dict[str, Any]:
+    signs = {} if group.sign is None else {"sign": np.asarray(group.sign).tolist()}
+    found = {"options": {k: _plain(v) for k, v in group.options.items()}, **signs}
+    if group.schedule is not None:
+        found["schedule"] = type(group.schedule).__name__
+    if group.constraint is not None:
+        found["constraint"] = _plain(group.constraint)
+    return found
 
 
 def _members(optimizer: Any) -> dict[str, list[str]]:
-    """Return the paths of each group but the first, which has all others."""
+    """Return the paths of each group."""
     found: dict[str, list[str]] = {name: [] for name in optimizer.groups}
     names = list(found)
     for path, leaf in named(optimizer._trained.values()):
         found[names[optimizer._settings.index(path, leaf)]].append(path)
-    del found[names[0]]
     return found
 
 

@@ -348,3 +348,32 @@ def test_the_states_of_several_nodes_are_from_one_instant():
 
     torn = [one for one, two in states if int(one["x"]) != int(two["x"])]
     assert torn == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        (np.int64([2**40]), jnp.int32),
+        (np.int32([300]), jnp.int8),
+        (np.int32([-1]), jnp.uint32),
+        (np.int32([2**24 + 1]), jnp.float32),
+        (np.float32([1e30]), jnp.float16),
+        (np.float64([1e300]), jnp.float32),
+    ],
+)
+def test_a_cast_that_changes_an_integer_or_overflows_is_refused(stored, dtype):
+    node = _make(n=bo.Variable(jnp.zeros(1, dtype)))
+
+    with pytest.raises(StateDictError, match=r"n: stored .* cannot hold all"):
+        node.load_state_dict({"n": stored}, cast=True)
+
+    assert float(node.n.value[0]) == 0
+
+
+@pytest.mark.parametrize("stored", [[1.5, np.inf], [np.nan, -0.0], [2.0**-30, 1 / 3]])
+def test_a_cast_may_round_and_keeps_what_is_not_finite(stored):
+    node = _make(n=bo.Variable(jnp.zeros(2, jnp.float16)))
+
+    node.load_state_dict({"n": np.float64(stored)}, cast=True)
+
+    np.testing.assert_array_equal(node.n.value, np.float16(stored))

@@ -345,7 +345,7 @@ def test_settings_are_saved_by_plain_names():
     again = optim.AdamW(half, mu_dtype="bfloat16")._checkpoint_meta()
 
     assert meta == again
-    assert meta["options"]["mu_dtype"] == "bfloat16"
+    assert meta["groups"]["default"]["options"]["mu_dtype"] == "bfloat16"
     assert "0x" not in str(meta) and "<" not in str(meta)
 
 
@@ -356,5 +356,7 @@ def test_functions_among_options_are_saved_by_name():
 
     meta = Shaped(0.1, shape=jnp.tanh)._checkpoint_meta()
 
-    named = {name: meta["options"][name] for name in ("shape", "kind")}
+    named = {
+        name: meta["groups"]["default"]["options"][name] for name in ("shape", "kind")
+    }
     assert named == {"shape": "tanh", "kind": "float16"}

@@ -30,6 +30,7 @@ _OPTAX_SLOTS = {"mu": "m", "nu": "v", "nu_max": "v_max", "trace": "b"}
 _BRAINPY_NODE = re.compile(r"[A-Za-z_]\w*?\d+")
 _BRAINPY_MOMENT = re.compile(r"(.+)_(m|v|vmax)")
 _BRAINPY_SLOTS = {"m": "m", "v": "v", "vmax": "v_max"}
+_BRAINPY_MOMENTUM = {"v": "velocity"}
 _PART = r"(?:'[^']*'|\d+)"
 _TUPLE = re.compile(rf"\(({_PART}(?:, {_PART})*),?\)")
 _EPOCH = "groups.default.schedule.last_epoch"
@@ -57,7 +58,7 @@ def optimizer_state(
     Returns:
         ``{"step": …, "slots.<path>.m": …, "slots.<path>.v": …}``, as the state of a
         brainopt optimizer calls them; momentum is ``b`` from torch and optax, as in
-        `SGD`, and ``v`` from BrainPy, as in `Momentum`. The epoch of a BrainPy
+        `SGD`, and ``velocity`` from BrainPy, as in `Momentum`. The epoch of a BrainPy
         schedule is there too. The numbers of the optimizer stay as it is
         constructed: restore with ``only=["opt.step", "opt.slots"]``.
 
@@ -204,9 +205,11 @@ def _from_brainpy(flat: Mapping[str, Any]) -> tuple[_Found, list[Any], _Found]:
             epochs += [state["last_epoch"]] if "last_epoch" in state else []
         elif all(match or name == "step" for name, match in matches.items()):
             steps += [state["step"]] if "step" in state else []
-            for name, match in matches.items():
-                if match:
-                    _put(slots, match[1], _BRAINPY_SLOTS[match[2]], state[name])
+            found = [match for match in matches.values() if match]
+            is_adam = any(match[2] != "v" for match in found)
+            names = _BRAINPY_SLOTS if is_adam else _BRAINPY_MOMENTUM
+            for match in found:
+                _put(slots, match[1], names[match[2]], state[match[0]])
     epoch = {_EPOCH: np.asarray(epochs[0], np.int32)} if len(epochs) == 1 else {}
     return slots, steps, epoch
 

@@ -31,7 +31,7 @@ from ..._select import is_below
 from ..._typing import Model
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
-from ._equality import equal
+from ._metadata import NO_ARRAY, chosen, differences, paths_in
 from ._paths import ABSENT, dotted, flat_paths, leaves, under
 from ._protocol import NOTES, UNITS, Staged, Stateful
 from ._selection import Selection
@@ -196,7 +196,14 @@ class Restore:
             candidates |= {self.selection.renamed(old): v for old, v in stored.items()}
             for own in self.own.values():
                 candidates |= own
+            candidates |= dict.fromkeys(self._meta_paths(), NO_ARRAY)
             self.wrong += self.selection.unmatched(candidates.items())
+
+    def _meta_paths(self) -> Iterator[str]:
+        for name, saved in self.saved.items():
+            yield from paths_in(self.selection.renamed(name), saved.meta)
+        for name, node in self.targets.items():
+            yield from paths_in(name, node._checkpoint_meta())
 
     def _owner(self, path: str) -> str | None:
         # The longest name: a target may lie below another, as a part of it.
@@ -296,7 +303,8 @@ class Restore:
         stored.pop(NOTES, None)
         mine.pop(NOTES, None)
         if self.strict:
-            self.wrong += _differences(name, stored, mine)
+            stored, mine = (chosen(self.selection, name, m) for m in (stored, mine))
+            self.wrong += differences(name, stored, mine)
 
     def _compare_units(self, stored: dict[str, Any], own: dict[str, Any]) -> None:
         stored = {self.selection.renamed(path): unit for path, unit in stored.items()}
@@ -375,20 +383,5 @@ def _merged(nodes: Model, plain: Any) -> Any:
     return found
 
 
-def _differences(path: str, stored: Any, own: Any) -> Iterator[str]:
-    if equal(stored, own):
-        return
-    if isinstance(stored, dict) and isinstance(own, Mapping):
-        for key in (*stored, *(key for key in own if key not in stored)):
-            values = stored.get(key, ABSENT), own.get(key, ABSENT)
-            yield from _differences(under(path, str(key)), *values)
-    else:
-        yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
-
-
 def _joined(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
     return {under(name, str(path)): value for path, value in table.items()}
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is ABSENT else repr(value)

@@ -27,9 +27,12 @@ class Selection:
         self.filters = self.only is not None or self.skip is not None
         self.renamed = Renaming(rename)
 
-    def takes(self, path: str, value: PyTree) -> bool:
-        """Whether a path, by its name in the target, takes part."""
-        if self.only is not None and not self.only(path, value):
+    def takes(self, path: str, value: PyTree, is_asked: bool = True) -> bool:
+        """Whether a path, by its name in the target, takes part.
+
+        With ``is_asked`` False it need not be among ``only``.
+        """
+        if is_asked and self.only is not None and not self.only(path, value):
             return False
         return self.skip is None or not self.skip(path, value)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._casting import changes_numbers
 from ...errors import CheckpointMismatchError, first_line, message
 from ..format._dtypes import in_own_order
 from ..format._records import CONTAINERS, Record
@@ -113,7 +114,13 @@ def as_jax(
                 "set `jax_enable_x64`, or pass `cast=True` to make them 32-bit.",
             )
         )
-    arrays, refused = {}, []
+    refused = [
+        f"{name(where)}: stored {value.dtype}, and 32 bits cannot hold its numbers"
+        for where, value in values.items()
+        if isinstance(value, np.ndarray | np.generic)
+        and changes_numbers(value, jax.dtypes.canonicalize_dtype(value.dtype))
+    ]
+    arrays: dict[Any, Any] = {}
     for where, value in values.items():
         try:
             arrays[where] = _in_jax(value)

@@ -11,8 +11,7 @@ from ..._typing import Array, Slots
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from ..engine._tree import abs2
-from ._adam import first_moments
+from ..engine._tree import abs2, zeros
 
 
 class AdaBelief(Optimizer):
@@ -36,17 +35,17 @@ class AdaBelief(Optimizer):
     eps_root: Number = number(1e-16, r"\epsilon_r", "inside the root")
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return zeros: m and v."""
-        return first_moments(param)
+        """Return zeros: m, and the variance of the gradient around it."""
+        return {"m": zeros(param), "variance": zeros(param, is_real=True)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
-        v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad - m)
+        v = hyper.beta2 * slots["variance"] + hyper.one_minus("beta2") * abs2(grad - m)
         # Added to the slot in each step, as in algorithm 2: it grows to ε_r / (1 - β₂).
         v = v + hyper.eps_root
         u = m / hyper.debias("beta1", step)
         u = u / (jnp.sqrt(v / hyper.debias("beta2", step)) + hyper.eps)
-        return param - hyper.lr * hyper.decay(u, param), {"m": m, "v": v}
+        return param - hyper.lr * hyper.decay(u, param), {"m": m, "variance": v}

@@ -32,17 +32,17 @@ class Adadelta(Optimizer):
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: the means of squared gradients and of squared steps."""
-        return {"s": zeros(param, is_real=True), "d": zeros(param, is_real=True)}
+        return {"v": zeros(param, is_real=True), "d": zeros(param, is_real=True)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its slots after one step."""
         grad = hyper.decay(grad, param)
-        s = hyper.rho * slots["s"] + hyper.one_minus("rho") * abs2(grad)
+        s = hyper.rho * slots["v"] + hyper.one_minus("rho") * abs2(grad)
         # Algorithm 1, line 5, with the mean of earlier steps: this one is not known
         # yet.
         size = jnp.sqrt(slots["d"] + hyper.epsilon) / jnp.sqrt(s + hyper.epsilon)
         u = size * grad
         d = hyper.rho * slots["d"] + hyper.one_minus("rho") * abs2(u)
-        return param - hyper.lr * u, {"s": s, "d": d}
+        return param - hyper.lr * u, {"v": s, "d": d}

@@ -54,8 +54,8 @@ class Adan(Optimizer):
     eps_root: Number = number(0.0, doc="added inside the root")
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return zeros: m, v, n and the gradient before."""
-        slots = {name: zeros(param) for name in ("m", "v", "prev")}
+        """Return zeros: m, the mean change, n and the gradient before."""
+        slots = {name: zeros(param) for name in ("m", "change", "prev")}
         return slots | {"n": zeros(param, is_real=True)}
 
     def rule(
@@ -66,7 +66,7 @@ class Adan(Optimizer):
         # There is no gradient before the first: g_0 = g_1 makes the first change 0.
         change = jnp.where(step == 1, jnp.zeros_like(grad), grad - slots["prev"])
         m = (1 - b1) * slots["m"] + b1 * grad
-        v = (1 - b2) * slots["v"] + b2 * change
+        v = (1 - b2) * slots["change"] + b2 * change
         n = (1 - b3) * slots["n"] + b3 * abs2(grad + (1 - b2) * change)
         # 1 - (1 - β)^t as -expm1(t log1p(-β)), which is also exact for β = 1.
         m_hat, v_hat, n_hat = (
@@ -81,4 +81,4 @@ class Adan(Optimizer):
             # exempts.
             shrink = hyper.decay(jnp.ones_like(hyper.lr), hyper.lr)
             param = (param - hyper.lr * u) / shrink
-        return param, {"m": m, "v": v, "n": n, "prev": grad}
+        return param, {"m": m, "change": v, "n": n, "prev": grad}

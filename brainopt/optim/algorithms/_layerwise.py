@@ -37,22 +37,22 @@ class LARS(Optimizer):
     display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return a momentum of zero."""
-        return {"m": zeros(param)}
+        """Return a velocity of zero."""
+        return {"velocity": zeros(param)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
-        """Return the parameter and its momentum after one step."""
+        """Return the parameter and its velocity after one step."""
         size, slope = global_norm(param), global_norm(grad)
         # decay(a, b) is a + λ b, and a where a mask exempts: here ‖g‖ + ε + λ‖θ‖.
         trust = hyper.tc * size / hyper.decay(slope + hyper.eps, size)
         trust = jnp.where((size > 0) & (slope > 0), trust, jnp.ones_like(trust))
         pull = hyper.decay(grad, param)
-        # The rate is inside the momentum, as in algorithm 1: what was collected at an
+        # The rate is inside the velocity, as in algorithm 1: what was collected at an
         # earlier rate keeps it.
-        m = hyper.momentum * slots["m"] + hyper.lr * trust * pull
-        return param - m, {"m": m}
+        velocity = hyper.momentum * slots["velocity"] - hyper.lr * trust * pull
+        return param + velocity, {"velocity": velocity}
 
 
 class Lamb(Optimizer):

@@ -29,14 +29,14 @@ class Momentum(Optimizer):
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""
-        return {"v": zeros(param)}
+        return {"velocity": zeros(param)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its velocity after one step."""
-        v = hyper.momentum * slots["v"] - hyper.lr * hyper.decay(grad, param)
-        return param + v, {"v": v}
+        v = hyper.momentum * slots["velocity"] - hyper.lr * hyper.decay(grad, param)
+        return param + v, {"velocity": v}
 
 
 class MomentumNesterov(Optimizer):
@@ -56,7 +56,7 @@ class MomentumNesterov(Optimizer):
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""
-        return {"v": zeros(param)}
+        return {"velocity": zeros(param)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -65,5 +65,5 @@ class MomentumNesterov(Optimizer):
         # The variable holds the point looked ahead to, where gradients are taken. From
         # one such point to the next it is μ v - γ g (Bengio et al. 2013, equation 7).
         pull = hyper.lr * hyper.decay(grad, param)
-        v = hyper.momentum * slots["v"] - pull
-        return param + hyper.momentum * v - pull, {"v": v}
+        v = hyper.momentum * slots["velocity"] - pull
+        return param + hyper.momentum * v - pull, {"velocity": v}

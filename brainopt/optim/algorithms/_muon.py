@@ -70,9 +70,9 @@ class Muon(Optimizer):
     adam_eps: Number = number(1e-8, doc="of AdamW")
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return zeros: b for a matrix, else m and v."""
+        """Return zeros: m for a matrix, else m and v."""
         if _is_matrix(param, hyper):
-            return {"b": zeros(param)}
+            return {"m": zeros(param)}
         return {"m": zeros(param), "v": zeros(param, is_real=True)}
 
     def rule(
@@ -82,7 +82,7 @@ class Muon(Optimizer):
         if not _is_matrix(param, hyper):
             return _adamw(grad, param, slots, hyper, step)
         one_minus_momentum = hyper.one_minus("momentum")
-        b = hyper.momentum * slots["b"] + one_minus_momentum * grad
+        b = hyper.momentum * slots["m"] + one_minus_momentum * grad
         along = hyper.momentum * b + one_minus_momentum * grad if hyper.nesterov else b
         u = orthogonalize(along, hyper.ns_coefficients, hyper.ns_steps, hyper.eps)
         # The ratio is a Python number: shapes are known while tracing.
@@ -92,7 +92,7 @@ class Muon(Optimizer):
         else:
             ratio = 0.2 * max(rows, cols) ** 0.5
         param = hyper.decay(param, param, -hyper.lr)
-        return param - hyper.lr * ratio * u, {"b": b}
+        return param - hyper.lr * ratio * u, {"m": b}
 
 
 def orthogonalize(

@@ -40,10 +40,10 @@ class RMSProp(Optimizer):
     )
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return zeros: v, with ``centered`` mean, with momentum b."""
+        """Return zeros: v, with ``centered`` mean, with momentum a buffer."""
         slots = {"v": zeros(param, is_real=True)}
         slots |= {"mean": zeros(param)} if hyper.centered else {}
-        return slots | ({} if hyper.is_off("momentum") else {"b": zeros(param)})
+        return slots | ({} if hyper.is_off("momentum") else {"buffer": zeros(param)})
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -61,5 +61,5 @@ class RMSProp(Optimizer):
         else:
             b = grad / (jnp.sqrt(spread) + hyper.epsilon)
         if not hyper.is_off("momentum"):
-            b = new["b"] = hyper.momentum * slots["b"] + b
+            b = new["buffer"] = hyper.momentum * slots["buffer"] + b
         return param - hyper.lr * b, new

@@ -13,6 +13,7 @@ from .._averages import Averaged
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
+from .._swapping import refuse_state
 from ..engine._precision import wide
 from ..engine._tree import abs2, named, safe_sqrt, zeros
 
@@ -45,10 +46,11 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
     weight_lr_power: Number = number(2.0, "p")
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return z, the second moment, and the rates that weigh the average."""
+        """Return z, the second moment, the rates that weigh the average, and β₁."""
         v = zeros(param, is_real=True)
         rates = {name: jnp.zeros((), v.dtype) for name in ("most", "total")}
-        return {"z": jnp.array(param, wide(param.dtype)), "v": v, **rates}
+        z = jnp.array(param, wide(param.dtype))
+        return {"z": z, "v": v, **rates, "beta1": jnp.array(hyper.beta1, v.dtype)}
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -57,8 +59,9 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
         root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
         # x is not stored: y = (1 - β₁) z + β₁ x gives it from y and z, which saves an
-        # array for each parameter. From z as it was before this step.
-        average = _average(param, slots["z"], hyper.beta1, hyper.one_minus("beta1"))
+        # array for each parameter. From z as it was before this step, and from the
+        # β₁ of that step: a new one changes y, never the average.
+        average = _average(param, slots["z"], slots["beta1"])
         z = slots["z"] - hyper.lr * hyper.decay(grad / root, param)
         most = jnp.maximum(slots["most"], hyper.lr)
         share = most**hyper.weight_lr_power
@@ -66,18 +69,26 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
         # A warm-up that starts at rate 0 has no weights yet.
         share = jnp.where(total > 0, share / jnp.where(total > 0, total, 1), 0)
         average = (1 - share) * average + share * z
-        param = hyper.one_minus("beta1") * z + hyper.beta1 * average
-        return param, {"z": z, "v": v, "most": most, "total": total}
+        # 1 - β₁ as in `_average`: another rounding would move the average for ever.
+        beta1 = hyper.beta1
+        param = (1 - beta1) * z + beta1 * average
+        sums = {"most": most, "total": total, "beta1": beta1}
+        return param, {"z": z, "v": v, **sums}
 
     def averages(self) -> dict[str, Any]:
-        """Return ``{path: average}``."""
+        """Return ``{path: average}``.
+
+        Raises:
+            StateDictError: the variables hold other values now, see `swapped`.
+        """
+        refuse_state(type(self).__name__, self._trained)
         found = {}
         for path, leaf in named(self._trained.values()):
-            z, beta1 = self.slots[path]["z"].value, self.beta1
-            y = leaf.astype(z.dtype)
-            found[path] = _average(y, z, beta1.astype(z.dtype), 1 - beta1)
+            slots = self.slots[path]
+            z = slots["z"].value
+            found[path] = _average(leaf.astype(z.dtype), z, slots["beta1"].value)
         return found
 
 
-def _average(y: Any, z: Any, beta1: Any, one_minus_beta1: Any) -> Any:
-    return (y - one_minus_beta1 * z) / beta1
+def _average(y: Any, z: Any, beta1: Any) -> Any:
+    return (y - (1 - beta1) * z) / beta1

@@ -34,13 +34,14 @@ class SM3(Optimizer):
     display_name: str | None = argument(alias="name", default=None)
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
-        """Return zeros: a vector for each axis, and with momentum m."""
+        """Return zeros: a vector for each axis, and with momentum the mean step."""
         whole = zeros(param, is_real=True)
         slots = {
             f"axis{a}": jnp.zeros(n, whole.dtype) for a, n in enumerate(param.shape)
         }
         slots = slots or {"axis0": whole}
-        return slots if hyper.is_off("momentum") else slots | {"m": zeros(param)}
+        more = {} if hyper.is_off("momentum") else {"mean_update": zeros(param)}
+        return slots | more
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -67,5 +68,6 @@ class SM3(Optimizer):
             for a in range(max(ndim, 1))
         }
         if not hyper.is_off("momentum"):
-            u = new["m"] = hyper.momentum * slots["m"] + hyper.one_minus("momentum") * u
+            mean = hyper.momentum * slots["mean_update"]
+            u = new["mean_update"] = mean + hyper.one_minus("momentum") * u
         return param - hyper.lr * u, new

@@ -13,10 +13,12 @@ from ... import runtime
 from ...core import Variable, join
 from ...runtime import depend_on
 from .._ages import Aged, keep_ages
+from .._aliases import by_first_names
 from .._averages import Averaged
 from .._fields import decay_rate
 from .._hyperparameters import HasHyperparams, HyperparamVector
 from .._parameters import TrainedVariables
+from .._swapping import refuse_state, refuse_step
 from ..engine._precision import wide
 from ..engine._step import next_step
 from ..engine._tree import named
@@ -77,6 +79,7 @@ class EMA(Averaged, HasHyperparams):
     def update(self) -> None:
         """Update the averages by the present values; call it after each step."""
         self._trained.require("EMA")
+        refuse_step("EMA", self._trained)
         depend_on(self._revision)
         count = self.count.value
         common = self._weights(count)
@@ -105,6 +108,9 @@ class EMA(Averaged, HasHyperparams):
         rest = jnp.where(early < decay, 1 - early, rest)
         return jnp.minimum(decay, early), rest
 
+    def _prepare_save(self) -> None:
+        refuse_state("EMA", self._trained)
+
     def _context(self) -> list[str]:
         return ["count", *(join("missed", name) for name in self.shadow)]
 
@@ -115,6 +121,10 @@ class EMA(Averaged, HasHyperparams):
         context: Mapping[str, Any],
         staged: Any,
     ) -> None:
+        for section in ("shadow", "missed"):
+            own = [join(path, section, name) for name in self.shadow]
+            place = join(path, section)
+            by_first_names(self._trained.aliases, place, own, state)
         variables = [
             Aged(
                 [join(path, "shadow", name)],

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from ... import runtime
-from ...core import Variable
+from ...core import Variable, join
 from ...errors import GradientError, message
 from ...runtime import depend_on
+from .._aliases import by_first_names
 from .._averages import Averaged
 from .._fields import number
 from .._hyperparameters import HyperparamVector
@@ -117,6 +118,13 @@ class Lookahead(Averaged, OptimizerWrapper):
             variables.append(variable)
             values.append(jax.tree.unflatten(jax.tree.structure(held), leaves))
         runtime.commit(variables, values)
+
+    def _prepare_load(
+        self, state: dict[str, Any], path: str, context: Any, staged: Any
+    ) -> None:
+        section = join(path, "slow")
+        own = [join(section, name) for name in self.slow]
+        by_first_names(self._trained.aliases, section, own, state)
 
     def averages(self) -> dict[str, Any]:
         """Return ``{path: slow weight}``."""

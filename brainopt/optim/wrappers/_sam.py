@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from ... import runtime
 from ...errors import GradientError, message
 from ...runtime import depend_on
-from .._averages import Swapped
 from .._closure import Loss
 from .._fields import number
 from .._hyperparameters import HyperparamVector
+from .._swapping import Swapped
 from ..engine._gradients import global_norm
 from ..engine._tree import named, uphill
 from ._wrapper import OptimizerWrapper

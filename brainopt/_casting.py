@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversions between dtypes that would change more than the last digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+
+def changes_numbers(array: Any, dtype: Any) -> bool:
+    """Whether ``dtype`` has not the value of an integer, or makes a number infinite.
+
+    Rounding of floats is no such change. Of a traced array nothing is known.
+    """
+    if array.dtype == dtype or isinstance(array, jax.core.Tracer):
+        return False
+    old = np.asarray(array)
+    with np.errstate(all="ignore"):
+        new = old.astype(dtype)
+        if jnp.issubdtype(old.dtype, jnp.integer):
+            back = new.astype(old.dtype)
+            return bool(((back != old) | ((new < 0) != (old < 0))).any())
+        if jnp.issubdtype(old.dtype, jnp.inexact):
+            return bool((np.isfinite(old) & ~np.isfinite(new)).any())
+    return False

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metadata of a node in a file beside its own: what is compared, and how."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._equality import equal
+from ._paths import ABSENT, under
+from ._selection import Selection
+from ._source import Slot
+
+NO_ARRAY = Slot(-1)
+"""What stands for a setting where a choice asks for an array."""
+
+
+def chosen(selection: Selection, path: str, table: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the metadata that was chosen, and the class unless it was left out."""
+    if not selection.filters:
+        return dict(table)
+    found: dict[Any, Any] = {}
+    for key, value in table.items():
+        name = under(path, str(key))
+        if isinstance(value, Mapping):
+            below = chosen(selection, name, value)
+            found |= {key: below} if below else {}
+        elif selection.takes(name, NO_ARRAY, is_asked=key != "class"):
+            found[key] = value
+    return found
+
+
+def differences(path: str, stored: Any, own: Any) -> Iterator[str]:
+    """Yield a line for each entry that differs."""
+    if equal(stored, own):
+        return
+    if isinstance(stored, dict) and isinstance(own, Mapping):
+        for key in (*stored, *(key for key in own if key not in stored)):
+            values = stored.get(key, ABSENT), own.get(key, ABSENT)
+            yield from differences(under(path, str(key)), *values)
+    else:
+        yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
+
+
+def paths_in(path: str, table: Any) -> Iterator[str]:
+    """Yield the path of each entry of metadata."""
+    if isinstance(table, Mapping):
+        for key, value in table.items():
+            yield from paths_in(under(path, str(key)), value)
+    else:
+        yield path
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is ABSENT else repr(value)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variables that hold other values for the time of a block.
+
+While they do, the state of an optimizer that trains them belongs to values which they
+do not hold: neither a step nor a state dict of it would be right, and both are refused.
+The revision below makes compiled steps find out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from .. import runtime
+from ..core import Variable
+from ..errors import GradientError, StateDictError, message
+from ..runtime import Revision, depend_on
+from ._parameters import TrainedVariables
+from ._rollback import Snapshot
+
+_swapped: Counter[Variable] = Counter()
+_revision = Revision()
+_revision.note("swapped", ())
+
+
+class Swapped:
+    """A block in which some Variables hold other values.
+
+    At its end they hold what they held before, whatever was written in between.
+
+    Args:
+        values: by Variable.
+        is_guarded: whether steps and states of what trains them are refused.
+    """
+
+    def __init__(self, values: dict[Variable, Any], is_guarded: bool = False):
+        self._values = values
+        self._guarded = list(values) if is_guarded else []
+
+    def __enter__(self) -> None:
+        self._snapshot = Snapshot(self._values)
+        runtime.commit(list(self._values), list(self._values.values()))
+        self._count(1)
+
+    def __exit__(self, *_) -> None:
+        self._count(-1)
+        self._snapshot.restore()
+
+    def _count(self, change: int) -> None:
+        if not self._guarded:
+            return
+        for variable in self._guarded:
+            _swapped[variable] += change
+            if not _swapped[variable]:
+                del _swapped[variable]
+        _revision.note("swapped", tuple(sorted(map(id, _swapped))))
+
+
+def refuse_step(owner: str, trained: TrainedVariables) -> None:
+    """Raise `GradientError` for a step of variables that hold other values."""
+    depend_on(_revision)
+    if found := _found(trained):
+        raise GradientError(
+            message(
+                f"This {owner} cannot step variables that hold their averages:",
+                found,
+                "leave the block of swapped() first.",
+            )
+        )
+
+
+def refuse_state(owner: str, trained: TrainedVariables) -> None:
+    """Raise `StateDictError` for a state that belongs to other values."""
+    if found := _found(trained):
+        raise StateDictError(
+            message(
+                f"The state of this {owner} belongs to other values than its "
+                "variables hold inside swapped():",
+                found,
+                "save the model alone here, or everything outside of the block.",
+            )
+        )
+
+
+def _found(trained: TrainedVariables) -> list[str]:
+    if not _swapped:
+        return []
+    return [path for path, v in trained.variables.items() if v in _swapped]
