@@ -9,7 +9,6 @@ from ._branches import switch as switch
 from ._checkify import checkify as checkify
 from ._grad import grad as grad
 from ._grad import value_and_grad as value_and_grad
-from ._grad import vector_grad as vector_grad
 from ._jacobian import hessian as hessian
 from ._jacobian import jacfwd as jacfwd
 from ._jacobian import jacobian as jacobian
@@ -23,6 +22,7 @@ from ._loops import for_loop as for_loop
 from ._loops import scan as scan
 from ._remat import remat as remat
 from ._shard_map import shard_map as shard_map
+from ._vector_grad import vector_grad as vector_grad
 from ._vmap import vmap as vmap
 from ._while import bounded_while_loop as bounded_while_loop
 from ._while import while_loop as while_loop

@@ -24,6 +24,7 @@ from ._lift import (
     run_to_fixed_point,
     unpack,
 )
+from ._mean import mean, warn_of_sum
 from ._targets import Targets
 from .programs._compilations import describe
 
@@ -58,6 +59,8 @@ class Differentiated:
         plain: whether the derivatives have the shapes of ``diff`` too.
         allow_unused: whether a Variable that ``fun`` does not read is nothing to warn
             of.
+        mean_over: axes of a mesh over which ``y`` is averaged; None where nothing is
+            said of meshes.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Differentiated:
         levels: int = 0,
         plain: bool = False,
         allow_unused: bool = True,
+        mean_over: tuple[str, ...] | None = None,
     ):
         if not callable(fun):
             raise TypeError(
@@ -86,6 +90,7 @@ class Differentiated:
         self._return_value = return_value
         self._dtypes = dtypes
         self._levels = levels
+        self._mean_over = mean_over
         self._plain = plain and not dtypes[1]
         self._allow_unused = allow_unused
         functools.update_wrapper(self, fun, updated=())
@@ -141,6 +146,9 @@ class Differentiated:
                 seen[:] = [ran.effects]
                 reads.update(ran.reads)
                 y, aux = self._split(ran.out)
+                if self._mean_over is not None:
+                    y = mean(y, self._mean_over)
+                    warn_of_sum(y, diff[0])
                 return y, (y, aux, ran.results(ran.effects.written))
 
             derivatives, (y, aux, values) = self._transform(pure)(diff)

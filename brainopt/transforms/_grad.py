@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 
-from .._typing import Argnums, Aux, Model, P, PyTree, R
+from .._typing import Argnums, Aux, Model, P, R
 from ._differentiate import Differentiated
 
 
@@ -24,6 +23,8 @@ def grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, Any]: ...
 
 
@@ -37,6 +38,8 @@ def grad(
     return_value: Literal[True],
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[Any, R]]: ...
 
 
@@ -50,6 +53,8 @@ def grad(
     return_value: Literal[False] = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[Any, Aux]]: ...
 
 
@@ -63,6 +68,8 @@ def grad(
     return_value: Literal[True],
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[Any, R, Aux]]: ...
 
 
@@ -76,6 +83,8 @@ def grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, Any]: ...
 
 
@@ -88,6 +97,8 @@ def grad(
     return_value: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
@@ -101,6 +112,7 @@ def grad(
     holomorphic: bool = False,
     allow_int: bool = False,
     allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Any:
     """Return a function that computes the gradient of a scalar function.
 
@@ -129,9 +141,13 @@ def grad(
         allow_int: allow integer inputs (their gradients have dtype ``float0``).
         allow_unused: do not warn of Variables that ``fun`` does not read. Their
             gradients are zero, which is nearly always a mistake.
+        mean_over: inside `shard_map`, the axes of the mesh that divide the batch: the
+            value is its mean over them, and the gradients are those of this mean, equal
+            on all devices. Nothing is to be averaged afterwards.
 
     Raises:
-        GradientError: a Variable is not of a differentiable dtype.
+        GradientError: a Variable is not of a differentiable dtype; or ``mean_over``
+            names an axis along which the value does not differ.
 
     Example:
         >>> import brainopt as bo
@@ -152,6 +168,7 @@ def grad(
             holomorphic=holomorphic,
             allow_int=allow_int,
             allow_unused=allow_unused,
+            mean_over=mean_over,
         )
     transform = functools.partial(
         jax.grad, has_aux=True, holomorphic=holomorphic, allow_int=allow_int
@@ -167,6 +184,7 @@ def grad(
         dtypes,
         plain=True,
         allow_unused=allow_unused,
+        mean_over=(mean_over,) if isinstance(mean_over, str) else mean_over or (),
     )
 
 
@@ -179,6 +197,8 @@ def value_and_grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[R, Any]]: ...
 
 
@@ -191,6 +211,8 @@ def value_and_grad(
     has_aux: Literal[True],
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[tuple[R, Aux], Any]]: ...
 
 
@@ -203,6 +225,8 @@ def value_and_grad(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[P, tuple[Any, Any]]: ...
 
 
@@ -214,6 +238,8 @@ def value_and_grad(
     has_aux: bool | None = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
@@ -226,6 +252,7 @@ def value_and_grad(
     holomorphic: bool = False,
     allow_int: bool = False,
     allow_unused: bool = False,
+    mean_over: str | tuple[str, ...] | None = None,
 ) -> Any:
     """Return a function that computes ``(value, gradients)``, or with ``has_aux``
     ``((value, aux), gradients)``, as `jax.value_and_grad` does.
@@ -248,6 +275,7 @@ def value_and_grad(
             holomorphic=holomorphic,
             allow_int=allow_int,
             allow_unused=allow_unused,
+            mean_over=mean_over,
         )
     gradient = grad(
         fun,
@@ -258,6 +286,7 @@ def value_and_grad(
         holomorphic=holomorphic,
         allow_int=allow_int,
         allow_unused=allow_unused,
+        mean_over=mean_over,
     )
 
     @functools.wraps(fun)
@@ -266,116 +295,3 @@ def value_and_grad(
         return ((value, *aux), grads) if aux else (value, grads)
 
     return wrapper
-
-
-@overload
-def vector_grad(
-    fun: Callable[P, R],
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    return_value: Literal[False] = False,
-    has_aux: Literal[False] | None = False,
-) -> Callable[P, Any]: ...
-
-
-@overload
-def vector_grad(
-    fun: Callable[P, R],
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    *,
-    return_value: Literal[True],
-    has_aux: Literal[False] | None = False,
-) -> Callable[P, tuple[Any, R]]: ...
-
-
-@overload
-def vector_grad(
-    fun: Callable[P, tuple[R, Aux]],
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    return_value: Literal[False] = False,
-    *,
-    has_aux: Literal[True],
-) -> Callable[P, tuple[Any, Aux]]: ...
-
-
-@overload
-def vector_grad(
-    fun: Callable[P, tuple[R, Aux]],
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    *,
-    return_value: Literal[True],
-    has_aux: Literal[True],
-) -> Callable[P, tuple[Any, R, Aux]]: ...
-
-
-@overload
-def vector_grad(
-    fun: Callable[P, Any],
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    return_value: bool = False,
-    has_aux: bool | None = False,
-) -> Callable[P, Any]: ...
-
-
-@overload
-def vector_grad(
-    *,
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    return_value: bool = False,
-    has_aux: bool | None = False,
-) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
-
-
-def vector_grad(
-    fun: Callable | None = None,
-    grad_vars: Model = None,
-    argnums: Argnums = None,
-    return_value: bool = False,
-    has_aux: bool | None = False,
-    *,
-    allow_unused: bool = False,
-) -> Any:
-    """Return a function that computes the gradient of the sum of an array's elements.
-
-    For a function that works on each element by itself that is the derivative of each
-    element. Arguments and results are those of `grad`; ``fun`` returns an array or a
-    pytree of arrays.
-
-    Example:
-        >>> import brainopt as bo
-        >>> bo.vector_grad(lambda x: x**2)(jnp.array([1.0, 2.0])).tolist()
-        [2.0, 4.0]
-    """
-    if fun is None:
-        return functools.partial(
-            vector_grad,
-            grad_vars=grad_vars,
-            argnums=argnums,
-            return_value=return_value,
-            has_aux=has_aux,
-            allow_unused=allow_unused,
-        )
-    return Differentiated(
-        _of_sum,
-        fun,
-        grad_vars,
-        argnums,
-        has_aux,
-        return_value,
-        plain=True,
-        allow_unused=allow_unused,
-    )
-
-
-def _of_sum(pure: Callable) -> Callable:
-    def derivatives(diff: PyTree) -> tuple[PyTree, PyTree]:
-        # The gradient of the sum is the product of ones with the Jacobian.
-        y, pull_back, aux = jax.vjp(pure, diff, has_aux=True)
-        return pull_back(jax.tree.map(jnp.ones_like, y))[0], aux
-
-    return derivatives
