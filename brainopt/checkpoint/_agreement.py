@@ -27,7 +27,7 @@ from .tree._protocol import Stateful
 class Agreement:
     """A block in which each process makes ready, and which all leave in one way.
 
-    Where nothing of the nodes spans processes there is nobody to agree with.
+    It does nothing where no array of the nodes spans processes.
 
     Args:
         path: what is restored.
@@ -52,7 +52,7 @@ class Agreement:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Tell the others of an error before the agreement."""
+        """Report an error before the agreement to the other processes."""
         # The others are waiting for this process. Not on Ctrl-C: there is no time to
         # meet.
         if self._needed and isinstance(error, Exception):

@@ -53,7 +53,7 @@ def save(
             other suffix is brainopt's own format, which holds all of ``tree``. ``~`` is
             the home folder. An address as ``s3://bucket/run.bopt`` is written as one
             object through fsspec (the extra ``cloud``). A binary file that is open gets
-            brainopt's own format; what it holds after a failure is its own affair.
+            brainopt's own format; after a failure its content is undefined.
         tree: nested dicts, lists and tuples of arrays, PRNG keys, None, bool, int,
             float, complex, str, bytes, and stateful objects (see `Stateful`); or one
             of these alone.
@@ -73,7 +73,8 @@ def save(
     Raises:
         CheckpointError: something in ``tree`` cannot be stored, in this process or in
             another one; or the processes save different trees.
-        CheckpointIOError: the system refused; says which of the two files stands.
+        CheckpointIOError: the system refused; the message says whether the old file or
+            the new one is in place.
         DistributedError: a process did not come in time; it names which.
 
     Example:
@@ -211,7 +212,7 @@ def restore(
             or a list of these.
         skip: the paths to leave as they are, in the same grammar.
         rename: from the names in the file to those of the nodes: a dict or pairs,
-            where a name stands for all that is below it and ``"re:…"`` replaces what
+            where a name includes all that is below it and ``"re:…"`` replaces what
             it matches, or a function.
         key: the key that the file was saved with, as for `load`.
         timeout: seconds, in (0, inf), that a process waits for the others.
@@ -299,7 +300,7 @@ def verify(path: Readable, *, key: bytes | None = None) -> None:
         key: the key that the file was saved with, as for `load`.
 
     Raises:
-        CheckpointCorruptError: a byte is not what it was when it was written.
+        CheckpointCorruptError: a byte differs from the one that was written.
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """

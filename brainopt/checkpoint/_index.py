@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps in a folder and their metrics; the files themselves are the truth.
 
-The names of the files say which steps there are. The index spares a reader from
+The names of the files list the steps. The index spares a reader from
 opening each of them for its metrics; an entry counts only while its file has the size
 and time it had, and whatever the index lacks is read from the file.
 """

@@ -233,7 +233,7 @@ class Manager:
         Args:
             nodes: as for `brainopt.checkpoint.restore`; None loads plain data.
             step: a number, ``"best"``, or ``"latest"``, which None means too. It may
-                stand first, as in ``restore("best")`` and ``restore(3, nodes)``.
+                come first, as in ``restore("best")`` and ``restore(3, nodes)``.
             options: as for `brainopt.checkpoint.restore`, or `load` without nodes.
 
         Returns:
@@ -287,7 +287,7 @@ class Manager:
             options: as for `brainopt.checkpoint.restore`.
 
         Returns:
-            The step, its plain values, and what was passed over; None in a folder
+            The step, its plain values, and the steps passed over; None in a folder
             without steps.
 
         Raises:

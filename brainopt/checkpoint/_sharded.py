@@ -50,7 +50,7 @@ class ShardedSave:
         extra: optional entries of the metadata map.
         verify: read each file back before it takes its name.
         helper: whether a second thread may take checksums.
-        seal: what is kept of each file beyond its checksums.
+        seal: the proofs that each file keeps beyond its checksums.
         ready: called in process 0 before anything is written.
         after: called in process 0 once the save counts, before others go on.
         guarded: whether this run has the right to write there already.
@@ -109,7 +109,7 @@ class ShardedSave:
         act: Callable[[], Any],
         conclude: Callable[[list[Any]], str],
     ) -> str:
-        """Act, meet the other processes, and return the verdict of process 0."""
+        """Act, exchange reports, and return the verdict of process 0."""
         errors: list[Exception] = []
 
         # An error is reported and raised after the meeting. A process that raised

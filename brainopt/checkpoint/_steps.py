@@ -76,7 +76,7 @@ def checked_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return metrics as they are stored.
 
     Raises:
-        CheckpointError: listing what is no number, and names that are there twice.
+        CheckpointError: listing values that are no numbers, and repeated names.
     """
     if not isinstance(metrics, Mapping):
         fact = f"The metrics are a {type(metrics).__name__}."

@@ -6,8 +6,8 @@ the difference beside its slots, as ``missed_steps``; its age is ``step`` minus 
 Most variables took all of them and keep nothing. A difference may be below 0, after a
 count that is smaller than the age was loaded.
 
-How a load keeps the ages right: what is loaded with its slots has the age that it had
-in the file, everything else the age that it had before. Both counts are known, so the
+How a load keeps the ages right: a variable whose slots are loaded has its age in the
+file, every other variable the age that it had before. Both counts are known, so the
 differences follow.
 """
 
@@ -97,9 +97,9 @@ def keep_ages(
     Args:
         variables: those of an optimizer.
         step: the key of its count in the state, and the count before the load.
-        state: what is to be loaded.
-        context: what else the state held.
-        undo: takes how to undo what is done here.
+        state: the values to load, by path; counts are added to it.
+        context: the entries of the file that a selection left out.
+        undo: list that functions are added to which undo the changes made here.
     """
     key, before = step
     for each in variables:

@@ -59,7 +59,7 @@ class Loss:
         """Return the result of the closure, and the gradients.
 
         Args:
-            keep: whether to keep what it wrote.
+            keep: whether to keep the values that the closure wrote.
         """
         params = self._trained.values()
         (_, (out, values)), grads = jax.value_and_grad(self, has_aux=True)(params)

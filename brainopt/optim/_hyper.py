@@ -102,7 +102,7 @@ class Hyper:
     def debias(
         self, name: str, step: Any, ahead: int = 0, by_power: bool = False
     ) -> Any:
-        """Return 1 - β^(step + ahead), computed once for all that ask for it.
+        """Return 1 - β^(step + ahead), computed once and shared.
 
         Args:
             name: of the decay rate β.
@@ -173,7 +173,7 @@ class Hyper:
     def with_own_step(self) -> Hyper:
         """Return the same view for a variable that counts steps of its own.
 
-        What is computed of its step must not pass for that of the others.
+        Values derived from its step must not be shared with the others.
         """
         return Hyper(self._source, self._vector, self._replace, self._is_exempt)
 

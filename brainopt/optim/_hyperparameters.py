@@ -171,7 +171,7 @@ REVISION = "_changes"
 
 @property
 def revision(self: Any) -> Revision:
-    """The count that tells compiled functions whether they still fit."""
+    """The count that compiled functions compare to see whether they still fit."""
     return vars(self).setdefault(REVISION, Revision())
 
 
@@ -277,7 +277,7 @@ def derived_of(beta: Any) -> list[Any]:
 def common_float(beta: Any, one_minus: Any, log: Any) -> float:
     """Return the shortest float64 β of which β, 1 - β and log β are the roundings.
 
-    Each rounded number leaves an interval for β, and what it was made from lies in all
+    Each rounded number leaves an interval for β, and the original β lies in all
     three. So a file that keeps this one number brings back the other two to the bit.
     Numbers that were set while tracing may have no such β; then it is β itself.
     """

@@ -48,7 +48,7 @@ class JointOptimizer(Optimizer):
         Args:
             grads: the gradients in the dtype of computation.
             params: the parameters in the same dtypes.
-            held: what is kept.
+            held: the shared slots.
             hypers: the settings of each parameter.
             step: the number of this step, from 1.
         """

@@ -68,7 +68,7 @@ def bind(
     """Return the arguments of a constructor by name.
 
     Raises:
-        TypeError: naming what is unknown, and what may be meant.
+        TypeError: naming unknown arguments, and likely ones.
     """
     known = signature.parameters
     listed = [

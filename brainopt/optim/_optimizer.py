@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The abstract optimizer: an object that has settings, parameters and an engine.
 
-It alone writes Variables. What a step computes is in `engine`, what a user may set in
-`settings`, what is trained in `_parameters`; the methods here join them.
+It alone writes Variables. The step is in `engine`, the settings of a user are in
+`settings`, the trained variables in `_parameters`; the methods here join them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Optimizer(Node, metaclass=Declaring):
         step: the updates done, an int32 Variable that stops at 2³¹-1.
         slots: ``{path: {name: Variable}}``.
         groups: the settings; the first holds for all that no rule matches.
-        counters: what the stages count, by name.
+        counters: the counts of the stages, by name.
         frozen: the paths that are not trained.
     """
 
@@ -188,7 +188,7 @@ class Optimizer(Node, metaclass=Declaring):
             train_vars: as in the constructor.
 
         Raises:
-            PathError: two different Variables stand under one path.
+            PathError: two different Variables have one path.
             VariableError: a Variable is not of a floating or complex dtype.
         """
         if train_vars is not None:

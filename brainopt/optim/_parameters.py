@@ -56,7 +56,7 @@ class TrainedVariables(Node):
         """Add the variables that `train_vars_of` finds; return the new paths.
 
         Raises:
-            PathError: two different Variables stand under one path.
+            PathError: two different Variables have one path.
             VariableError: a Variable is not of a floating or complex dtype.
         """
         found = self.find(source)
@@ -134,10 +134,10 @@ class TrainedVariables(Node):
         Args:
             grads: a dict by path or by the key a variable was registered with; a list
                 in the order of a registered list; a tree like the model; or one
-                gradient for one variable. ``None`` stands for "skip this variable".
+                gradient for one variable. ``None`` skips a variable.
             owner: the optimizer, for errors.
             frozen: paths whose gradient may be missing.
-            rows: whether `Rows` are welcome.
+            rows: whether `Rows` are allowed.
 
         Raises:
             GradientError: listing every name, shape and dtype that does not fit; or

@@ -22,7 +22,7 @@ class Snapshot:
     No copy is made: a compiled step that would reuse a buffer held here copies it.
 
     Args:
-        variables: what to remember.
+        variables: those whose values are kept.
         since: from the values by Variable to those of Variables that came later.
         set_back: set the Python settings of that instant, before the values.
     """
@@ -101,7 +101,7 @@ def missed(
 
     Args:
         slots: of the optimizer.
-        trained: what it trains.
+        trained: its variables.
         step: the updates done.
         values: of the snapshot.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An optimizer as a pair of functions, as optax has it."""
+"""An optimizer as a pair of pure functions, as in optax."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def say_json(value: object) -> None:
 
 
 def as_json(value: object) -> Any:
-    """Turn data into what strict JSON can hold; what it cannot becomes its text."""
+    """Convert data to strict JSON; values that JSON lacks become texts."""
     if isinstance(value, dict):
         return {str(key): as_json(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
@@ -62,7 +62,7 @@ def saved_at(path: str) -> str:
 
 
 def styled(text: str, style: str) -> str:
-    """Colour a text on a terminal, unless NO_COLOR says otherwise."""
+    """Colour a text on a terminal, unless NO_COLOR is set."""
     wanted = sys.stdout is not None and sys.stdout.isatty()
     if not wanted or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
@@ -99,7 +99,7 @@ class Progress:
         self._shown = False
 
     def add(self, amount: int) -> None:
-        """Count what was done, and show it now and then."""
+        """Add to the count, and show it now and then."""
         self._done += amount
         now = time.monotonic()
         due = now - self._start > _PATIENCE and now - self._last > 0.1

@@ -43,7 +43,7 @@ MAX_PLAIN = 1 << 16
 """Records without payload that a file may have beyond those with payload.
 
 An array takes 64 bytes of the file at least, so its record costs a reader no more than
-the file has; what is only named in the manifest could cost much more.
+the file has; records without payload could cost much more.
 """
 MAX_RECORD_BYTES = 1 << 14
 MAX_KEY_BYTES = 4096

@@ -37,7 +37,7 @@ def flattened(snapshot: Snapshot, suffix: str) -> dict[str, ArrayLeaf]:
 
 
 def refuse(wrong: list[str], suffix: str) -> None:
-    """Raise for what a format cannot hold, if there is anything."""
+    """Raise CheckpointError for values that a format cannot hold, if any."""
     if wrong:
         raise CheckpointError(
             message(

@@ -49,7 +49,7 @@ def load_foreign(path: Path) -> Any:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file begins as brainopt's own; True if that cannot be told."""
+    """Whether a file begins as brainopt's own; True if it cannot be read."""
     if is_sharded(path):
         return True
     head = _head(path)

@@ -66,7 +66,7 @@ def write(
         snapshot: what to write.
         verify: read the new file back before it takes the name.
         helper: whether a second thread may take checksums.
-        seal: what is kept beyond the checksums.
+        seal: the proofs that the file keeps beyond its checksums.
     """
     # A path object may have a method `write`, too.
     if not isinstance(path, str | os.PathLike) and hasattr(path, "write"):

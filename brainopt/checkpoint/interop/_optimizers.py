@@ -52,7 +52,7 @@ def optimizer_state(
         tree: what `load_foreign` returned, or a part of it.
         rename: from the parameters' names there to their paths in your model, as
             `restore` takes it.
-        step: the updates done so far, [0, 2³¹), where the checkpoint does not tell:
+        step: the updates done so far, [0, 2³¹), where the checkpoint has none:
             torch and BrainPy keep no step beside a momentum.
 
     Returns:
@@ -94,7 +94,7 @@ def from_brainpy(tree: PyTree) -> Any:
     """Flatten a BrainPy state dict of version 2 to one of version 1.
 
     Version 2 has one dict for each node, whose keys repeat the name of the node. It is
-    flattened wherever it stands in the tree; everything else is left as it is.
+    flattened anywhere in the tree; everything else is left as it is.
 
     Args:
         tree: a state dict, as `load_foreign` gives it.

@@ -63,10 +63,10 @@ class Contents(ABC):
         """Read and check every byte, holding a few chunks at a time.
 
         Args:
-            progress: told how many bytes come next.
+            progress: called with the number of bytes that come next.
 
         Raises:
-            CheckpointCorruptError: a byte is not what it was when it was written.
+            CheckpointCorruptError: a byte differs from the one that was written.
         """
 
     def __enter__(self) -> Self:
@@ -83,7 +83,7 @@ class Contents(ABC):
         self.close()
 
     def damaged(self, reason: str) -> CheckpointCorruptError:
-        """Say what is wrong with it."""
+        """Return the error for damage of this checkpoint."""
         return CheckpointCorruptError(
             message(
                 f"{self.path} is no intact checkpoint:",

@@ -15,7 +15,7 @@ class Folder:
     """A folder, by its path or address.
 
     Args:
-        path: a relative one is taken from where the process stands now.
+        path: a relative one starts at the present folder of the process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Folder:
                 _os.fs.make_folder(self.name)
 
     def names(self) -> list[str]:
-        """List what is in the folder; nothing where there is none."""
+        """List the names in the folder; none if there is no folder."""
         with self._refusals("cannot be read"):
             try:
                 if self._storage is None:

@@ -31,7 +31,7 @@ class Input(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         ...
 
 
@@ -84,7 +84,7 @@ class _Memory:
 
 
 class _Remote:
-    """An object in a storage, of which only what is asked for is fetched."""
+    """An object in a storage, of which only the ranges that are read are fetched."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -110,7 +110,7 @@ class _Remote:
 
 
 def open_input(source: Readable) -> Input:
-    """Open what is to be read; the errors of the system come as they are."""
+    """Open a source for reading; errors of the system are raised as they are."""
     if isinstance(source, bytes | bytearray | memoryview):
         return _Memory(source)
     if hasattr(source, "read"):
@@ -125,7 +125,7 @@ def open_input(source: Readable) -> Input:
 
 
 def name_of(source: Readable) -> str:
-    """Name what is to be read, for errors and for its suffix."""
+    """Return the name of a source, for errors and for its suffix."""
     if isinstance(source, bytes | bytearray | memoryview):
         return _Memory.name
     if hasattr(source, "read"):
@@ -168,7 +168,7 @@ def read_whole(source: Readable) -> bytearray:
 
 
 def damaged(source: Readable, reason: str) -> CheckpointCorruptError:
-    """Say what is wrong with a file of another format."""
+    """Return the error for damage of a file of another format."""
     return CheckpointCorruptError(
         message(
             f"{name_of(source)} is damaged, or not what its suffix says:",

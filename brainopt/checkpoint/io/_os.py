@@ -47,7 +47,7 @@ class FileSystem:
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
     def write(self, fd: int, data: bytes | bytearray | memoryview) -> int:
-        """Write at the end of what was written; may write less than asked."""
+        """Append bytes; may write fewer than given."""
         return os.write(fd, data)
 
     def read_at(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
@@ -73,7 +73,7 @@ class FileSystem:
             os.fsync(fd)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor, which also lets go of its lock."""
+        """Close a descriptor, which also releases its lock."""
         os.close(fd)
 
     def lock(self, fd: int) -> bool:
@@ -90,7 +90,7 @@ class FileSystem:
         return True
 
     def open_lock(self, path: str) -> int:
-        """Open the file whose lock tells who writes into a folder."""
+        """Open the lock file of the writer of a folder."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         return os.open(path, flags, 0o666)
@@ -151,15 +151,15 @@ class FileSystem:
         os.unlink(path)
 
     def stat(self, path: str) -> os.stat_result:
-        """Look at what a name leads to."""
+        """Return the status of the file that a name leads to."""
         return os.stat(path)
 
     def fstat(self, fd: int) -> os.stat_result:
-        """Look at an open file."""
+        """Return the status of an open file."""
         return os.fstat(fd)
 
     def listdir(self, folder: str) -> list[str]:
-        """Name what is in a folder."""
+        """Return the names in a folder."""
         return os.listdir(folder)
 
     def make_folder(self, folder: str) -> None:

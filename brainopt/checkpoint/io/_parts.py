@@ -93,7 +93,7 @@ class PartsFolder:
 
     Args:
         path: the folder.
-        guarded: whether somebody holds the right to write there already.
+        guarded: whether the right to write there is held already.
     """
 
     def __init__(self, path: str, guarded: bool = False) -> None:
@@ -173,7 +173,7 @@ class PartsFolder:
         Args:
             save: what `begin` returned.
             fill: writes the manifest to a descriptor.
-            check: looks at the new manifest before it takes its name.
+            check: called with the new manifest before it takes its name.
         """
         # From here on the new save counts. What cannot be removed is removed by the
         # next.

@@ -53,7 +53,7 @@ class Reader(Contents):
     Args:
         path: the file.
         key: the key that it was written with, to be sure that nobody else wrote it.
-        of_folder: whether arrays of it may stand in other files.
+        of_folder: whether its arrays may be in other files.
 
     Raises:
         CheckpointCorruptError: it is damaged, cut, no checkpoint of brainopt, or not
@@ -178,10 +178,10 @@ class Reader(Contents):
         """Read and check every byte of the file, holding a few chunks at a time.
 
         Args:
-            progress: told how many bytes come next.
+            progress: called with the number of bytes that come next.
 
         Raises:
-            CheckpointCorruptError: a byte is not what it was when it was written.
+            CheckpointCorruptError: a byte differs from the one that was written.
         """
         for _ in self.walk():
             pass
@@ -383,7 +383,7 @@ def _bytes_of(array: Any) -> memoryview:
 
 
 def dtype_of(record: Record) -> np.dtype:
-    """Return the dtype of an array as its bytes stand in the file."""
+    """Return the dtype of an array in the byte order of the file."""
     return np.dtype("<u4") if record.kind == "key" else little_dtype(record.dtype)
 
 

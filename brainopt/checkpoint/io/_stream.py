@@ -45,7 +45,7 @@ class Stream:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was gathered to the system."""
+        """Write the gathered pieces to the sink."""
         self._sink(self._gathered)
         self._gathered = bytearray()
 
@@ -121,12 +121,12 @@ def write_records(
 
     Args:
         sink: takes all of the bytes it is given, in order.
-        records: a tree in preorder; where its payload stands is found here.
+        records: a tree in preorder; offsets and checksums are added here.
         fetch: gives the bytes of the n-th record, and whether somebody else may
             write into them meanwhile.
-        metadata: what the file says of itself.
+        metadata: the metadata map of the file.
         helper: whether a second thread may take the checksums of much payload.
-        seal: what is kept beyond the checksums.
+        seal: the proofs that the file keeps beyond its checksums.
     """
     # A thread costs more than it saves for a small file.
     work = records, fetch, metadata, seal

@@ -57,7 +57,7 @@ def replace_file(
     Args:
         path: the file to write.
         fill: writes the content to the descriptor it is given.
-        check: looks at the finished temporary before it takes the name.
+        check: called with the finished temporary before it takes the name.
 
     Raises:
         CheckpointIOError: the system refused. The old file is as it was, unless the
@@ -145,7 +145,7 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def sweep(folder: str) -> None:
-    """Remove the temporaries in a folder whose writers are dead."""
+    """Remove the temporaries in a folder whose writers have ended."""
     try:
         names = _os.fs.listdir(folder)
     except OSError:
@@ -194,7 +194,7 @@ class _Temporary:
         self.path, self.fd = "", -1
 
     def open(self) -> None:
-        """Create it and lock it; whoever calls discards it after an error."""
+        """Create it and lock it; the caller discards it after an error."""
         while True:
             name = f".bopt-{secrets.token_hex(6)}.tmp"
             self.path = os.path.join(self._folder, name)

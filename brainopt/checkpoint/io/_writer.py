@@ -31,7 +31,7 @@ class Writer:
     """The right to write into a folder; `writer_of` gives it.
 
     Attributes:
-        lock: held while somebody decides what is to be written or removed.
+        lock: held while steps to be written or removed are chosen.
         pending: steps that are being written.
     """
 

@@ -42,10 +42,10 @@ def convert(
         skip: the paths to leave out.
         optimizer: write the state of the optimizer in ``source`` alone, under this
             name (see `optimizer_state`).
-        step: with ``optimizer``, the updates done, where ``source`` does not tell.
+        step: with ``optimizer``, the updates done, where ``source`` has none.
 
     Returns:
-        What was written, as plain data.
+        The written tree, as plain data.
 
     Raises:
         CheckpointError: ``source`` cannot be read, or ``target`` cannot hold it.

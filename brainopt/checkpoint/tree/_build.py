@@ -12,7 +12,7 @@ class SavedNode:
     """A stateful object as a file has it.
 
     Attributes:
-        meta: what ``_checkpoint_meta`` said when it was saved.
+        meta: the result of ``_checkpoint_meta`` when it was saved.
         state: its flat state, ``{attribute path: value}``.
     """
 

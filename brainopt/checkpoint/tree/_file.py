@@ -26,7 +26,7 @@ def save_snapshot(
     helper: bool = True,
     seal: Seal = NO_SEAL,
 ) -> None:
-    """Write a snapshot in the place of whatever file has that name.
+    """Write a snapshot to a file, which replaces any file of that name.
 
     Args:
         path: the file.
@@ -34,7 +34,7 @@ def save_snapshot(
         verify: read the new file back before it takes the name.
         extra: optional entries of the metadata map.
         helper: whether a second thread may take checksums.
-        seal: what is kept beyond the checksums.
+        seal: the proofs that the file keeps beyond its checksums.
     """
     # A computation that failed is an error here, and not a file that ends in the
     # middle.

@@ -15,11 +15,11 @@ from ..format._records import KEY_IMPLS, Record
 
 
 class Unstorable(Exception):
-    """A value that has no exact form in the file; says why."""
+    """A value that has no exact form in the file, with the reason."""
 
 
 def refusal(wrong: list[str]) -> CheckpointError:
-    """Say which values cannot be stored, and what can."""
+    """Return the error for values that cannot be stored."""
     return CheckpointError(
         message(
             "These values cannot be stored in a checkpoint:",
@@ -127,7 +127,7 @@ class ArrayLeaf:
         return raw(array.astype(array.dtype.newbyteorder("<"))), False
 
     def record(self, key: Hashable) -> Record:
-        """Describe the array; where it stands is known when it is written."""
+        """Describe the array; its offset is known when it is written."""
         return Record(
             key, self.kind, dtype=self.dtype, shape=self.shape, nbytes=self.nbytes
         )
@@ -148,11 +148,11 @@ class BytesLeaf:
         """Do nothing: the bytes are here."""
 
     def host(self) -> tuple[memoryview, bool]:
-        """Return the bytes, which nobody can write into."""
+        """Return the bytes, which cannot change."""
         return memoryview(self.data), False
 
     def record(self, key: Hashable) -> Record:
-        """Describe the bytes; where they stand is known when they are written."""
+        """Describe the bytes; their offset is known when they are written."""
         return Record(key, self.kind, nbytes=self.nbytes)
 
 

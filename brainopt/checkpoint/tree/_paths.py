@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees of dicts, lists and tuples: the one way they are walked, and their paths.
+"""Trees of dicts, lists and tuples: one traversal for all, and their paths.
 
-Every tree of this wing, whether it is to be saved, is being restored, or was loaded, is
-walked by `leaves` and rebuilt by `mapped`. A path is a tuple of keys while a tree is
-walked, and a dotted text for users.
+**How it works.** Every tree of this wing, one to be saved, one being restored, or one
+that was loaded, is walked by `leaves` and rebuilt by `mapped`. To both a container is a
+mapping, a list or a tuple. Stateful objects, arrays and slots are leaves. An empty
+container is a leaf too, or it would be lost.
+
+While a tree is walked a path is a tuple of keys, which is exact: ``("a.b",)`` and
+``("a", "b")`` differ. For users it is a dotted text, in which they do not; whoever goes
+by dotted text refuses two leaves of one text (`flat_paths`).
+
+**What must never happen.** A second walk with another idea of what a container is: a
+value would be saved that no restore finds. A pairing of two trees by order.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

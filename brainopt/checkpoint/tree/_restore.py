@@ -50,7 +50,7 @@ class Restore:
         cast: whether a stored dtype may be converted to that of its variable.
 
     Attributes:
-        staged: what each node is given, by its path, from `prepare` on.
+        staged: the new state of each node, by its path, from `prepare` on.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Restore:
         self._rest = _merged(self.nodes, _plain(tree))
 
     def discard(self) -> None:
-        """Give up what was prepared."""
+        """Discard all stages."""
         for stage in self.staged.values():
             getattr(stage, "discard", lambda: None)()
 
@@ -113,7 +113,7 @@ class Restore:
         }
 
     def _adopt(self, tree: Any, nodes: Model) -> Any:
-        """Take plain dicts of arrays for the states of the nodes that stand there.
+        """Turn plain dicts of arrays into states of the nodes at their places.
 
         Both ``{"net": {"layers": {"0": …}}}`` and ``{"net.layers.0.W": …}`` will do.
         """
@@ -248,7 +248,7 @@ class Restore:
             self.staged[name] = stage
 
     def _context(self, name: str) -> dict[str, Any]:
-        """Return what was left by the selection and may say how to read the rest."""
+        """Return entries outside the selection that a node needs to read the rest."""
         ask = getattr(self.targets[name], "_state_context", None)
         if not self.left or ask is None:
             return {}
@@ -346,7 +346,7 @@ def _saved(tree: Any) -> Iterator[tuple[tuple, SavedNode]]:
 
 
 def _plain(tree: Any) -> Any:
-    """Return what is plain in a tree; a list with a node in it is left out whole."""
+    """Return the plain values of a tree, without lists that hold a node."""
     if isinstance(tree, SavedNode):
         return ABSENT
     if isinstance(tree, dict):

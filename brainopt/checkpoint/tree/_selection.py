@@ -37,7 +37,7 @@ class Selection:
         return self.skip is None or not self.skip(path, value)
 
     def unmatched(self, leaves: Iterable[tuple[str, PyTree]]) -> list[str]:
-        """Say which parts of ``only`` and ``skip`` fit none of the leaves."""
+        """List the parts of ``only`` and ``skip`` that fit none of the leaves."""
         leaves = list(leaves)
         return [
             f"{option}={label!r} matches nothing"

@@ -83,7 +83,7 @@ class Snapshot:
         self._refuse()
 
     def metadata(self) -> dict[str, Any]:
-        """Say which library wrote the file."""
+        """Return the metadata map: the versions of the libraries."""
         return {"library": f"brainopt {__version__}", "jax": jax.__version__}
 
     def _check_size(self) -> None:

@@ -37,7 +37,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: of the file.
-        tree: what it holds.
+        tree: its contents.
         read: gives the values of slots.
         parts: gives an array that is read in parts; None where there is no such way.
     """
@@ -85,7 +85,7 @@ def slots_in(parts: Iterable[PyTree]) -> list[Slot]:
 
 
 def filled(tree: PyTree, values: Mapping[Slot, PyTree]) -> Any:
-    """Put values in the place of slots, outside the states of nodes."""
+    """Replace slots by their values, except in the states of nodes."""
 
     def fill(leaf: PyTree) -> Any:
         if isinstance(leaf, SavedNode):

@@ -15,14 +15,14 @@ from ..engine._tree import zeros
 
 
 class Adamax(Optimizer):
-    r"""Adam with the largest gradient so far in the place of the second moment.
+    r"""Adam with the largest gradient so far instead of the second moment.
 
     .. math::
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
         u_t &= \max(\beta_2 u_{t-1}, |g_t| + \epsilon) \\
         \theta_t &= \theta_{t-1} - \frac{\gamma_t}{1 - \beta_1^t} m_t / u_t
 
-    Source: Kingma & Ba 2015, Adam, algorithm 2, with :math:`\epsilon` as torch has it.
+    Source: Kingma & Ba 2015, Adam, algorithm 2, with :math:`\epsilon` as in torch.
     """
 
     lr: Rate = rate(default=2e-3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedule-free AdamW: an average in the place of a schedule."""
+"""Schedule-free AdamW: an average instead of a schedule."""
 
 from __future__ import annotations
 

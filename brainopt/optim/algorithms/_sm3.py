@@ -13,7 +13,7 @@ from ..engine._tree import abs2, zeros
 
 
 class SM3(Optimizer):
-    r"""Adagrad with one accumulator for each axis in the place of each element.
+    r"""Adagrad with one accumulator for each axis instead of each element.
 
     .. math::
         \nu_t &= \beta \min_a \mu^a_{t-1} + (1 - \beta) |g_t|^2

@@ -68,7 +68,7 @@ def is_sparse(gradient: Any) -> bool:
 
 
 def row_values(grads: dict[str, Any]) -> dict[str, Any]:
-    """Return the gradients with the values in the place of `Rows`."""
+    """Return the gradients with each `Rows` replaced by its values."""
     return {k: g.values if isinstance(g, Rows) else g for k, g in grads.items()}
 
 

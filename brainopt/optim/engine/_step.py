@@ -52,7 +52,7 @@ class Hypers(Protocol):
 
     Attributes:
         count: the updates done.
-        programs: what was compiled for each combination of settings.
+        programs: the traced rule of each combination of settings.
     """
 
     count: Any

@@ -94,7 +94,7 @@ def as_arrays(params: Any) -> Any:
 
 
 def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf; with ``none`` also where None stands.
+    """Return ``(path, leaf)`` of each leaf; with ``none`` also of each None.
 
     Raises:
         StateDictError: two leaves have the same path.
@@ -108,7 +108,7 @@ def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
             message(
                 "Two parameters have the same path:",
                 twice,
-                "a dot in a key, or keys such as 1 and '1', stand for the same.",
+                "a dot in a key, or keys such as 1 and '1', give the same path.",
             )
         )
     return found

@@ -62,7 +62,7 @@ def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupS
         parent: the first group of the optimizer.
 
     Raises:
-        HyperparameterError: listing what is unknown or out of its range.
+        HyperparameterError: listing unknown settings, and numbers out of range.
     """
     owner = kind.__name__
     declared: Declared = kind._declared  # type: ignore[attr-defined]

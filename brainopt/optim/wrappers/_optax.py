@@ -30,7 +30,7 @@ class Optax(JointOptimizer):
 
     Args:
         tx: anything with optax's ``init(params)`` and ``update(grads, state, params)``.
-            It sees float32 or wider, and complex gradients as optax wants them, the
+            It sees float32 or wider, and complex gradients as optax takes them, the
             conjugate of what `jax.grad` returns.
         train_vars: what to train; see `Optimizer`.
         name: a display name.
