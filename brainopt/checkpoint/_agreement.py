@@ -7,10 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
 import jax
 
+from .._typing import Model
 from ..distributed import exchange, spans
 from ..errors import (
     CheckpointCorruptError,
@@ -35,7 +35,7 @@ class Agreement:
         timeout: seconds to wait for the other processes.
     """
 
-    def __init__(self, path: str, nodes: Any, timeout: float) -> None:
+    def __init__(self, path: str, nodes: Model, timeout: float) -> None:
         folder, self._name = os.path.split(os.path.abspath(path))
         self._path = path
         self._meeting = f"restore from {folder}"
@@ -109,7 +109,7 @@ _KINDS = {
 }
 
 
-def _spanning(nodes: Any) -> Iterator[bool]:
+def _spanning(nodes: Model) -> Iterator[bool]:
     for _, node in leaves(nodes, lambda part: isinstance(part, Stateful)):
         if isinstance(node, Stateful) and not isinstance(node, type):
             for value in node.state_dict().values():

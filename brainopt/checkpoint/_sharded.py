@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 
+from .._typing import PyTree
 from ..distributed import decide, differences, shared_parts
 from ..errors import CheckpointError, first_line, message
 from .format._checksum import crc32
@@ -63,7 +64,7 @@ class ShardedSave:
         snapshot: Snapshot | CheckpointError,
         name: str,
         timeout: float = 600.0,
-        extra: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
         verify: bool = False,
         helper: bool = True,
         seal: Seal = NO_SEAL,
@@ -230,7 +231,7 @@ class ShardedSave:
         assert isinstance(self._snapshot, Snapshot)
         return self._snapshot.fetch_piece(index, box)
 
-    def _write_file(self, path, records, fetch, extra) -> None:
+    def _write_file(self, path, records, fetch, extra: Mapping[str, object]) -> None:
         assert isinstance(self._snapshot, Snapshot)
         metadata = {**self._snapshot.metadata(), **extra}
         replace_file(path, self._filled(records, fetch, metadata), self._check())
@@ -281,7 +282,7 @@ class ShardedSave:
         return MANIFEST
 
 
-def save_sharded(path: str, tree: Any, *, timeout: float, **options: Any) -> None:
+def save_sharded(path: str, tree: PyTree, *, timeout: float, **options: Any) -> None:
     """Save a tree to a folder, together with all processes of the run."""
     path = os.path.abspath(path)
     try:

@@ -3,7 +3,7 @@
 
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import msgpack
 import numpy as np
@@ -56,7 +56,7 @@ def _no_best(index: Index, best: tuple[str, str] | None, steps: list[int]) -> st
     return message(fact, items)
 
 
-def is_number(step: Any) -> bool:
+def is_number(step: object) -> bool:
     """Whether a step is an integer of any library; a bool is none."""
     return hasattr(step, "__index__") and not isinstance(step, bool | np.bool_)
 
@@ -72,7 +72,7 @@ def step_number(step: Any) -> int:
     return number
 
 
-def checked_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+def checked_metrics(metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
     """Return metrics as they are stored.
 
     Raises:

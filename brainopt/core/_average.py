@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from .._typing import ArrayLike
 from ._node import Node
 from ._operators import unwrap
 from ._variable import Variable
@@ -48,7 +47,7 @@ class Average(Node):
         self.weight = Variable((), float)
         self.rounding = Variable((2,), float)
 
-    def add(self, values: Any, weight: Any = None) -> None:
+    def add(self, values: ArrayLike, weight: ArrayLike | None = None) -> None:
         """Take more numbers in.
 
         Args:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 import jax
 
 from .._display import table_html
+from .._typing import PyTree
 from ..errors import PathError, message
 from ._variable import Variable
 
@@ -187,14 +188,14 @@ def _kind(value: Any) -> str:
 
 
 def _register(cls: type[Collector]) -> None:
-    def flatten_with_keys(collector):
+    def flatten_with_keys(collector: Collector):
         keys = [(jax.tree_util.DictKey(k), v) for k, v in collector.items()]
         return keys, tuple(collector)
 
-    def flatten(collector):
+    def flatten(collector: Collector):
         return tuple(collector.values()), tuple(collector)
 
-    def unflatten(keys, children):
+    def unflatten(keys: Any, children: Iterable[PyTree]):
         # Leaves need not be Variables (gradients, numbers, placeholders), so what
         # comes back is a plain dict.
         return dict(zip(keys, children, strict=True))

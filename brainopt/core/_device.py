@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .. import runtime
 from .._select import Choice, refuse_unmatched
-from .._typing import Place, PlaceRules, PyTree
+from .._typing import Device, Place, PlaceRules, PyTree
 from ..errors import DeviceError, TraceContextError, first_line, message
 from ..runtime import Cell
 
@@ -168,7 +168,7 @@ def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
 
 def _goal(
     variable: Cell,
-    target: jax.Device | jax.sharding.Sharding,
+    target: Device | jax.sharding.Sharding | PartitionSpec,
     exact: bool,
     value: jax.Array,
 ) -> Any:

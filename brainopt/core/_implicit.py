@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .._typing import Model
 from ..errors import PathError, message
 
 
 def added(
-    held: Mapping[str, Any],
+    held: Mapping[str, Model],
     kind: type | tuple[type, ...],
     stem: str,
-    items: Iterable[Any],
-    named: Mapping[str, Any],
+    items: Iterable[Model],
+    named: Mapping[str, Model],
 ) -> dict[str, Any]:
     """Return what is held, by key, with more added.
 
@@ -50,7 +51,7 @@ def added(
 
 
 def _flatten(
-    items: Iterable[Any], named: Mapping[str, Any]
+    items: Iterable[Model], named: Mapping[str, Model]
 ) -> Iterator[tuple[str | None, Any]]:
     for item in items:
         if isinstance(item, dict):

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from .._compat import is_key_array
+from .._typing import PyTree
 from ..errors import VariableError, message
 from ._dtypes import keeps_kind
 
 
-def unwrap(value: Any) -> Any:
+def unwrap(value: PyTree) -> Any:
     """Return the array in a Variable or view; anything else as it is."""
     return value.value if isinstance(value, ArrayLike) else value
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._compat import is_key_array
 from .._display import Branch, size_text
+from .._typing import Model
 from ..runtime import Expired, Owner
 from . import _walk
 from ._parts import is_atom, parts
@@ -27,7 +28,7 @@ _short = reprlib.Repr()
 _short.maxother = _short.maxstring = 60
 
 
-def outline(root: Any) -> Branch:
+def outline(root: Model) -> Branch:
     """Return the tree of what ``root`` holds: kinds, shapes, dtypes and bytes."""
     return Branch(_title(root), tuple(_Outline().inside(root, "")))
 
@@ -49,14 +50,14 @@ class _Outline:
     def __init__(self):
         self.first: dict[int, str] = {}
 
-    def inside(self, owner: Any, path: str) -> Iterator[Branch]:
+    def inside(self, owner: Model, path: str) -> Iterator[Branch]:
         self.first[id(owner)] = path
         for key, value in _items(owner):
             branch = self.branch(str(key), value, _walk.join(path, str(key)))
             if branch is not None:
                 yield branch
 
-    def branch(self, key: str, value: Any, path: str) -> Branch | None:
+    def branch(self, key: str, value: Model, path: str) -> Branch | None:
         if id(value) in self.first and not is_atom(value):
             return Branch(f"{key}: the same as {self.first[id(value)] or 'the root'}")
         if isinstance(value, Variable):
@@ -70,7 +71,7 @@ class _Outline:
         return None if key.startswith("_") else Branch(f"{key} = {_constant(value)}")
 
 
-def _items(owner: Any) -> Iterator[tuple[Any, Any]]:
+def _items(owner: Model) -> Iterator[tuple[Any, Any]]:
     if isinstance(owner, Owner):
         for key, value in owner._owned_attributes():
             yield from [(key, value)] if key else value.items()
@@ -80,12 +81,12 @@ def _items(owner: Any) -> Iterator[tuple[Any, Any]]:
         yield from (_walk.foreign_vars(owner) or {}).items()
 
 
-def _holds(value: Any) -> bool:
+def _holds(value: Model) -> bool:
     """Whether Variables or Nodes are inside a container or a model."""
     return next(_walk.children(value), None) is not None
 
 
-def _title(root: Any) -> str:
+def _title(root: Model) -> str:
     variables = list(_walk.collect_vars(root).unique().values())
     trained = [v for v in variables if isinstance(v, TrainVar)]
     sizes = [(_size(v._committed()), _nbytes(v._committed())) for v in variables]
@@ -98,18 +99,18 @@ def _title(root: Any) -> str:
     )
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Model) -> str:
     name = type(value).__name__
     return f"{name} of {len(value)}" if isinstance(value, dict | list | tuple) else name
 
 
-def _array(value: Any) -> str:
+def _array(value: Model) -> str:
     if not hasattr(value, "dtype"):
         return _short.repr(value)
     return f"{tuple(value.shape)} {value.dtype}"
 
 
-def _constant(value: Any) -> str:
+def _constant(value: Model) -> str:
     if isinstance(value, jax.Array | np.ndarray) and value.ndim:
         return f"array {_array(value)}, {size_text(_nbytes(value))}"
     if isinstance(value, jax.Array | np.ndarray):
@@ -119,11 +120,11 @@ def _constant(value: Any) -> str:
     return _short.repr(value)
 
 
-def _size(value: Any) -> int:
+def _size(value: Model) -> int:
     return sum(math.prod(x.shape) for _, x in entries(value) if hasattr(x, "shape"))
 
 
-def _nbytes(value: Any) -> int:
+def _nbytes(value: Model) -> int:
     return sum(
         math.prod(x.shape) * x.dtype.itemsize
         for _, x in entries(value)

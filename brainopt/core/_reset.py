@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import runtime
 from .._compat import is_eager
+from .._typing import Model
 from ..errors import VariableError, message
 from . import _walk
 from ._variable import TrainVar, Variable
@@ -30,7 +31,7 @@ def remember(variable: Variable) -> None:
         variable._first = variable._committed()
 
 
-def reset(root: Any, batch_size: int | None = None) -> None:
+def reset(root: Model, batch_size: int | None = None) -> None:
     """Set every Variable that nothing trains back to the value it was made with.
 
     Weights (`TrainVar`), random states and what belongs to an optimizer stay as they

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._typing import Model, PyTree
 from ..core import train_vars_of
 from ..errors import GradientError, message
 from ..runtime import snapshot
@@ -47,7 +48,7 @@ class GradientCheck:
 
 def check_gradients(
     loss: Callable,
-    grad_vars: Any,
+    grad_vars: Model,
     *args: Any,
     rtol: float = 1e-2,
     directions: int = 2,
@@ -88,7 +89,7 @@ def check_gradients(
     slopes = Run(grad(loss, grad_vars=dict(found)), args).out
 
     @jax.jit
-    def value(new):
+    def value(new: PyTree):
         return Run(loss, args, zip(variables, new, strict=True)).out
 
     random = np.random.default_rng(seed)
@@ -97,7 +98,7 @@ def check_gradients(
         for _ in range(directions):
             along = jax.tree.map(lambda x: _direction(random, x), values[i])
 
-            def at(t, i=i, along=along):
+            def at(t: float, i: int = i, along: PyTree = along):
                 moved = jax.tree.map(
                     lambda x, v: x + (t * v).astype(x.dtype), values[i], along
                 )

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from .._compat import is_key_array, key_data
+from .._typing import PyTree, Values
 from ..errors import DistributedError, message
 from ._meeting import exchange
 
@@ -27,7 +28,7 @@ _HELP = (
 
 
 def compare(
-    name: str, values: Mapping[str, Any], timeout: float = 600.0, help: str = _HELP
+    name: str, values: Values, timeout: float = 600.0, help: str = _HELP
 ) -> None:
     """Meet all processes, and see whether what they share is equal.
 
@@ -50,7 +51,7 @@ def compare(
         raise DistributedError(message(fact, problems, help))
 
 
-def shared_parts(value: Any) -> dict[str, list[Any]]:
+def shared_parts(value: PyTree) -> dict[str, list[Any]]:
     """Return shape, dtype and checksum of each part that other processes have too.
 
     Args:

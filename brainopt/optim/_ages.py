@@ -13,7 +13,7 @@ differences follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._typing import PyTree
 from ..core import Variable, join
 from .engine._step import OF_THE_ENGINE
 from .engine._tree import named
@@ -88,7 +89,7 @@ def _forget(optimizer: Any, name: str) -> None:
 def keep_ages(
     variables: Iterable[Aged],
     step: tuple[str, Any],
-    state: dict[str, Any],
+    state: MutableMapping[str, PyTree],
     context: Mapping[str, Any],
     undo: list[Callable[[], None]],
 ) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import runtime
+from .._typing import PyTree
 from ..core import unwrap
 from ..errors import GradientError, message
 from ._parameters import TrainedVariables
@@ -67,12 +68,12 @@ class Loss:
             self.keep(values)
         return out, grads
 
-    def keep(self, values: Any) -> None:
+    def keep(self, values: PyTree) -> None:
         """Commit the writes of the last run of the closure."""
         runtime.commit(self._written, values)
 
 
-def loss_of(out: Any) -> Any:
+def loss_of(out: PyTree) -> Any:
     """Return the loss in the result of a closure."""
     return out[0] if isinstance(out, tuple) else out
 

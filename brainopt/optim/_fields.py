@@ -114,7 +114,7 @@ class Kept(Field, Generic[Given, Held]):
 class OneOf(Field):
     """An argument that is one of a few values; setting it compiles once."""
 
-    def __init__(self, default: Any, choices: tuple[Any, ...], doc: str = ""):
+    def __init__(self, default: Any, choices: tuple, doc: str = ""):
         super().__init__(default, doc)
         self.choices = choices
 
@@ -344,7 +344,7 @@ def kept(
     return Kept(convert, default, doc)
 
 
-def one_of(default: Any, choices: tuple[Any, ...], doc: str = "") -> Any:
+def one_of(default: Any, choices: tuple, doc: str = "") -> Any:
     """Declare an argument that is one of a few values."""
     return OneOf(default, choices, doc)
 

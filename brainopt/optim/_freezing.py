@@ -12,7 +12,7 @@ from ._stepping import hypers_of, slot_variables
 from .engine._tree import named
 
 
-def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[str]:
+def freeze(optimizer: Any, choices: tuple, drop_slots: bool) -> list[str]:
     """Stop training some variables; see `Optimizer.freeze`."""
     for path in _chosen(optimizer, choices):
         if drop_slots:
@@ -24,7 +24,7 @@ def freeze(optimizer: Any, choices: tuple[Any, ...], drop_slots: bool) -> list[s
     return list(optimizer.frozen)
 
 
-def unfreeze(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
+def unfreeze(optimizer: Any, choices: tuple) -> list[str]:
     """Train frozen variables again; see `Optimizer.unfreeze`."""
     unfrozen = set(_chosen(optimizer, choices))
     hypers = hypers_of(optimizer)
@@ -63,7 +63,7 @@ def _set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
     optimizer.frozen = tuple(sorted(paths))
 
 
-def _chosen(optimizer: Any, choices: tuple[Any, ...]) -> list[str]:
+def _chosen(optimizer: Any, choices: tuple) -> list[str]:
     leaves = named(optimizer._trained.values())
     if not choices:
         return [path for path, _ in leaves]

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._typing import Array, Values
 from ._hyperparameters import HyperparamVector, derived_of
 
 
@@ -49,7 +50,7 @@ class Hyper:
         self,
         source: HyperSource,
         vector: Any,
-        replace: Mapping[str, Any],
+        replace: Values,
         is_exempt: bool = False,
     ):
         self._source = source
@@ -100,7 +101,7 @@ class Hyper:
         return self._derived(name, 0)
 
     def debias(
-        self, name: str, step: Any, ahead: int = 0, by_power: bool = False
+        self, name: str, step: Array, ahead: int = 0, by_power: bool = False
     ) -> Any:
         """Return 1 - β^(step + ahead), computed once and shared.
 
@@ -128,7 +129,7 @@ class Hyper:
             self._kept[key] = found, step
         return self._kept[key][0]
 
-    def decay(self, x: Any, param: Any, by: Any = None) -> Any:
+    def decay(self, x: Array, param: Array, by: Array | float | None = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
 
         Args:
@@ -147,7 +148,7 @@ class Hyper:
         kept = [k[0] if isinstance(k, tuple) else k for k in self._kept.values()]
         return self._vector, self._replace, kept
 
-    def with_arrays(self, arrays: tuple[Any, Any, list[Any]], step: Any) -> Hyper:
+    def with_arrays(self, arrays: tuple[Any, Any, list[Any]], step: Array) -> Hyper:
         """Return the same view with other arrays, for the step ``step``."""
         vector, replace, kept = arrays
         new = Hyper(self._source, vector, replace, self._is_exempt)
@@ -178,6 +179,6 @@ class Hyper:
         return Hyper(self._source, self._vector, self._replace, self._is_exempt)
 
 
-def _later(step: Any, ahead: int) -> Any:
+def _later(step: Array, ahead: int) -> Any:
     """Return ``step + ahead``; the last int32 has no successor."""
     return step if not ahead else jnp.where(step + ahead < step, step, step + ahead)

@@ -30,6 +30,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .. import runtime
+from .._typing import Array, PyTree, Scalar, Values
 from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 from ..runtime import Revision
@@ -67,7 +68,7 @@ class HyperparamVector(SettingVariable):
 
     def __init__(
         self,
-        values: Mapping[str, Any],
+        values: Values,
         decays: Iterable[str] = (),
         owner: str = "",
         ranges: Mapping[str, str] | None = None,
@@ -81,7 +82,7 @@ class HyperparamVector(SettingVariable):
         packed = self._pack(values, derived or {})
         super().__init__(packed, name=f"{owner} numbers")
 
-    def _pack(self, values: Mapping[str, Any], derived: Mapping[str, Any]) -> Any:
+    def _pack(self, values: Values, derived: Mapping[str, Any]) -> Any:
         flat = [values[name] for name in self.names]
         for name in self.decays:
             flat += derived.get(name) or _derived(values[name])
@@ -91,11 +92,11 @@ class HyperparamVector(SettingVariable):
             return jnp.stack([jnp.asarray(x, float) for x in flat])
         return jnp.array(np.asarray(flat, np.float64), float)
 
-    def check(self, values: Mapping[str, Any]) -> None:
+    def check(self, values: Values) -> None:
         """Raise `HyperparameterError` listing every concrete number out of range."""
         check(values, self.decays, dict(self.ranges), self.owner)
 
-    def _entries(self, value: Any) -> list[tuple[str, Any]]:
+    def _entries(self, value: Array) -> list[tuple[str, Any]]:
         if isinstance(value, Tracer) or value.ndim > 1:  # traced, or of an ensemble
             return [(name, value[..., i]) for i, name in enumerate(self.names)]
         vector = np.asarray(value)
@@ -117,7 +118,7 @@ class HyperparamVector(SettingVariable):
         new = new.astype(old.dtype)
         return new if is_free or not old.committed else runtime.put(new, old.sharding)
 
-    def _stacked(self, values: dict[str, Any]) -> Any:
+    def _stacked(self, values: Values) -> Any:
         """Return the numbers of an ensemble, with its members along axis 0."""
         # The members' β are arrays, rounded already, so nothing better than 1 - β of
         # the rounded number is known here.
@@ -138,7 +139,7 @@ class HyperparamVector(SettingVariable):
         i = len(self.names) + 2 * self.decays.index(name)
         return [self.value[i], self.value[i + 1]]
 
-    def set_number(self, name: str, new: Any, where: Any = True) -> None:
+    def set_number(self, name: str, new: Scalar, where: Array | bool = True) -> None:
         """Change one number; compiled steps use it from their next call on.
 
         Args:
@@ -146,16 +147,16 @@ class HyperparamVector(SettingVariable):
             new: the number.
             where: a bool, possibly traced: whether to change it.
         """
-        new = scalar(new, name)
-        self.check({name: new})
-        places, entries = [self.names.index(name)], [new]
+        number = scalar(new, name)
+        self.check({name: number})
+        places, entries = [self.names.index(name)], [number]
         if name in self.decays:
             i = len(self.names) + 2 * self.decays.index(name)
-            places, entries = [*places, i, i + 1], [*entries, *_derived(new)]
+            places, entries = [*places, i, i + 1], [*entries, *_derived(number)]
         old = self.value
         # While tracing, the write is part of the program. In eager code it is done by
         # numpy, which dispatches nothing and rounds each entry once.
-        if any(isinstance(x, Tracer) for x in (new, old, where)):
+        if any(isinstance(x, Tracer) for x in (number, old, where)):
             for place, entry in zip(places, entries, strict=True):
                 old = old.at[place].set(jnp.where(where, entry, old[place]))
             self.value = old
@@ -193,7 +194,7 @@ class HasHyperparams(Node, metaclass=Declaring):
         """The source of the values of its fields: its numbers."""
         return vars(self)["numbers"]
 
-    def _check_attribute(self, key: str, value: Any) -> None:
+    def _check_attribute(self, key: str, value: PyTree) -> None:
         # Declared fields write into the vector, an input of each program. Every other
         # attribute is Python that a program has baked in.
         if key not in self._declared.fields:
@@ -213,7 +214,7 @@ class HasHyperparams(Node, metaclass=Declaring):
 
 
 def check(
-    values: Mapping[str, Any],
+    values: Values,
     decays: Iterable[str],
     ranges: Mapping[str, str],
     owner: str,
@@ -232,7 +233,7 @@ def check(
         )
 
 
-def scalar(value: Any, name: str) -> Any:
+def scalar(value: PyTree, name: str) -> Any:
     """Return a number as a Python float, a traced one as it is.
 
     Raises:
@@ -251,7 +252,7 @@ def scalar(value: Any, name: str) -> Any:
         ) from None
 
 
-def show(value: Any) -> str:
+def show(value: PyTree) -> str:
     """Return a number in few digits; a traced one as it prints."""
     return str(value) if isinstance(value, Tracer) else f"{float(value):g}"
 

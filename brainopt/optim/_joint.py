@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._typing import Array, Arrays, PyTree, Slots
 from ..core import Variable, join
 from ._hyper import Hyper
 from ._optimizer import Optimizer
@@ -31,17 +32,17 @@ class JointOptimizer(Optimizer):
     """
 
     @abc.abstractmethod
-    def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
+    def init_all(self, params: Arrays) -> dict[str, Any]:
         """Return the arrays to keep for all parameters together, by name."""
 
     @abc.abstractmethod
     def rule_all(
         self,
-        grads: dict[str, Any],
-        params: dict[str, Any],
-        held: dict[str, Any],
+        grads: Arrays,
+        params: Arrays,
+        held: Arrays,
         hypers: dict[str, Hyper],
-        step: Any,
+        step: Array,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the parameters and the shared slots after one step; a pure function.
 
@@ -53,19 +54,19 @@ class JointOptimizer(Optimizer):
             step: the number of this step, from 1.
         """
 
-    def owners(self, params: dict[str, Any]) -> Mapping[str, str]:
+    def owners(self, params: Arrays) -> Mapping[str, str]:
         """Return the parameter that a kept array belongs to, if it is one alone."""
         return {}
 
-    def init_slots(self, param: Any, hyper: Hyper) -> dict[str, Any]:
+    def init_slots(self, param: Array, hyper: Hyper) -> dict[str, Any]:
         """Return no slots: those of all parameters are shared."""
         return {}
 
-    def rule(self, grad, param, slots, hyper, step):
+    def rule(self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array):
         """Not used; see `rule_all`."""
         raise NotImplementedError
 
-    def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _shared_slots(self, params: Arrays) -> dict[str, dict[str, Any]]:
         return {ALL: self.init_all(_widened(params))}
 
     def _parameters_changed(self) -> None:
@@ -116,7 +117,14 @@ class AllAtOnce:
     precision: str
     seed: int
 
-    def __call__(self, params, slots, grads, hypers, step) -> tuple[dict, dict]:
+    def __call__(
+        self,
+        params: Arrays,
+        slots: dict[str, Slots],
+        grads: Arrays,
+        hypers,
+        step: Array,
+    ) -> tuple[dict, dict]:
         """Return all parameters and slots after one step."""
         if not params:
             return {}, slots
@@ -147,22 +155,22 @@ class AllAtOnce:
         return new, new_slots
 
 
-def _widened(params: Mapping[str, Any]) -> dict[str, Any]:
+def _widened(params: Arrays) -> dict[str, Any]:
     """Return the parameters in the dtype of computation, for wide shared slots."""
     return {path: leaf.astype(wide(leaf.dtype)) for path, leaf in params.items()}
 
 
-def filled(grads: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+def filled(grads: Arrays, params: Arrays) -> dict[str, Any]:
     """Return gradients with zeros for those that are None."""
     return {p: zeros(params[p]) if g is None else g for p, g in grads.items()}
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: PyTree) -> dict[str, Any]:
     """Return the arrays of a tree by path; the first name of a lone leaf is ``all``."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {name_of(keys): jnp.asarray(leaf) for keys, leaf in flat}
 
 
-def name_of(keys: Any) -> str:
+def name_of(keys: PyTree) -> str:
     """Return the name of the leaf under ``keys``."""
     return jax.tree_util.keystr(keys, simple=True, separator=".") or "all"

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from .._typing import Values
 from ..errors import message
 
 _ELSEWHERE = {
@@ -63,7 +64,7 @@ def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
 
 
 def bind(
-    kind: type, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]
+    kind: type, signature: inspect.Signature, args: tuple, kwargs: Values
 ) -> dict[str, Any]:
     """Return the arguments of a constructor by name.
 

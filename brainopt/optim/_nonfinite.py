@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._typing import Arrays
 from ..errors import GradientError, message
 from ..runtime import depend_on
 from .engine._rows import row_values
@@ -22,7 +23,7 @@ def limit_of(optimizer: Any) -> int | None:
     return optimizer.max_nonfinite
 
 
-def watch(optimizer: Any, grads: dict[str, Any]) -> None:
+def watch(optimizer: Any, grads: Arrays) -> None:
     """Raise once the limit is reached; inside a compiled step, at its next call.
 
     Args:
@@ -51,7 +52,7 @@ def watch(optimizer: Any, grads: dict[str, Any]) -> None:
         _raise(optimizer, int(row), step, _counts(optimizer, grads))
 
 
-def _counts(optimizer: Any, grads: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _counts(optimizer: Any, grads: Arrays) -> dict[str, tuple[Any, Any]]:
     """Return by path how many numbers of a gradient are not finite, and of how many."""
     return {
         path: ((~jnp.isfinite(grad)).sum(), jnp.size(grad))

@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._compat import is_eager
+from .._typing import Gradients, Model, PyTree
 from ..core import (
     ForeignVariable,
     Node,
@@ -52,7 +53,7 @@ class TrainedVariables(Node):
         self.aliases: dict[str, str] = {}
         self.has_ambiguous_names = False
 
-    def add(self, source: Any) -> list[str]:
+    def add(self, source: Model) -> list[str]:
         """Add the variables that `train_vars_of` finds; return the new paths.
 
         Raises:
@@ -103,7 +104,7 @@ class TrainedVariables(Node):
         return name in self.variables or name in self.paths
 
     @staticmethod
-    def find(source: Any) -> VarCollector:
+    def find(source: Model) -> VarCollector:
         """Return the Variables that ``source`` offers, by path."""
         return train_vars_of(source)
 
@@ -127,7 +128,11 @@ class TrainedVariables(Node):
             )
 
     def match(
-        self, grads: Any, owner: str, frozen: Any = (), rows: bool = False
+        self,
+        grads: Gradients,
+        owner: str,
+        frozen: Iterable[str] = (),
+        rows: bool = False,
     ) -> dict[str, Any]:
         """Return ``{path: gradient}``, checked against the variables.
 
@@ -234,7 +239,7 @@ def _check_dtypes(variables: dict[str, Variable]) -> None:
         )
 
 
-def _flatten(grads: Any, trained: TrainedVariables) -> list[tuple[str, Any]]:
+def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any]]:
     # With a single variable the gradient may come bare, or as a tree like its value.
     if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
@@ -337,7 +342,9 @@ def _is_complex(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.complexfloating)
 
 
-def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> None:
+def check_fit(
+    owner: str, params: PyTree, slots: PyTree, grads: Gradients, rows: bool
+) -> None:
     """Raise `GradientError` if gradients or slots do not fit a tree of parameters."""
     given, known = dict(named(grads, none=True)), dict(named(params))
     # None where there is no parameter either is a hole, as those of equinox.
@@ -362,7 +369,7 @@ def check_fit(owner: str, params: Any, slots: Any, grads: Any, rows: bool) -> No
         )
 
 
-def check_state(owner: str, expected: Any, state: Any) -> None:
+def check_state(owner: str, expected: PyTree, state: PyTree) -> None:
     """Raise `GradientError` if a state lacks something or has other shapes."""
     held = dict(_entries(state))
     problems = []
@@ -383,7 +390,7 @@ def check_state(owner: str, expected: Any, state: Any) -> None:
         )
 
 
-def _entries(state: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _entries(state: PyTree) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in state.items():
         if name == "slots":
             for path, slots in value.items():

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from .._typing import Model
 from ..core import Variable, move
 from ..errors import HyperparameterError, message
 from ..sharding import zero as divide
@@ -20,7 +21,7 @@ from .settings._groups import add_group, group_class
 from .settings._spec import parse, split
 
 
-def register(optimizer: Any, train_vars: Any) -> None:
+def register(optimizer: Any, train_vars: Model) -> None:
     """Add variables, or groups of them; all of them or, after an error, none."""
     groups = split(train_vars)
     with or_nothing(optimizer):
@@ -30,7 +31,7 @@ def register(optimizer: Any, train_vars: Any) -> None:
             _add_group(optimizer, params, settings, i)
 
 
-def register_group(optimizer: Any, params: Any, settings: dict[str, Any]) -> None:
+def register_group(optimizer: Any, params: Model, settings: dict[str, Any]) -> None:
     """Add one group; all of it or, after an error, nothing."""
     with or_nothing(optimizer):
         _add_group(optimizer, params, settings, len(optimizer.groups))
@@ -57,7 +58,7 @@ def or_nothing(optimizer: Any) -> Iterator[None]:
 
 
 def _add_group(
-    optimizer: Any, params: Any, settings: dict[str, Any], number: int
+    optimizer: Any, params: Model, settings: dict[str, Any], number: int
 ) -> None:
     index, kind = len(optimizer.groups), type(optimizer)
     optimizer._check_group(settings)
@@ -81,7 +82,7 @@ def _named_by(found: Mapping[str, Any]) -> str:
     return first if len(found) < 2 else f"{first} and {len(found) - 1} more"
 
 
-def _refuse_double(optimizer: Any, params: Any, index: int) -> None:
+def _refuse_double(optimizer: Any, params: Model, index: int) -> None:
     trained, settings = optimizer._trained, optimizer._settings
     taken = {v: p for p, v in trained.variables.items()}
     double = [
@@ -95,7 +96,7 @@ def _refuse_double(optimizer: Any, params: Any, index: int) -> None:
         )
 
 
-def _take_in(optimizer: Any, train_vars: Any, index: int | None = None) -> None:
+def _take_in(optimizer: Any, train_vars: Model, index: int | None = None) -> None:
     is_added_later = bool(optimizer.slots) and int(optimizer.step.value) > 0
     hypers = hypers_of(optimizer)
     new = optimizer._trained.add(train_vars)

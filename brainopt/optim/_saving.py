@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .._typing import PyTree, StateDict
 from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
@@ -19,7 +20,11 @@ from .settings._groups import DEFAULT
 
 
 def prepare_load(
-    self: Any, state: dict[str, Any], path: str, context: Mapping[str, Any], staged: Any
+    self: Any,
+    state: dict[str, PyTree],
+    path: str,
+    context: Mapping[str, Any],
+    staged: Any,
 ) -> None:
     """Make a state fit that has other variables; see `Node._prepare_load`."""
     own = [key for each in ages_of(self, path) for key in (*each.keys, each.key)]
@@ -90,7 +95,7 @@ def _members(optimizer: Any) -> dict[str, list[str]]:
     return found
 
 
-def notes(self: Any, state: Mapping[str, Any]) -> dict[str, float]:
+def notes(self: Any, state: StateDict) -> dict[str, float]:
     """Return the hyperparameters in a state dict of it, to be inspected."""
     found = {}
     for path, variable in self.vars().items():

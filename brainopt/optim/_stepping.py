@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from .. import runtime
 from .._compat import config, is_eager
+from .._typing import PyTree, Scalar
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
@@ -58,7 +59,7 @@ def first_counters(stages: Iterable[Stage]) -> dict[str, Variable]:
     }
 
 
-def check_weight(optimizer: Any, weight: Any) -> None:
+def check_weight(optimizer: Any, weight: Scalar | None) -> None:
     """Raise `HyperparameterError` for a weight that nothing would use."""
     if weight is not None and "micro_batches" not in optimizer.counters:
         raise HyperparameterError(
@@ -88,14 +89,14 @@ def slot_variables(
     return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
 
 
-def init(optimizer: Any, params: Any) -> dict[str, Any]:
+def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
     """Return the first state for a pytree of parameters."""
     params = as_arrays(params)
     warn_of_unmatched_rules(optimizer, params)
     return _first_state(optimizer, params)
 
 
-def _first_state(optimizer: Any, params: Any) -> dict[str, Any]:
+def _first_state(optimizer: Any, params: PyTree) -> dict[str, Any]:
     state = {
         path: jnp.zeros_like(variable.value)
         if path.startswith(_COUNTED) and not isinstance(variable, SettingVariable)
@@ -108,7 +109,7 @@ def _first_state(optimizer: Any, params: Any) -> dict[str, Any]:
 
 
 def apply(
-    optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
+    optimizer: Any, params: PyTree, state: PyTree, grads: PyTree, weight: Scalar | None
 ) -> tuple[Any, dict[str, Any]]:
     """Return parameters and state after one step."""
     # All checks come first. `eval_shape` gives the expected state without computing it.
@@ -123,7 +124,7 @@ def apply(
 
 
 def advance(
-    optimizer: Any, params: Any, state: Mapping[str, Any], grads: Any, weight: Any
+    optimizer: Any, params: PyTree, state: PyTree, grads: PyTree, weight: Scalar | None
 ) -> tuple[Any, dict[str, Any]]:
     """Return the parameters, and the part of the state that a step may change."""
     # A function compiled around this step traces anew after a change of the settings.
@@ -152,7 +153,7 @@ def dependencies(optimizer: Any) -> Dependencies:
     return vars(optimizer).setdefault("_dependencies", new)
 
 
-def update(optimizer: Any, grads: Any, weight: Any) -> None:
+def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     """Take one step with gradients by path."""
     params = optimizer._trained.values()
     own, program = _program(optimizer)
@@ -208,7 +209,7 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     return cache[0][2:]
 
 
-def commit(optimizer: Any, params: Any, after: Mapping[str, Any]) -> None:
+def commit(optimizer: Any, params: PyTree, after: PyTree) -> None:
     """Write parameters, counters and slots at one instant."""
     # Slots go by the Variables that exist, not by what the step returned: a slot of
     # missed steps that it added has no Variable to be written to.

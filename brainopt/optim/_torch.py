@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._typing import StateDict
 from ..core import Variable
 from ..errors import GradientError, HyperparameterError, message
 from ._fields import Together
@@ -140,7 +141,7 @@ def defaults(self: Any) -> dict[str, Any]:
     return {k: v for k, v in GroupView(self, 0).items() if k != "params"}
 
 
-def add_param_group(self: Any, param_group: dict[str, Any]) -> None:
+def add_param_group(self: Any, param_group: StateDict) -> None:
     """Train more variables, with settings of their own.
 
     Args:

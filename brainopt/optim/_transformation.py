@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._typing import PyTree
 from ..errors import message
 from ._hyperparameters import SettingVariable
 from ._stepping import owned
@@ -34,12 +35,12 @@ def as_optax(optimizer: Any) -> Any:
     """
     began = False
 
-    def init(params):
+    def init(params: PyTree):
         nonlocal began
         began = True
         return optimizer.init(params)
 
-    def update(grads, state, params=None):
+    def update(grads: PyTree, state: PyTree, params: PyTree = None):
         if params is None:
             raise ValueError(
                 message(

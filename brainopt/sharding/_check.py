@@ -9,12 +9,13 @@ from typing import Any
 import jax
 
 from .. import runtime
+from .._typing import Model, PyTree
 from ..core import Node, VarCollector, entries
 from ..distributed import compare, spans
 from ..runtime import Cell
 
 
-def check(nodes: Any, *, timeout: float = 600.0) -> None:
+def check(nodes: Model, *, timeout: float = 600.0) -> None:
     """See whether values that are to be equal in every process are.
 
     JAX takes it as a promise: where two processes build a model from different seeds,
@@ -44,7 +45,7 @@ def check(nodes: Any, *, timeout: float = 600.0) -> None:
 
 
 def check_before(
-    what: str, variables: Mapping[str, Cell], places: Any, timeout: float
+    what: str, variables: Mapping[str, Cell], places: PyTree, timeout: float
 ) -> None:
     """Compare Variables before they move to places, if these span processes."""
     if jax.process_count() > 1 and any(map(spans, jax.tree.leaves(places))):

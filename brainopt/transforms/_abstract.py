@@ -30,7 +30,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
         (2, 3)
     """
 
-    def pure(args, kwargs):
+    def pure(args: tuple, kwargs: dict):
         return Run(fun, args, kwargs=kwargs).out
 
     return unpack(jax.eval_shape(pure, *pack((args, kwargs))))

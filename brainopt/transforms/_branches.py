@@ -41,7 +41,7 @@ def _branch(
         shapes = []
         for function in branches:
 
-            def abstract(*xs, function=function):
+            def abstract(*xs, function: Callable = function):
                 run = Run(function, xs)
                 seen.append(run.effects)
                 return run.out
@@ -54,7 +54,7 @@ def _branch(
         # By position: the effects inside a branch belong to that branch.
         hints = effects.inner if len(effects.inner) == len(branches) else seen
 
-        def pure(i):
+        def pure(i: int):
             def run_branch(*xs):
                 run = Run(branches[i], xs, effects=hints[i])
                 seen[i] = run.effects
@@ -115,7 +115,7 @@ def _cond(
 
     _check_scalar("pred", pred)
 
-    def choose(branches, operands):
+    def choose(branches: Sequence[Callable], operands: tuple):
         return jax.lax.cond(jnp.reshape(pred, ()) != 0, *branches, *operands)
 
     branches = _filled(functions, constants, given)
@@ -162,7 +162,7 @@ def _switch(
 
     _check_scalar("index", index, integer=True)
 
-    def choose(branches, operands):
+    def choose(branches: Sequence[Callable], operands: tuple):
         return jax.lax.switch(jnp.reshape(index, ()), branches, *operands)
 
     branches = _filled(functions, constants, given)
@@ -216,9 +216,9 @@ def ifelse(
                 "is true.",
             )
         )
-    for i, condition in enumerate(conditions):
+    for i, condition in enumerate(given):
         _check_scalar(f"conditions[{i}]", condition)
-    holds = [jnp.asarray(c).reshape(()) != 0 for c in conditions]
+    holds = [jnp.asarray(c).reshape(()) != 0 for c in given]
     # `argmax` gives the first of the largest, that is the first True; the True at the
     # end is the last branch, "else".
     return switch(jnp.argmax(jnp.stack([*holds, jnp.array(True)])), branches, operands)

@@ -35,7 +35,7 @@ class Captures:
 
     __slots__ = ("_cells", "_contents", "_globals", "_owners", "_values")
 
-    def __init__(self, functions: Sequence[Any]):
+    def __init__(self, functions: Iterable[Any]):
         self._cells: list[types.CellType] = []
         self._globals: list[tuple[dict[str, Any], str]] = []
         self._add(functions, set())
@@ -81,7 +81,7 @@ class Captures:
         return any(isinstance(x, jax.core.Tracer) for x in values)
 
 
-def _weakly(value: Any) -> Callable[[], Any]:
+def _weakly(value: object) -> Callable[[], Any]:
     """Return what returns ``value``, without holding it where that is possible."""
     try:
         return weakref.ref(value)
@@ -97,19 +97,19 @@ def _are(now: Sequence[Any], before: Sequence[Callable[[], Any]]) -> bool:
     return all(map(is_, now, held)) or all(map(same, now, held))
 
 
-def _hold_same(value: Any, before: Sequence[Callable[[], Any]] | None) -> bool:
+def _hold_same(value: object, before: Sequence[Callable[[], Any]] | None) -> bool:
     items = _items(value)
     return (
         before is None if items is None else before is not None and _are(items, before)
     )
 
 
-def _contents(value: Any) -> list[Callable[[], Any]] | None:
+def _contents(value: object) -> list[Callable[[], Any]] | None:
     items = _items(value)
     return None if items is None else list(map(_weakly, items))
 
 
-def _items(value: Any) -> list[Any] | None:
+def _items(value: object) -> list[Any] | None:
     """Return what may change in a value in place, without an assignment."""
     if isinstance(value, types.MethodType):
         value = value.__self__
@@ -121,7 +121,7 @@ def _items(value: Any) -> list[Any] | None:
     return found or None
 
 
-def _collect(value: Any, found: list[Any], around: set[int]) -> None:
+def _collect(value: object, found: list[Any], around: set[int]) -> None:
     """List the items of containers, also of those inside others."""
     if not isinstance(value, list | tuple | dict | set | deque) or id(value) in around:
         return
@@ -133,7 +133,7 @@ def _collect(value: Any, found: list[Any], around: set[int]) -> None:
         _collect(item, found, around)
 
 
-def vars_of(value: Any) -> dict[str, Any] | None:
+def vars_of(value: object) -> dict[str, Any] | None:
     """Return the attributes of a plain object; None of what is followed elsewhere."""
     # A Variable is an input and a Node is followed by `Facts`; the namespace of a class
     # or module is too large to compare.
@@ -152,7 +152,7 @@ def _plain(function: Any) -> Any:
     return inspect.unwrap(function) if callable(function) else function
 
 
-def _module_of(value: Any) -> str | None:
+def _module_of(value: object) -> str | None:
     return getattr(_plain(value), "__module__", None) if callable(value) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from .._typing import Model, PyTree
 from ..errors import message
 from ..runtime import Cell, Effects, top
 from ._errors import explain
@@ -67,7 +68,7 @@ class Differentiated:
         self,
         transform: Callable[[Callable], Callable],
         fun: Callable,
-        grad_vars: Any,
+        grad_vars: Model,
         argnums: int | Sequence[int] | None,
         has_aux: bool | None,
         return_value: bool,
@@ -199,7 +200,7 @@ class Differentiated:
             )
         return out[0], out[1] if len(out) == 2 else out[1:]
 
-    def arranged(self, outcome: Outcome, diff: Any, levels: int = 1) -> Any:
+    def arranged(self, outcome: Outcome, diff: PyTree, levels: int = 1) -> Any:
         """Put derivatives by ``diff`` into the structure of the table of `grad`."""
         by_variables, by_args = diff
         targets = outcome.targets

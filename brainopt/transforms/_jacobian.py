@@ -23,6 +23,7 @@ def jacrev(
     *,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[P, Any]: ...
 
 
@@ -35,6 +36,7 @@ def jacrev(
     return_value: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
@@ -100,6 +102,7 @@ def jacfwd(
     return_value: bool = False,
     *,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[P, Any]: ...
 
 
@@ -111,6 +114,7 @@ def jacfwd(
     has_aux: bool | None = False,
     return_value: bool = False,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
@@ -158,6 +162,7 @@ def hessian(
     return_value: bool = False,
     *,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[P, Any]: ...
 
 
@@ -169,6 +174,7 @@ def hessian(
     has_aux: bool | None = False,
     return_value: bool = False,
     holomorphic: bool = False,
+    allow_unused: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 

@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
+from .._typing import PyTree
 from ..core import ArrayLike, Node, Variable, unwrap
 from ..runtime import (
     Cell,
@@ -70,7 +71,7 @@ class Packed:
 
     __slots__ = ("leaves", "tree")
 
-    def __init__(self, leaves: Sequence[Any], tree: Any):
+    def __init__(self, leaves: Sequence[PyTree], tree: PyTree):
         self.leaves = leaves
         self.tree = tree
 
@@ -78,42 +79,42 @@ class Packed:
         return tuple(self.leaves), self.tree
 
     @classmethod
-    def tree_unflatten(cls, tree, leaves):
+    def tree_unflatten(cls, tree: PyTree, leaves: Sequence[PyTree]):
         return cls(leaves, tree)
 
 
-def is_state(x: Any) -> bool:
+def is_state(x: PyTree) -> bool:
     """Whether ``x`` is a Variable, a view, a Node, or a state of another framework."""
     return isinstance(x, (ArrayLike, Node, foreign_kinds()))
 
 
-def is_view(x: Any) -> bool:
+def is_view(x: PyTree) -> bool:
     """Whether ``x`` holds an array, but may be unknown to JAX."""
     return is_state(x) and not isinstance(x, Variable | Node)
 
 
-def value_in(x: Any) -> Any:
+def value_in(x: PyTree) -> Any:
     """Return the value in a Variable, a view or a foreign state; others as they are."""
     return x.value if isinstance(x, foreign_kinds()) else unwrap(x)
 
 
-def pack(tree: Any) -> Any:
+def pack(tree: PyTree) -> Any:
     """Return ``tree`` with values in the place of Variables, and Nodes packed."""
 
     # A state is a leaf here, also where JAX would go into it: a Node is a pytree.
-    def replace(x):
+    def replace(x: PyTree):
         return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else value_in(x)
 
     return jax.tree.map(replace, tree, is_leaf=is_state)
 
 
-def unpack(tree: Any) -> Any:
+def unpack(tree: PyTree) -> Any:
     """Return ``tree`` with a new Node in the place of each packed one."""
 
-    def is_packed(x):
+    def is_packed(x: PyTree):
         return isinstance(x, Packed)
 
-    def replace(x):
+    def replace(x: PyTree):
         return jax.tree.unflatten(x.tree, x.leaves) if is_packed(x) else x
 
     return jax.tree.map(replace, tree, is_leaf=is_packed)
@@ -134,7 +135,7 @@ class Run:
     def __init__(
         self,
         function: Callable,
-        args: Sequence[Any],
+        args: Sequence[PyTree],
         bindings: Bindings = (),
         effects: Effects | None = None,
         kwargs: dict[str, Any] | None = None,
@@ -142,7 +143,7 @@ class Run:
         with Frame(bindings, effects) as frame:
             self._run(frame, function, args, kwargs)
 
-    def _run(self, frame: Frame, function, args, kwargs) -> None:
+    def _run(self, frame: Frame, function, args: Sequence[PyTree], kwargs) -> None:
         args, kwargs = unpack((tuple(args), kwargs or {}))
         self.out = pack(function(*args, **kwargs))
         self.effects = frame.effects()
@@ -189,14 +190,14 @@ class Sealed(Frame):
             return self.values[variable]
         return self.bind(variable, read_outside(self.parent, variable))
 
-    def bind(self, variable: Cell, value: Any) -> Any:
+    def bind(self, variable: Cell, value: PyTree) -> Any:
         """Return a stand-in for the value of an unknown Variable."""
         self.missing[variable] = None
         # Made in the trace that asks, so it may not be kept for another.
         return jax.tree.map(placeholder, value)
 
 
-def placeholder(x: Any) -> Any:
+def placeholder(x: PyTree) -> Any:
     """Return a traced array like ``x`` that does not hold ``x``, where that is easy."""
     # A tracer that is closed over keeps a trace that was given up alive for ever.
     if is_key_array(x):
@@ -317,7 +318,7 @@ def lift(
             def attempt(effects: Effects):
                 seen: list[Effects] = []
 
-                def pure(args, kwargs):
+                def pure(args: Sequence[PyTree], kwargs: dict):
                     run = Run(fun, args, (), effects, kwargs)
                     # JAX may trace more than once; the results are of the last trace.
                     seen[:] = [run.effects]
@@ -333,13 +334,13 @@ def lift(
     return lifted
 
 
-def as_operands(operands: Any) -> tuple[Any, ...]:
+def as_operands(operands: PyTree) -> tuple[Any, ...]:
     """Return operands as a packed tuple; a tuple is many."""
     many = operands if isinstance(operands, tuple) else (operands,)
     return tuple(pack(operand) for operand in many)
 
 
-def run_directly(function: Callable, args: Sequence[Any]) -> Any:
+def run_directly(function: Callable, args: Sequence[PyTree]) -> Any:
     """Run ``function`` as Python, for `jax.disable_jit`; write when it succeeded."""
     run = Run(function, args)
     commit(run.effects.written, run.results(run.effects.written))

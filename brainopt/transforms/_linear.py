@@ -57,8 +57,8 @@ def vjp(
         ([3.0, 3.0], 3.0)
     """
 
-    def transform(pure):
-        def linear(diff):
+    def transform(pure: Callable):
+        def linear(diff: PyTree):
             # A function in the place of derivatives: nothing of JAX is between here
             # and `derive`, so it need not be an array.
             _, pull_back, aux = jax.vjp(pure, diff, has_aux=True)
@@ -70,7 +70,7 @@ def vjp(
     function = Differentiated(transform, fun, grad_vars, argnums, has_aux, False)
     outcome = function.derive(primals, {})
 
-    def pull_back(cotangent):
+    def pull_back(cotangent: PyTree):
         (derivatives,) = outcome.derivatives(pack(cotangent))
         return function.arranged(outcome, derivatives)
 
@@ -136,8 +136,8 @@ def jvp(
     var_tangents = [] if grad_vars is None else _by_unique(grad_vars, var_tangents)
     pushed = var_tangents, tuple(pack(t) for t in tangents)
 
-    def transform(pure):
-        def linear(diff):
+    def transform(pure: Callable):
+        def linear(diff: PyTree):
             _, tangent, aux = jax.jvp(pure, (diff,), (pushed,), has_aux=True)
             return tangent, aux
 

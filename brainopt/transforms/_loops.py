@@ -108,7 +108,7 @@ def _scan(
     def discover() -> tuple[Effects, Any]:
         seen: list[Effects] = []
 
-        def abstract(carry, x):
+        def abstract(carry: PyTree, x: PyTree):
             run = Run(body_fun, (carry, x))
             seen[:] = [run.effects]
             return _pair(run.out)
@@ -119,7 +119,7 @@ def _scan(
     def attempt(effects: Effects):
         seen: list[Effects] = []
 
-        def pure(carry, x):
+        def pure(carry: PyTree, x: PyTree):
             values, carry = carry
             bindings = zip(effects.written, values, strict=True)
             run = Run(body_fun, (carry, x), bindings, effects)
@@ -211,7 +211,7 @@ def _for_loop(
 ) -> Any:
     (body_fun,) = functions
 
-    def body(_, xs):
+    def body(_: PyTree, xs: PyTree):
         return None, body_fun(*xs)
 
     return _scan((body,), (None, operands), **options)[1]
@@ -249,7 +249,7 @@ def joined(effects: Effects, seen: list[Effects]) -> Effects:
     return Effects(merge(*seen).written, seen[-1].inner)
 
 
-def _python_loop(body_fun, count, reverse, progress, carry, operands):
+def _python_loop(body_fun, count, reverse, progress, carry: PyTree, operands):
     ys = []
     for i in reversed(range(count)) if reverse else range(count):
         x = jax.tree.map(lambda x, i=i: x[i], operands)
@@ -316,6 +316,6 @@ def _every(asked: int | bool | None, count: int) -> int | None:
     return asked
 
 
-def _first(x: Any) -> Any:
+def _first(x: PyTree) -> Any:
     x = jnp.asarray(x)
     return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)

@@ -36,9 +36,7 @@ _MAX_KEPT = 16
 """How many programs are kept for other values of what one function holds."""
 
 
-def reuse(
-    road: Callable, functions: Sequence[Any], args: tuple[Any, ...], **options: Any
-) -> Any:
+def reuse(road: Callable, functions: Sequence[Any], args: tuple, **options: Any) -> Any:
     """Return ``road(functions, args, **options)``, in eager code by a kept program.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._typing import Array, PyTree
 from ._progress import Progress
 
 Loop = Callable[[Any, Any], tuple[Any, Any]]
@@ -17,7 +18,7 @@ Loop = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def looped(
-    body: Callable[[Any, Any], tuple[Any, Any]],
+    body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
     length: int | None,
     reverse: bool,
     unroll: int | bool,
@@ -35,7 +36,7 @@ def looped(
         progress: what shows how far the loop is, or None.
     """
 
-    def plain(carry, operands, length=length):
+    def plain(carry: PyTree, operands: PyTree, length: int | None = length):
         return jax.lax.scan(body, carry, operands, length, reverse, unroll)
 
     loop = plain
@@ -59,12 +60,12 @@ def _in_rounds(
 ) -> Callable:
     """Return ``loop`` run over pieces of ``size`` iterations, and over the rest."""
 
-    def run(carry, operands, length: Any = length):
+    def run(carry: PyTree, operands: PyTree, length: Any = length):
         leaves: list[Any] = jax.tree.leaves(operands)
         rounds, rest = divmod(leaves[0].shape[0] if leaves else length, size)
         whole = rounds * size
 
-        def finished(results, done):
+        def finished(results: PyTree, done: Array):
             if progress is not None:
                 # Without the barrier the count runs ahead of what is counted.
                 results, done = jax.lax.optimization_barrier((results, done))
@@ -74,19 +75,19 @@ def _in_rounds(
 
         # Each round is wrapped as a whole, so with `jax.checkpoint` only the carry
         # between two rounds is stored.
-        def one_round(state, xs):
+        def one_round(state: PyTree, xs: PyTree):
             carry, done = state
             results = wrap(functools.partial(loop, length=size))(carry, xs)
             return finished(results, done + size)
 
-        def main(state):
+        def main(state: PyTree):
             xs = jax.tree.map(
                 lambda x: x[:whole].reshape(rounds, size, *x.shape[1:]), operands
             )
             state, ys = jax.lax.scan(one_round, state, xs, rounds, reverse)
             return state, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
 
-        def tail(state):
+        def tail(state: PyTree):
             carry, done = state
             xs = jax.tree.map(lambda x: x[whole:], operands)
             results = wrap(functools.partial(loop, length=rest))(carry, xs)

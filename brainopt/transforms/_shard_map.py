@@ -127,7 +127,7 @@ class _Devices:
         self.rules = rules
         self.mesh = mesh
 
-    def attempt(self, mapping, specs, args: tuple, effects: Effects):
+    def attempt(self, mapping: Callable, specs: PyTree, args: tuple, effects: Effects):
         """Run with the Variables split that ``effects`` knows.
 
         The specs of the results must be known before, so a written Variable that the
@@ -144,7 +144,7 @@ class _Devices:
         out_places = [rules.of(v) or shared for v in written]
         seen: list[MappedRun] = []
 
-        def pure(values, keys, args):
+        def pure(values: tuple, keys: tuple, args: tuple):
             lane = jax.lax.axis_index(tuple(self.mesh.axis_names))
             own_keys = [jax.random.fold_in(key, lane) for key in keys]
             bindings = zip((*mapped, *split), (*values, *own_keys), strict=True)

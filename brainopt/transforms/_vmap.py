@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
 
 from .._compat import is_of_current_trace
-from .._typing import Model, P, PyTree, R
+from .._typing import Array, Model, P, PyTree, R
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import pack, read, run_to_fixed_point
@@ -152,7 +152,7 @@ class _Lanes:
         self.rules = rules
         self.size = size
 
-    def attempt(self, mapping, axes, given, effects: Effects):
+    def attempt(self, mapping: Callable, axes: tuple, given: tuple, effects: Effects):
         """Run with the Variables mapped that ``effects`` knows."""
         rules = self.rules
         split = [v for v in effects.known if rules.splits(v)]
@@ -163,7 +163,7 @@ class _Lanes:
         lane_keys, next_keys = fork(split)
         seen: list[tuple[MappedRun, list[Cell], list[Cell]]] = []
 
-        def pure(values, lane, args, kwargs):
+        def pure(values: tuple, lane: Array, args: tuple, kwargs: dict):
             # From the number of the lane: no array of keys has to be passed in.
             keys = [jax.random.fold_in(key, lane) for key in lane_keys.values()]
             bindings = zip((*mapped, *split), (*values, *keys), strict=True)
@@ -214,7 +214,7 @@ def _placed(value: Any, axis: int) -> Any:
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, axis), value)
 
 
-def _check_axes(variables, values, axes, size: int) -> None:
+def _check_axes(variables, values, axes: Sequence[int], size: int) -> None:
     unfit = []
     for variable, value, axis in zip(variables, values, axes, strict=True):
         for leaf in jax.tree.leaves(value):
@@ -246,7 +246,7 @@ def _size(in_axes: Any, args: tuple, kwargs: dict, rules: Rules) -> int:
     return found[0]
 
 
-def _sizes(axes: Any, tree: Any) -> list[int]:
+def _sizes(axes: Axes, tree: Any) -> list[int]:
     """Return the size along the axis of each mapped leaf; ``axes`` is a prefix."""
     if axes is None:
         return []

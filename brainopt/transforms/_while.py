@@ -77,7 +77,7 @@ def _while_loop(
 ) -> tuple[Any, ...]:
     body_fun, cond_fun = functions
 
-    def following(out: Any, before: tuple) -> tuple:
+    def following(out: PyTree, before: tuple) -> tuple:
         if out is None:
             return before
         return tuple(out) if many and isinstance(out, tuple | list) else (out,)
@@ -113,7 +113,7 @@ def _while_loop(
         bodies: list[Effects] = []
         conditions: list[Effects] = []
 
-        def body(state):
+        def body(state: tuple):
             values, operands = state
             bindings = zip(effects.written, values, strict=True)
             run = Run(body_fun, operands, bindings, hints[0])
@@ -122,7 +122,7 @@ def _while_loop(
             check_carried(effects.written, values, results)
             return results, _like(operands, following(run.out, operands))
 
-        def condition(state):
+        def condition(state: tuple):
             values, operands = state
             bindings = zip(effects.written, values, strict=True)
             run = _condition(cond_fun, operands, bindings, hints[1])
@@ -211,7 +211,7 @@ def _bounded_while_loop(
 
     # The length is fixed, so that reverse mode can store a state for each iteration;
     # past the end of the loop the state is passed on as it is.
-    def one(state: tuple, _: Any) -> tuple[tuple, None]:
+    def one(state: tuple, _: PyTree) -> tuple[tuple, None]:
         going = _scalar(_condition(cond_fun, state).out)
         return cond(going, body, lambda *same: same, state), None
 
@@ -231,7 +231,7 @@ def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
     return run
 
 
-def _scalar(out: Any) -> jax.Array:
+def _scalar(out: PyTree) -> jax.Array:
     value = jnp.asarray(out)
     if value.size != 1:
         raise TypeError(
@@ -245,7 +245,7 @@ def _scalar(out: Any) -> jax.Array:
 
 def _like(old: Any, new: Any) -> Any:
     # A Python number as operand is weakly typed, and so may its successor be not.
-    def one(a, b):
+    def one(a: PyTree, b: PyTree):
         a, b = jnp.asarray(a), jnp.asarray(b)
         if a.shape != b.shape or (a.dtype == bool) != (b.dtype == bool):
             changed.append(f"{a.dtype} {a.shape} before, {b.dtype} {b.shape} after")

@@ -3,7 +3,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, Any, Literal
 
@@ -22,7 +22,7 @@ def save_snapshot(
     path: str | os.PathLike[str],
     snapshot: Snapshot,
     verify: bool = False,
-    extra: dict[str, Any] | None = None,
+    extra: Mapping[str, object] | None = None,
     helper: bool = True,
     seal: Seal = NO_SEAL,
 ) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +60,7 @@ class SpreadLeaf:
             first = first_line(error)
             raise Unstorable(f"its computation failed: {first}") from None
 
-    def record(self, key: Any) -> Record:
+    def record(self, key: Hashable) -> Record:
         """Describe the array, whose pieces are in other files."""
         form = self.dtype, self.shape
         return Record(key, self.kind, 0, None, *form, nbytes=self.nbytes, spread=True)
@@ -104,7 +105,7 @@ class SpreadLeaf:
         }
 
 
-def is_spread(value: Any) -> bool:
+def is_spread(value: object) -> bool:
     """Whether a value is an array on several devices."""
     if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer):
         return False

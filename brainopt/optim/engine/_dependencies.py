@@ -12,10 +12,11 @@ another structure to JAX, so it traces again, and the constant is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..._compat import is_eager
+from ..._typing import PyTree, Values
 from ...errors import TraceContextError, message
 from ...runtime import Cell, Frame
 
@@ -23,7 +24,7 @@ from ...runtime import Cell, Frame
 class ReadFrame(Frame):
     """A frame that lists reads of unbound Variables in ``missing``."""
 
-    def bind(self, variable: Cell, value: Any) -> Any:
+    def bind(self, variable: Cell, value: PyTree) -> Any:
         """Return the value that the frames around have."""
         self.missing[variable] = None
         return value
@@ -45,8 +46,8 @@ class Dependencies:
 
     def run(
         self,
-        own: Mapping[str, Any],
-        values: Mapping[str, Any],
+        own: Values,
+        values: Values,
         body: Callable[[], Any],
     ) -> Any:
         """Run ``body`` with the given values of Variables; return its result.

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, PyTree, Scalar
 from ._tree import safe_sqrt
 
 
-def global_norm(grads: Any) -> Any:
+def global_norm(grads: PyTree) -> Any:
     """Return the Euclidean norm of all gradients together, a 0-d array.
 
     Args:
@@ -30,7 +31,7 @@ def global_norm(grads: Any) -> Any:
     )
 
 
-def clip_by_global_norm(grads: Any, max_norm: Any) -> Any:
+def clip_by_global_norm(grads: PyTree, max_norm: Scalar) -> Any:
     """Scale all gradients together so that their `global_norm` is ``max_norm`` at most.
 
     Example:
@@ -45,15 +46,15 @@ def clip_by_global_norm(grads: Any, max_norm: Any) -> Any:
     return _scale_to(grads, global_norm(grads), max_norm)
 
 
-def clip_by_norm(grads: Any, max_norm: Any) -> Any:
+def clip_by_norm(grads: PyTree, max_norm: Scalar) -> Any:
     """Scale each gradient by itself so that its norm is ``max_norm`` at most."""
     return jax.tree.map(lambda g: _scale_to(g, global_norm(g), max_norm), grads)
 
 
-def clip_by_value(grads: Any, limit: Any) -> Any:
+def clip_by_value(grads: PyTree, limit: jax.typing.ArrayLike) -> Any:
     """Clip each element to [-limit, limit]; a complex one by its modulus."""
 
-    def clip(g):
+    def clip(g: Array):
         if jnp.iscomplexobj(g):
             # The phase stays, unlike with real and imaginary part clipped apart.
             size = jnp.abs(g)
@@ -64,7 +65,7 @@ def clip_by_value(grads: Any, limit: Any) -> Any:
     return jax.tree.map(clip, grads)
 
 
-def centralize(grads: Any) -> Any:
+def centralize(grads: PyTree) -> Any:
     """Subtract from each gradient its mean over all axes but the last.
 
     The last axis counts the outputs, as in ``x @ W``; gradients with fewer than two
@@ -73,7 +74,7 @@ def centralize(grads: Any) -> Any:
     Source: Yong et al. 2020, Gradient Centralization, equation 1.
     """
 
-    def center(g):
+    def center(g: Array):
         if g.ndim < 2:
             return g
         return g - g.mean(axis=tuple(range(g.ndim - 1)), keepdims=True)
@@ -81,7 +82,7 @@ def centralize(grads: Any) -> Any:
     return jax.tree.map(center, grads)
 
 
-def all_finite(grads: Any) -> Any:
+def all_finite(grads: PyTree) -> Any:
     """Return whether no gradient has a NaN or an infinity, a 0-d bool array."""
     leaves = [jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]
     return jnp.stack(leaves).all() if leaves else jnp.ones((), bool)
@@ -109,24 +110,24 @@ def _norm_dtype(leaves: list[Any]) -> Any:
     return jnp.result_type(*(jnp.finfo(_wide(g).dtype).dtype for g in leaves))
 
 
-def _wide(g: Any) -> Any:
+def _wide(g: Array) -> Any:
     g = jnp.asarray(g)
     return g.astype(jnp.promote_types(g.dtype, jnp.float32))
 
 
-def _square_sum(g: Any) -> Any:
+def _square_sum(g: Array) -> Any:
     g = _wide(g)
     return jnp.sum((g * g.conj()).real if jnp.iscomplexobj(g) else g * g)
 
 
-def _scale_to(tree: Any, norm: Any, max_norm: Any) -> Any:
+def _scale_to(tree: PyTree, norm: Any, max_norm: Scalar) -> Any:
     max_norm = jnp.asarray(max_norm, norm.dtype)
     # Divided by 0, the branch that is not taken would have no derivative.
     by = jnp.where(norm < max_norm, jnp.ones_like(norm), norm)
 
     # optax's order, a division before the product; gradients within the limit stay as
     # they are to the bit.
-    def scale(g):
+    def scale(g: Array):
         small = (g / by.astype(g.dtype)) * max_norm.astype(g.dtype)
         return jnp.where(norm < max_norm, g, small)
 

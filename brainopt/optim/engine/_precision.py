@@ -15,21 +15,23 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, DTypeLike, PyTree, Slots, StepCount
+
 Precision = Literal["plain", "master", "kahan", "stochastic"]
 PRECISIONS = ("plain", "master", "kahan", "stochastic")
 
 
-def wide(dtype: Any) -> Any:
+def wide(dtype: DTypeLike) -> Any:
     """Return the dtype to compute in: ``dtype``, but float32 at least."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def is_narrow(dtype: Any) -> bool:
+def is_narrow(dtype: DTypeLike) -> bool:
     """Whether ``dtype`` is narrower than the dtype to compute in."""
     return wide(dtype) != dtype
 
 
-def extra_slots(precision: str, param: Any) -> dict[str, Any]:
+def extra_slots(precision: str, param: Array) -> dict[str, Any]:
     """Return the slots that ``precision`` keeps for ``param``."""
     if not is_narrow(param.dtype):
         return {}
@@ -38,7 +40,7 @@ def extra_slots(precision: str, param: Any) -> dict[str, Any]:
     return {"residual": jnp.zeros_like(param)} if precision == "kahan" else {}
 
 
-def widen(param: Any, slots: dict[str, Any]) -> Any:
+def widen(param: Array, slots: Slots) -> Any:
     """Return the parameter as its rule sees it."""
     value = param.astype(wide(param.dtype))
     if "master" in slots:
@@ -52,7 +54,7 @@ def widen(param: Any, slots: dict[str, Any]) -> Any:
 
 
 def narrow(
-    new: Any, dtype: Any, slots: dict[str, Any], key: Any
+    new: PyTree, dtype: DTypeLike, slots: Slots, key: Array
 ) -> tuple[Any, dict[str, Any]]:
     """Return the parameter in its own dtype, and the extra slots after the step.
 
@@ -74,7 +76,7 @@ def narrow(
     return param, {}
 
 
-def round_stochastically(key: jax.Array, x: Any, dtype: Any) -> Any:
+def round_stochastically(key: jax.Array, x: Array, dtype: DTypeLike) -> Any:
     """Round to one of the two neighbours in ``dtype``, so that the mean is ``x``."""
     # ``x`` lies between ``near`` and ``other``, which are ``gap`` apart. The choice of
     # ``other`` with probability |error| / gap gives the expectation x:
@@ -89,7 +91,7 @@ def round_stochastically(key: jax.Array, x: Any, dtype: Any) -> Any:
     return jnp.where(leave & jnp.isfinite(other), other, near)
 
 
-def key_for(seed: int, step: Any, path: str) -> jax.Array:
+def key_for(seed: int, step: StepCount, path: str) -> jax.Array:
     """Return the key of one parameter in one step; resumed runs get the same."""
     # Not `hash`: for strings it differs from process to process.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(path.encode()))

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..._typing import DTypeLike, PyTree, Values
+
 
 @jax.tree_util.register_pytree_node_class
 class Rows:
@@ -40,7 +42,7 @@ class Rows:
         """Return rows made of indices and values."""
         return cls(*children)
 
-    def astype(self, dtype: Any) -> Rows:
+    def astype(self, dtype: DTypeLike) -> Rows:
         """Return the same rows in another dtype."""
         return Rows(self.indices, self.values.astype(dtype))
 
@@ -62,17 +64,17 @@ class Rows:
         return Rows(unique, sums)
 
 
-def is_sparse(gradient: Any) -> bool:
+def is_sparse(gradient: PyTree) -> bool:
     """Whether ``gradient`` is a sparse array of jax, without importing that module."""
     return type(gradient).__module__.startswith("jax.experimental.sparse")
 
 
-def row_values(grads: dict[str, Any]) -> dict[str, Any]:
+def row_values(grads: PyTree) -> dict[str, Any]:
     """Return the gradients with each `Rows` replaced by its values."""
     return {k: g.values if isinstance(g, Rows) else g for k, g in grads.items()}
 
 
-def as_rows(values: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+def as_rows(values: dict[str, Any], like: Values) -> dict[str, Any]:
     """Undo `row_values`."""
     return {
         k: Rows(g.indices, values[k]) if isinstance(g, Rows) else values[k]

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from ..._typing import PyTree
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from ._rows import as_rows, row_values
 
@@ -63,7 +64,7 @@ class Stage:
         """Return the state and the gradients for the next stage."""
         return state, flow
 
-    def after(self, state: State, old: Any, new: Any) -> State:
+    def after(self, state: State, old: PyTree, new: PyTree) -> State:
         """Return the state after the parameters went from ``old`` to ``new``."""
         return state
 
@@ -81,7 +82,7 @@ class Guard(Stage):
         state, is_finite = self.admit(state, row_values(flow.grads))
         return state, flow._replace(due=is_finite)
 
-    def admit(self, state: State, values: Any) -> tuple[State, Any]:
+    def admit(self, state: State, values: PyTree) -> tuple[State, Any]:
         """Return the counts, and whether all values are finite."""
         is_finite = all_finite(values)
         skipped, row = state["counters.skipped"], state["counters.in_a_row"]
@@ -156,7 +157,7 @@ class Monitor(Stage):
         """Return the norm of the gradients that came in."""
         return self.note(state, grad_norm=row_values(flow.grads)), flow
 
-    def after(self, state: State, old: Any, new: Any) -> State:
+    def after(self, state: State, old: PyTree, new: PyTree) -> State:
         """Return the norms of the parameters before the step, and of their change."""
         change = {path: new[path] - param for path, param in old.items()}
         return self.note(state, param_norm=old, update_norm=change)

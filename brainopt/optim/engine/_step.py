@@ -35,6 +35,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, Arrays, PyTree, Scalar, Slots, StepCount, Values
 from ...errors import HyperparameterError, message
 from ...runtime import cache_of, divided_as
 from ._precision import extra_slots, key_for, narrow, wide, widen
@@ -58,7 +59,7 @@ class Hypers(Protocol):
     count: Any
     programs: dict[Any, Any]
 
-    def __call__(self, path: str, param: Any) -> tuple[Any, Any]:
+    def __call__(self, path: str, param: Array) -> tuple[Any, Any]:
         """Return the group of a parameter, which constrains it, and its settings."""
         ...
 
@@ -85,7 +86,7 @@ class Engine:
     maximize: bool = False
 
     def step(
-        self, params: dict[str, Any], state: State, flow: Flow, hypers: Hypers
+        self, params: PyTree, state: State, flow: Flow, hypers: Hypers
     ) -> tuple[dict[str, Any], State]:
         """Return parameters and state after one step.
 
@@ -126,7 +127,7 @@ class Engine:
             state = stage.after(state, params, new)
         return new, state
 
-    def incoming(self, path: str, grad: Any, param: Any) -> Any:
+    def incoming(self, path: str, grad: PyTree, param: Array) -> Any:
         """Return a gradient as stages and rules see it: wide, and downhill."""
         if grad is None or path in self.frozen:
             return None
@@ -157,7 +158,14 @@ class OneByOne:
     precision: str
     seed: int
 
-    def __call__(self, params, slots, grads, hypers, step) -> tuple[dict, dict]:
+    def __call__(
+        self,
+        params: Arrays,
+        slots: dict[str, Slots],
+        grads: Values,
+        hypers,
+        step: StepCount,
+    ) -> tuple[dict, dict]:
         """Return all parameters and slots after one step."""
         new, new_slots = {}, {}
         for path, param in params.items():
@@ -166,7 +174,9 @@ class OneByOne:
             )
         return new, new_slots
 
-    def _one(self, path, grad, param, slots, hypers, step) -> tuple[Any, dict]:
+    def _one(
+        self, path, grad: Array, param: Array, slots: Slots, hypers, step: StepCount
+    ) -> tuple[Any, dict]:
         if grad is None:
             return param, skipped(slots)
         group, hyper = hypers(path, param)
@@ -191,13 +201,22 @@ class OneByOne:
         # Most variables differ in nothing but their shape. Tracing the rule once a
         # shape, not once a variable, halves the time of the first call. The variable
         # that came first has shown which numbers the rule asks for; they are passed.
-        def move(arrays, grad, param, slots, step):
+        def move(arrays, grad: Array, param: Array, slots: Slots, step: StepCount):
             view = hyper.with_arrays(arrays, step)
             return self._move(group, view, grad, param, slots, step, None)
 
         return move
 
-    def _move(self, group, hyper, grad, param, slots, step, key) -> tuple[Any, dict]:
+    def _move(
+        self,
+        group,
+        hyper,
+        grad: Array,
+        param: Array,
+        slots: Slots,
+        step: StepCount,
+        key,
+    ) -> tuple[Any, dict]:
         own = {k: v for k, v in slots.items() if k not in OF_THE_ENGINE}
         new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
         # Constrained before it is narrowed: the wide copy must obey the bounds too, or
@@ -211,7 +230,7 @@ class OneByOne:
 
 
 def first_slots(
-    own: dict[str, Any], param: Any, precision: str, sums: bool, norms: bool
+    own: Values, param: Array, precision: str, sums: bool, norms: bool
 ) -> dict:
     """Return the slots of one parameter: those of the rule, and of the engine."""
     slots = {**own, **extra_slots(precision, param)}
@@ -219,24 +238,26 @@ def first_slots(
     return slots | (dict.fromkeys(NORMS, jnp.zeros(())) if norms else {})
 
 
-def rounding_key(precision: str, seed: int, count: Any, path: str) -> Any:
+def rounding_key(precision: str, seed: int, count: StepCount, path: str) -> Any:
     """Return the key for one parameter in one step, None where none is needed."""
     return key_for(seed, count, path) if precision == "stochastic" else None
 
 
-def next_step(count: Any) -> Any:
+def next_step(count: StepCount) -> Any:
     """Return the number of the step that follows ``count`` steps; it saturates."""
     # The minimum first: ``count + 1`` of the last int32 is negative, and a negative
     # step turns the sign of each bias correction.
     return jnp.minimum(count, _LAST_STEP - 1) + 1
 
 
-def skipped(slots: dict[str, Any]) -> dict[str, Any]:
+def skipped(slots: Slots) -> dict[str, Any]:
     """Return the slots of a parameter without a gradient: its step is not counted."""
     missed = slots.get("missed_steps", jnp.zeros((), jnp.int32))
     return {**slots, "missed_steps": missed + 1}
 
 
-def as_flow(grads: Any, weight: Any = None, limits: Any = None) -> Flow:
+def as_flow(
+    grads: PyTree, weight: Scalar | None = None, limits: Values | None = None
+) -> Flow:
     """Return the flow at the entry of the stages."""
     return Flow(dict(named(grads, none=True)), None, weight, limits or {})

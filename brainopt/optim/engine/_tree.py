@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._compat import is_key_array
+from ..._typing import Array, DTypeLike, PyTree
 from ...core import tree_paths
 from ...errors import StateDictError, VariableError, message
 from ._precision import wide
@@ -19,7 +20,9 @@ from ._rows import Rows
 _NUMBERS = jax.Array | np.ndarray | np.number | int | float | complex
 
 
-def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
+def zeros(
+    param: Array, dtype: DTypeLike | None = None, *, is_real: bool = False
+) -> Any:
     """Return a slot of zeros for ``param``: float32 or wider unless ``dtype`` says.
 
     Args:
@@ -32,12 +35,12 @@ def zeros(param: Any, dtype: Any = None, *, is_real: bool = False) -> Any:
     return jnp.zeros_like(param, dtype=dtype)
 
 
-def real(dtype: Any) -> Any:
+def real(dtype: DTypeLike | None) -> Any:
     """Return the real dtype of the same precision."""
     return jnp.finfo(dtype).dtype
 
 
-def uphill(grad: Any) -> Any:
+def uphill(grad: Array) -> Any:
     """Return the direction in which a loss grows, from a gradient of `jax.grad`."""
     # Rows are real, see `_parameters._fit_rows`.
     if isinstance(grad, Rows):
@@ -46,7 +49,7 @@ def uphill(grad: Any) -> Any:
 
 
 @jax.custom_jvp
-def safe_sqrt(x: Any) -> Any:
+def safe_sqrt(x: Array) -> Any:
     """Return the square root, with the derivative 0 at 0.
 
     A moment is 0 where a gradient has always been 0. There the derivative of a step is
@@ -66,12 +69,12 @@ def _safe_sqrt_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return found, change * slope.astype(found.dtype)
 
 
-def abs2(x: Any) -> Any:
+def abs2(x: Array) -> Any:
     """Return the squared modulus, real for complex ``x``."""
     return (x * x.conj()).real if jnp.iscomplexobj(x) else x * x
 
 
-def as_arrays(params: Any) -> Any:
+def as_arrays(params: PyTree) -> Any:
     """Return a tree of parameters with arrays for its numbers.
 
     Raises:
@@ -93,7 +96,7 @@ def as_arrays(params: Any) -> Any:
     return jax.tree.map(jnp.asarray, params)
 
 
-def named(tree: Any, none: bool = False) -> list[tuple[str, Any]]:
+def named(tree: PyTree, none: bool = False) -> list[tuple[str, Any]]:
     """Return ``(path, leaf)`` of each leaf; with ``none`` also of each None.
 
     Raises:

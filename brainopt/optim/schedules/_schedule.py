@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -253,7 +253,7 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
     return Function(lr)
 
 
-def is_number(value: PyTree) -> bool:
+def is_number(value: PyTree) -> TypeGuard[Scalar]:
     """Whether ``value`` is one number: of Python, numpy, jax, or in a Variable."""
     if isinstance(value, Variable | jax.Array):
         return value.shape == ()

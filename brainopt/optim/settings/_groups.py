@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from ... import runtime
 from ..._select import Choice
+from ..._typing import Array, DTypeLike, Scalar, ScalarOrSchedule, StepCount, Values
 from ...core import Variable
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
@@ -117,7 +118,7 @@ class Group(HasHyperparams):
     def _settings(self) -> Group:
         return self
 
-    def _check_attribute(self, key: str, value: Any) -> None:
+    def _check_attribute(self, key: str, value: ScalarOrSchedule) -> None:
         if key not in _KEPT and key[0] != "_" and key not in self.numbers.names:
             raise AttributeError(
                 message(
@@ -136,7 +137,11 @@ class Group(HasHyperparams):
         return self.numbers.number(name)
 
     def hyper(
-        self, lr: Any, step: Any, dtype: Any, multiplier: Callable[[], Any]
+        self,
+        lr: Scalar,
+        step: StepCount,
+        dtype: DTypeLike,
+        multiplier: Callable[[], Scalar],
     ) -> Hyper:
         """Return the view that a rule reads.
 
@@ -164,7 +169,7 @@ class Group(HasHyperparams):
         )
         return Hyper(source, vector, {**replace, "lr": lr})
 
-    def fit(self, path: str, param: Any) -> None:
+    def fit(self, path: str, param: Array) -> None:
         """Raise `HyperparameterError` if ``sign`` does not fit a variable."""
         shape = np.shape(self.sign) if self.sign is not None else ()
         try:
@@ -179,7 +184,7 @@ class Group(HasHyperparams):
                 )
             )
 
-    def constrain(self, param: Any, hyper: Hyper) -> Any:
+    def constrain(self, param: Array, hyper: Hyper) -> Any:
         """Return the parameter with sign, bounds and constraint applied."""
         # Dale's principle: a weight that would change its sign becomes 0. The function
         # of the user is last, so that its result is stored as it is.
@@ -194,7 +199,9 @@ class Group(HasHyperparams):
             param = self.constraint(param)
         return param
 
-    def set_number(self, name: str, value: Any, where: Any = True) -> None:
+    def set_number(
+        self, name: str, value: ScalarOrSchedule, where: Array | bool = True
+    ) -> None:
         """Set a number, or put a schedule in its place.
 
         Args:
@@ -225,13 +232,13 @@ class Group(HasHyperparams):
         else:
             self.numbers.set_number(name, value, where)
 
-    def set_together(self, values: Mapping[str, Any]) -> None:
+    def set_together(self, values: Values) -> None:
         """Set several numbers, or none if one is out of its range."""
         self.check(values)
         for name, value in values.items():
             self.set_number(name, value)
 
-    def check(self, values: Mapping[str, Any]) -> None:
+    def check(self, values: Values) -> None:
         """Raise `HyperparameterError` listing every number out of its range."""
         self.numbers.check({k: v for k, v in values.items() if is_number(v)})
 
@@ -241,13 +248,13 @@ class Group(HasHyperparams):
             if isinstance(node, Schedule):
                 node.count_by(step)
 
-    def now(self, name: str, step: Any) -> Any:
+    def now(self, name: str, step: StepCount) -> Any:
         """Return a number as the next update uses it."""
         if name in self.schedules:
             return jnp.asarray(self.schedules[name].at(step))
         return self.numbers.number(name)
 
-    def settings(self, step: Any) -> dict[str, str]:
+    def settings(self, step: StepCount) -> dict[str, str]:
         """Return the settings as short texts, for tables and explanations."""
         shown = {n: show(self.now(n, step)) for n in self.numbers.names}
         shown |= {n: repr(s) for n, s in self.schedules.items()}

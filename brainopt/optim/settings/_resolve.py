@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ..._typing import Array, ScalarOrSchedule, StepCount, Values
 from ...core import Variable, wrap
 from .._hyper import Hyper
 from ..engine._precision import wide
@@ -32,7 +33,7 @@ class Settings:
         self._members = members
         self._step = step
 
-    def index(self, path: str, param: Any) -> int:
+    def index(self, path: str, param: Array) -> int:
         """Return the index of the group whose settings a variable gets."""
         # A group that a variable was registered with wins over rules by name; among the
         # rules the first match wins.
@@ -47,12 +48,12 @@ class Settings:
         """Return a number as the next update uses it."""
         return self.groups[0].now(name, self._step.value)
 
-    def set_number(self, name: str, value: Any) -> None:
+    def set_number(self, name: str, value: ScalarOrSchedule) -> None:
         """Set a number in the first group, and where a group shares it."""
         for group, shares in sharing(self.groups, name):
             group.set_number(name, value, shares)
 
-    def set_together(self, values: Mapping[str, Any]) -> None:
+    def set_together(self, values: Values) -> None:
         """Set several numbers, or none if one is out of its range."""
         self.groups[0].check(values)
         for name, value in values.items():
@@ -74,7 +75,7 @@ class Settings:
         group = self.groups[index]
         return rate * group.lr_mult if "lr_mult" in group.numbers.names else rate
 
-    def set_rate(self, lr: Any, index: int = 0) -> None:
+    def set_rate(self, lr: ScalarOrSchedule, index: int = 0) -> None:
         """Set the learning rate of a group.
 
         A number in the place of a number takes effect at the next step without
@@ -84,7 +85,7 @@ class Settings:
         is_plain = is_number(lr) and not isinstance(wrap(lr), Variable)
         # A Variable in the place of a number is another input, and needs a new program.
         if isinstance(group.schedule, Constant) and is_plain:
-            group.schedule.set_value(lr)
+            group.schedule.set_value(lr)  # type: ignore[arg-type]  # a number
             return
         refuse_inside_transforms()
         group.schedule = as_schedule(lr, group.kind)
@@ -101,7 +102,7 @@ class HyperCache:
     """
 
     def __init__(
-        self, settings: Settings, mask: Callable[..., bool] | None, count: Any
+        self, settings: Settings, mask: Callable[..., bool] | None, count: StepCount
     ):
         self.count = count
         self.programs: dict[Hyper, Any] = {}
@@ -119,7 +120,7 @@ class HyperCache:
             self._rates[id(schedule)] = schedule.at(self.count)
         return self._rates[id(schedule)]
 
-    def __call__(self, path: str, param: Any) -> tuple[Group, Hyper]:
+    def __call__(self, path: str, param: Array) -> tuple[Group, Hyper]:
         """Return the group of a variable and its settings in the right dtype."""
         i = self._settings.index(path, param)
         group = self._settings.groups[i]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from ..._select import Choice
-from ..._typing import ScalarOrSchedule, Where
+from ..._typing import ScalarOrSchedule, Values, Where
 from ...errors import HyperparameterError, message
 from .._fields import Field, Number, Option, Together, is_whole
 from .._hyperparameters import HyperparamVector, scalar
@@ -59,7 +59,7 @@ class Rules(Field):
         found = super().__get__(obj, owner)
         return found if obj is None else Groups(found)
 
-    def __set__(self, obj: Any, value: Sequence[Mapping[str, Any]] | None) -> None:
+    def __set__(self, obj: Any, value: Sequence[Values] | None) -> None:
         super().__set__(obj, value)
 
 
@@ -125,7 +125,7 @@ class Limit(Number):
         return f"{self.argument}: {self.doc}, in {self.range}."
 
 
-def limits(kind: type, given: Mapping[str, Any]) -> HyperparamVector | None:
+def limits(kind: type, given: Values) -> HyperparamVector | None:
     """Return the numbers of the stages that were asked for.
 
     Raises:
@@ -163,7 +163,7 @@ def stages(optimizer: Any) -> tuple[Stage, ...]:
     return tuple(stage for stage in found if stage is not None)
 
 
-def check_shared(given: Mapping[str, Any]) -> None:
+def check_shared(given: Values) -> None:
     """Raise `HyperparameterError` for a shared setting that is none of its choices."""
     groups, limit = given["groups"], given["max_nonfinite"]
     if isinstance(groups, Mapping | str) or not isinstance(groups, Iterable):
@@ -202,7 +202,7 @@ def check_shared(given: Mapping[str, Any]) -> None:
         )
 
 
-def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
+def as_kept(given: Values) -> dict[str, Any]:
     """Return the settings that are attributes as they are given."""
     names = ("precision", "nonfinite", "max_nonfinite", "zero", "offload")
     monitor = given["monitor"]
@@ -211,7 +211,7 @@ def as_kept(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in names} | whole
 
 
-def make_groups(kind: type, given: Mapping[str, Any]) -> dict[str, Group]:
+def make_groups(kind: type, given: Values) -> dict[str, Group]:
     """Return the group of all variables, and those of the rules, by name."""
     fields = kind._declared.fields  # type: ignore[attr-defined]
     own = [k for k, f in fields.items() if isinstance(f, Number | Option | Together)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
+from ..._typing import Model, ScalarOrSchedule, Values
 from ...errors import HyperparameterError, message
 from .._declared import Declared
 from .._fields import Number, Option, Together
@@ -50,7 +51,7 @@ class GroupSpec:
     constraints: tuple[Any, Any]
 
 
-def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupSpec:
+def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
     """Return the settings of a group as they are kept.
 
     Args:
@@ -96,7 +97,7 @@ def parse(kind: type, settings: Mapping[str, Any], parent: Any = None) -> GroupS
     )
 
 
-def label_of(settings: Mapping[str, Any]) -> str:
+def label_of(settings: Values) -> str:
     """Return the name of a group, or its pattern; nothing where it has neither."""
     name = settings.get("name", settings.get("match"))
     if isinstance(name, re.Pattern):
@@ -107,7 +108,7 @@ def label_of(settings: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _taken_apart(settings: Any, declared: Declared, owner: str) -> dict[str, Any]:
+def _taken_apart(settings: Values, declared: Declared, owner: str) -> dict[str, Any]:
     """Return settings with numbers by name where several were given as one."""
     if not isinstance(settings, Mapping):
         raise HyperparameterError(
@@ -116,17 +117,17 @@ def _taken_apart(settings: Any, declared: Declared, owner: str) -> dict[str, Any
                 help="groups=[{'match': '*.bias', 'lr': 1e-3}].",
             )
         )
-    settings = dict(settings)
+    flat = dict(settings)
     for name, field in declared.of(Together).items():
-        if settings.get(name) is not None:
-            settings |= field.split(settings[name])
-        settings.pop(name, None)
-    return settings
+        if flat.get(name) is not None:
+            flat |= field.split(flat[name])
+        flat.pop(name, None)
+    return flat
 
 
 def _checked(
     options: Mapping[str, Option],
-    settings: Mapping[str, Any],
+    settings: Values,
     parent: Any,
     owner: str,
 ) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def _bounds(bounds: Any) -> dict[str, Any]:
     return {name: limit for name, limit in limits.items() if limit is not None}
 
 
-def _constraints(settings: dict[str, Any], owner: str) -> tuple[Any, Any]:
+def _constraints(settings: Values, owner: str) -> tuple[Any, Any]:
     sign, constraint = settings.get("sign"), settings.get("constraint")
     problems = []
     if sign is not None and not isinstance(sign, Tracer):
@@ -219,13 +220,13 @@ def _constraints(settings: dict[str, Any], owner: str) -> tuple[Any, Any]:
     return sign, constraint
 
 
-def is_off(number: Any) -> bool:
+def is_off(number: ScalarOrSchedule) -> bool:
     """Whether ``number`` is a plain 0, for which an optimizer keeps no slot."""
     # An array of 0 may stand for a rate that a sweep sets later, so it gets its slot.
     return isinstance(number, int | float) and number == 0
 
 
-def split(train_vars: Any) -> list[tuple[Any, dict[str, Any]]] | None:
+def split(train_vars: Model) -> list[tuple[Any, dict[str, Any]]] | None:
     """Return (params, settings) of each group dict, or None if these are no groups."""
     if not (isinstance(train_vars, list | tuple) and train_vars):
         return None

@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..._select import warn_of_unmatched
+from ..._typing import PyTree
 from ..engine._tree import named
 
 
-def warn_of_unmatched_rules(optimizer: Any, params: Any) -> None:
+def warn_of_unmatched_rules(optimizer: Any, params: PyTree) -> None:
     """Warn of rules with names that none of the variables has."""
     groups = optimizer.groups.values()
     rules = [("groups", g.chosen) for g in groups if g.chosen]

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax.numpy as jnp
 
 from ... import runtime
+from ..._typing import Model
 from ...core import Variable, join
 from ...runtime import depend_on
 from .._ages import Aged, keep_ages
@@ -50,8 +51,8 @@ class EMA(Averaged, HasHyperparams):
 
     def __init__(
         self,
-        train_vars: Any,
-        decay: Any = 0.999,
+        train_vars: Model,
+        decay: SupportsFloat = 0.999,
         warmup: bool = True,
         name: str | None = None,
     ):
@@ -64,7 +65,7 @@ class EMA(Averaged, HasHyperparams):
         self._trained = TrainedVariables()
         self.register_train_vars(train_vars)
 
-    def register_train_vars(self, train_vars: Any) -> None:
+    def register_train_vars(self, train_vars: Model) -> None:
         """Average more variables, starting from their values now."""
         is_added_later = bool(self.shadow) and int(self.count.value) > 0
         for path in self._trained.add(train_vars):

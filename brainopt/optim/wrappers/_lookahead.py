@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
 
 from ... import runtime
+from ..._typing import Gradients, Model
 from ...core import Variable, join
 from ...errors import GradientError, message
 from ...runtime import depend_on
@@ -43,7 +44,7 @@ class Lookahead(Averaged, OptimizerWrapper):
         self,
         optimizer: Any,
         sync_period: int = 5,
-        alpha: Any = 0.5,
+        alpha: SupportsFloat = 0.5,
         name: str | None = None,
     ):
         ranges = {"sync_period": "[1, inf)", "alpha": "[0, 1]"}
@@ -61,12 +62,12 @@ class Lookahead(Averaged, OptimizerWrapper):
                     copy = jnp.array(leaf, wide(leaf.dtype))
                     self.slow[name] = Variable(copy, name=f"{name} slow")
 
-    def register_train_vars(self, train_vars: Any) -> None:
+    def register_train_vars(self, train_vars: Model) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""
         super().register_train_vars(train_vars)
         self._follow()
 
-    def update(self, grads: Any, **options: Any) -> None:
+    def update(self, grads: Gradients, **options: Any) -> None:
         """Take one fast step, and every k steps the slow one."""
         before = self._before()
         self.optimizer.update(grads, **options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..._typing import Model, ScalarOrSchedule
+from ..._typing import Array, Arrays, Model, ScalarOrSchedule
 from ...errors import HyperparameterError, first_line, message
 from .._closure import Loss, loss_of
 from .._hyper import Hyper
@@ -69,7 +69,7 @@ class Optax(JointOptimizer):
         self.tx = tx
         super().__init__(lr, train_vars, **{"name": name, **shared})
 
-    def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
+    def init_all(self, params: Arrays) -> dict[str, Any]:
         """Return the leaves of the optax state, by path."""
         try:
             return flatten(self.tx.init(params))
@@ -82,7 +82,7 @@ class Optax(JointOptimizer):
                 )
             ) from error
 
-    def owners(self, params: dict[str, Any]) -> Mapping[str, str]:
+    def owners(self, params: Arrays) -> Mapping[str, str]:
         """Return the parameter of each leaf whose last key is that of a parameter."""
         return {
             name: keys[-1].key
@@ -90,7 +90,14 @@ class Optax(JointOptimizer):
             if keys and getattr(keys[-1], "key", None) in params
         }
 
-    def rule_all(self, grads, params, held, hypers: dict[str, Hyper], step):
+    def rule_all(
+        self,
+        grads: Arrays,
+        params: Arrays,
+        held: Arrays,
+        hypers: dict[str, Hyper],
+        step: Array,
+    ):
         """Return the parameters and the leaves of the state after one step."""
         places, tree = self._places(params)
         # By name: inside a compiled step `held` comes sorted.
@@ -103,7 +110,7 @@ class Optax(JointOptimizer):
         }
         return new, dict(zip(places, jax.tree.leaves(state), strict=True))
 
-    def _places(self, params: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    def _places(self, params: Arrays) -> tuple[dict[str, Any], Any]:
         """Return the keys of each leaf of the state by its name, and the structure."""
         # From shapes alone: tx.init is run without computing anything.
         state = jax.eval_shape(self.tx.init, params)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsFloat
 
 import jax
 import jax.numpy as jnp
 
 from ... import runtime
+from ..._typing import Gradients
 from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._closure import Loss
@@ -50,7 +51,7 @@ class SAM(OptimizerWrapper):
     def __init__(
         self,
         optimizer: Any,
-        rho: Any = 0.05,
+        rho: SupportsFloat = 0.05,
         adaptive: bool = False,
         name: str | None = None,
     ):
@@ -58,7 +59,7 @@ class SAM(OptimizerWrapper):
         super().__init__(optimizer, name)
         self.adaptive = bool(adaptive)
 
-    def update(self, grads: Any, **options: Any) -> NoReturn:
+    def update(self, grads: Gradients, **options: Any) -> NoReturn:
         """Raise a GradientError: gradients alone do not say where the loss is worst."""
         raise GradientError(
             message(
@@ -95,7 +96,7 @@ class SAM(OptimizerWrapper):
         self.optimizer.update(grads)
         return out
 
-    def _slopes(self, grads: Any) -> Any:
+    def _slopes(self, grads: Gradients) -> Any:
         """Return the directions in which the objective grows worse, 0 where frozen."""
         sign = -1 if self.maximize else 1
         slopes = [
@@ -104,7 +105,7 @@ class SAM(OptimizerWrapper):
         ]
         return jax.tree.unflatten(jax.tree.structure(grads), slopes)
 
-    def _worst(self, params: Any, grads: Any) -> Any:
+    def _worst(self, params: Any, grads: Gradients) -> Any:
         # ASAM with T = |θ|: the move is ρ T² g / ‖T g‖, so T is applied before the norm
         # and once more after it.
         scale = jax.tree.map(jnp.abs, params) if self.adaptive else None

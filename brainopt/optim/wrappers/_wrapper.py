@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ..._typing import ScalarOrSchedule
+from ..._typing import Model, ScalarOrSchedule
 from ...core import Place, VarCollector, move
 from ...errors import message
 from .._hyperparameters import HasHyperparams
@@ -73,7 +73,7 @@ class OptimizerWrapper(HasHyperparams):
             else inside.step.value
         )
 
-    def register_train_vars(self, train_vars: Any) -> None:
+    def register_train_vars(self, train_vars: Model) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""
         self.optimizer.register_train_vars(train_vars)
 

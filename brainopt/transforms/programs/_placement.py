@@ -21,7 +21,7 @@ def places(variables: Sequence[Cell]) -> tuple[Any, ...]:
 
 
 def returned(
-    variables: Sequence[Cell], places: tuple[Any, ...], encoding: Encoding | None
+    variables: Sequence[Cell], places: tuple, encoding: Encoding | None
 ) -> tuple[Any, ...]:
     """Return the places in the form in which the values leave a computation.
 
@@ -40,7 +40,7 @@ def returned(
     )
 
 
-def aligned(options: dict[str, Any], places: tuple[Any, ...]) -> dict[str, Any]:
+def aligned(options: dict[str, Any], places: tuple) -> dict[str, Any]:
     """Return options of `jax.jit` for ``(donated, kept, args, kwargs)``.
 
     Args:

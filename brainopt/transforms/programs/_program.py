@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from ... import runtime
 from ..._compat import is_key_array, thread_count
+from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from .._lift import Sealed, is_state, merge, pack, unpack
 from . import _placement
@@ -167,7 +168,7 @@ class Program:
         """Return what a surrounding function should remember of this one."""
         return Effects(self.written, self.effects.inner, self.kept)
 
-    def _pure(self, donated, kept, args, kwargs):
+    def _pure(self, donated, kept, args: tuple, kwargs: dict):
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
@@ -220,7 +221,7 @@ class Program:
         self.resident.decode = self.encoding.decode_all
         return tuple(x if is_plain(x) else self.encoding.encode(x) for x in new)
 
-    def _encoded(self, out: Any) -> Any:
+    def _encoded(self, out: PyTree) -> Any:
         if is_plain(out):
             return out
         if self._aligned:
@@ -229,13 +230,13 @@ class Program:
         self._decodes = True
         return self.encoding.encode(out)
 
-    def decoded(self, out: Any) -> Any:
+    def decoded(self, out: PyTree) -> Any:
         """Return the result of the function as it was meant."""
         if is_encoded(out):
             return unpack(self.encoding.decode(out))
         return unpack(out) if self._aligned else out
 
-    def launch(self, args, kwargs) -> Any:
+    def launch(self, args: tuple, kwargs: dict) -> Any:
         """Run at top level, donating what nobody else holds."""
         if self.foreign and any(map(_fallible, self.foreign)):
             return self.keep(args, kwargs, wait=False)
@@ -272,7 +273,7 @@ class Program:
         if deferred is not None:
             deferred.__exit__()
 
-    def _launch_locked(self, args, kwargs) -> Any:
+    def _launch_locked(self, args: tuple, kwargs: dict) -> Any:
         """Run so that other threads see the state before the step or after it."""
         new = self._compile(args, kwargs)
         with storage.lock:
@@ -284,7 +285,7 @@ class Program:
             finally:
                 storage.in_flight = before
 
-    def _run_locked(self, args, kwargs) -> Any:
+    def _run_locked(self, args: tuple, kwargs: dict) -> Any:
         if self.resident is None:
             return self._launch_mixed(args, kwargs)
         self.resident.activate()
@@ -292,15 +293,15 @@ class Program:
         storage.release()
         return out
 
-    def _launch_mixed(self, args, kwargs) -> Any:
+    def _launch_mixed(self, args: tuple, kwargs: dict) -> Any:
         storage.release()
         arguments = self._arguments(args, kwargs)
         return foreign_storage.run_and_commit(self.donating, arguments, self.written)
 
-    def _arguments(self, args, kwargs) -> tuple:
+    def _arguments(self, args: tuple, kwargs: dict) -> tuple:
         return self._donated_inputs(), self._kept(), args, kwargs
 
-    def _compile(self, args, kwargs) -> bool:
+    def _compile(self, args: tuple, kwargs: dict) -> bool:
         """Have code for a call; return whether JAX has not run it yet."""
         # Outside the lock, so that no other thread waits for the compiler. Where there
         # is no other thread, `jax.jit` may look by itself whether there is code.
@@ -337,7 +338,7 @@ class Program:
         copied = (jnp.copy(x) if i in held else x for i, x in enumerate(values))
         return self.encoding.encode_at(self._keys, tuple(copied) if held else values)
 
-    def keep(self, args, kwargs, wait: bool) -> Any:
+    def keep(self, args: tuple, kwargs: dict, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
         inputs = self.donated + self.kept
         while True:
@@ -353,7 +354,7 @@ class Program:
             if self.storage.commit_if_unchanged(inputs, values, self.written, new):
                 return self.decoded(out)
 
-    def inline(self, args, kwargs) -> Any:
+    def inline(self, args: tuple, kwargs: dict) -> Any:
         """Run inside another trace; write when it succeeded."""
         with runtime.cache_of(None):  # a program takes all of its Variables in
             values, out = self.plain(*self._inputs(), args, kwargs)
@@ -368,7 +369,7 @@ class Program:
         runtime.commit(self.written, self.encoding.decode_all(values))
         return self.decoded(out)
 
-    def traced(self, args, kwargs) -> Any:
+    def traced(self, args: tuple, kwargs: dict) -> Any:
         """Return the traced code; inputs are (donated, kept, args, kwargs)."""
         self._looking = True
         try:
@@ -376,7 +377,7 @@ class Program:
         finally:
             self._looking = False
 
-    def shapes(self, args, kwargs) -> Any:
+    def shapes(self, args: tuple, kwargs: dict) -> Any:
         """Return the shapes and dtypes of the result."""
         _, out = self.plain.eval_shape(*self._inputs(), args, kwargs)
         return self.decoded(out)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from ... import runtime
+from ..._typing import PyTree
 
 
 def is_donatable(variable: Any) -> bool:
@@ -17,7 +18,7 @@ def is_donatable(variable: Any) -> bool:
     return variable.batch_axis is None and isinstance(value, jax.Array)
 
 
-def call_key(inputs: Any) -> tuple[Any, ...]:
+def call_key(inputs: PyTree) -> tuple[Any, ...]:
     """Return a key that is equal for inputs for which `jax.jit` runs the same code."""
     leaves, tree = jax.tree.flatten(inputs)
     try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ..._typing import PyTree
 from ...core import Node
 from ...errors import message
 from .._lift import is_state, value_in
@@ -136,7 +137,7 @@ def _fold(args: list, kwargs: dict) -> tuple[Any, Callable, tuple]:
     nodes = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Node)}
     others = [value_in(leaf) for i, leaf in enumerate(leaves) if i not in nodes]
 
-    def unfold(given):
+    def unfold(given: Sequence[PyTree]):
         remaining = iter(given)
         filled = [
             nodes[i] if i in nodes else next(remaining) for i in range(len(leaves))
