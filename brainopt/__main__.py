@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:  # the output could not be written
+        # Python flushes it at the end of the process, and would fail once more.
         sys.stdout = None  # type: ignore[assignment]
         print(error, file=sys.stderr)
         return 2
@@ -141,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     completion.set_defaults(
         options={name: _options(made) for name, made in commands.choices.items()}
     )
+    # Last: by now it is known which commands there are to be meant.
     parser.names = list(commands.choices)
     return parser
 

@@ -34,6 +34,8 @@ def later(package: str, load: Callable[[], Any]) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
+        # Python asks modules for names such as ``__path__`` while it imports; those
+        # must not load anything.
         if not name.startswith("__"):
             face = load()
             if hasattr(face, name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every touch of what stands outside the documented public names of jax and Python."""
+"""All uses of undocumented names of jax and Python."""
 
 import _signal
 import _thread
@@ -90,6 +90,7 @@ def _quick():
         if not context.is_top_level():
             context.reset()
 
+    # Caught below: a jax that keeps its state elsewhere gets the slower functions.
     if quick_is_plain() != is_plain():
         raise AttributeError("jax keeps its state elsewhere")
     return quick_is_eager, quick_is_plain, leave_traces
@@ -131,6 +132,7 @@ def is_staging() -> bool:
     if is_eager():
         return False
     trace: Any = getattr(current_trace(), "_trace_ref", lambda: None)()
+    # These record nothing: they hand each operation to the trace around them at once.
     while type(trace).__name__ in ("BatchTrace", "JVPTrace", "LinearizeTrace"):
         trace = trace.parent_trace
     return type(trace).__name__ != "EvalTrace"
@@ -195,7 +197,7 @@ def as_keys(data: jax.Array | jax.ShapeDtypeStruct, dtype: Any) -> Any:
 
 @functools.cache
 def _key_class():
-    with jax.ensure_compile_time_eval():
+    with jax.ensure_compile_time_eval():  # the first call may come inside a trace
         return type(jax.random.key(0))
 
 

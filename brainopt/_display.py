@@ -36,6 +36,7 @@ class Branch:
 
 def tree_text(tree: Branch) -> str:
     """Lay out a tree by indentation; what is deepest is folded where it is long."""
+    # From the whole depth upwards: the first that fits shows most.
     for depth in itertools.count(_depth(tree), -1):
         lines = list(_lines(tree, depth))
         if len(lines) <= _MOST_LINES or depth == 1:
@@ -54,6 +55,7 @@ def table_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
     A column whose cells are all numbers is set to the right.
     """
+    # Escaped before the widths are measured, as escapes are longer.
     rows = [[printable(cell) for cell in row] for row in rows]
     columns = list(zip(head, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
@@ -101,6 +103,7 @@ def curve_html(title: str, ys: Sequence[float], last: str) -> str:
     finite = [(i, y) for i, y in enumerate(ys) if abs(y) < float("inf")]
     low = min((y for _, y in finite), default=0.0)
     high = max((y for _, y in finite), default=0.0)
+    # A constant curve has no span, and a single number no steps to divide by.
     span, steps = (high - low) or 1.0, max(1, len(ys) - 1)
     points = " ".join(
         f"{10 + 300 * i / steps:.1f},{10 + 80 * (high - y) / span:.1f}"

@@ -102,6 +102,7 @@ class Choice:
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Choice) and self.where == other.where
 
+    # A choice may be a list or a tree, which have no hash.
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -116,7 +117,7 @@ def refuse_unmatched(
         leaves: ``(path, value)`` of each variable.
         none: the help where there is no variable at all.
     """
-    leaves = list(leaves)
+    leaves = list(leaves)  # each choice goes through all of them
     wrong = [label for choice in choices for label in choice.unmatched(leaves)]
     if wrong:
         help = f"there are {shown([path for path, _ in leaves])}." if leaves else none
@@ -178,6 +179,7 @@ class _Tree:
     """A tree of bools, by dotted path; the longest prefix of a path decides."""
 
     def __init__(self, flat: dict[str, bool]):
+        # The longest first, so that the first that fits is the one that decides.
         self._flat = dict(sorted(flat.items(), key=lambda item: -len(item[0])))
         self.parts = [
             _Part(root, lambda path, value, root=root: is_below(path, root))
@@ -194,6 +196,7 @@ class _Tree:
 
 
 def _is_several(where: Any) -> bool:
+    # A list of bools alone is a tree: one bool for each variable of a list.
     several = isinstance(where, list | tuple | set | frozenset)
     return several and not (where and all(isinstance(part, bool) for part in where))
 
@@ -220,6 +223,7 @@ def _by_name(name: str) -> _Part:
     if name.startswith("re:"):
         pattern = pattern_of(name)
         return _Part(name, lambda path, value: bool(pattern.fullmatch(path)))
+    # As it is and as a glob: a name may hold brackets, which a glob takes for a set.
     return _Part(
         name,
         lambda path, value: (
@@ -314,6 +318,7 @@ class Renaming:
         wrong = [
             old for old in self._names if not any(is_below(path, old) for path in paths)
         ]
+        # Each pattern sees what the names and the patterns before it have made.
         paths = [self._by_name(path) for path in paths]
         for label, pattern, new in self._patterns:
             if not any(pattern.search(path) for path in paths):
@@ -358,6 +363,7 @@ def _pairs(rename: Any) -> list[tuple[str | re.Pattern[str], str]]:
     if isinstance(rename, Mapping):
         pairs = list(rename.items())
     else:
+        # A single pair is a sequence of two as well, but of texts.
         alone = len(rename) == 2 and isinstance(rename[1], str)
         pairs = [rename] if alone else list(rename)
     for pair in pairs:

@@ -38,6 +38,7 @@ class BrainoptError(Exception):
     """Root of every error that brainopt raises on purpose."""
 
 
+# Each also derives from the builtin error that code without brainopt would catch.
 class VariableError(BrainoptError, ValueError):
     """A value of another shape, dtype or structure than its Variable holds."""
 
@@ -113,12 +114,14 @@ class CheckpointIOError(CheckpointError, OSError):
 
     @classmethod
     def of(cls, path: str, error: OSError, what: str, help: str = "") -> Self:
-        """Say what (a verb phrase) could not be done with a path, and why."""
+        """Return the error for a path, a verb phrase on what failed, and its cause."""
         reason = error.strerror or str(error)
         refusal = cls(message(f"{path} {what}: {reason}.", help=help))
         refusal.errno, refusal.filename = error.errno, path
         return refusal
 
+    # With ``errno`` set, an OSError would show number and file in the place of the
+    # text.
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
@@ -191,5 +194,5 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says first, or its kind."""
+    """Return the first line of an error of another library, or its kind."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables whose value lives in an object of another framework."""
+"""Variables whose value is held by an object of another framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOSE = (np.ndarray, np.generic, float, complex)
 
 
 class ForeignVariable(Variable):
-    """A Variable whose value lives in an object of another framework.
+    """A Variable whose value is held by an object of another framework.
 
     Args:
         host: reads and writes it.
@@ -46,7 +46,7 @@ class ForeignVariable(Variable):
 
     def __reduce__(self):
         raise TypeError(
-            message(f"{self.label} lives in {self.host.package} and is copied there.")
+            message(f"{self.label} belongs to {self.host.package} and is copied there.")
         )
 
     _direct = False

@@ -314,7 +314,7 @@ def _check(host: Host, found: object) -> None:
     if wrong:
         raise HostError(
             message(
-                f"The host of {host.package} found what are no Variables by path:",
+                f"The host of {host.package} found items that are no Variables:",
                 wrong,
                 "its `find` returns {'layer.w': self.variable(owner)}; of one "
                 "parameter {'': ...}; None of what is not its own.",

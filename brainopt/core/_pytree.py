@@ -155,8 +155,8 @@ def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
     if walk.foreign:
         raise HostError(
             message(
-                f"This {type(node).__name__} is no pytree, since it holds what lives "
-                f"in other frameworks:",
+                f"This {type(node).__name__} is no pytree, since it holds state "
+                f"of other frameworks:",
                 walk.foreign,
                 "let the function close over it, as `bo.jit(lambda: node(x))`, or pass "
                 "`node.state_dict()`; inside `nnx.jit` use `opt.init` and `opt.apply`; "

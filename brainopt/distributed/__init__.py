@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many processes: joining them, and meetings that cannot hang."""
+"""Many processes: the start of a run, and meetings that cannot hang."""
 
 from ._compare import compare as compare
 from ._compare import differences as differences

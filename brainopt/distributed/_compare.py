@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether values that are to be equal in several processes are.
+"""Comparison of values that are to be equal in several processes.
 
 JAX takes what a process has for itself, and what it says is replicated, as a promise:
 a model built from another seed in another process trains on without a word. Here each
@@ -30,7 +30,7 @@ _HELP = (
 def compare(
     name: str, values: Values, timeout: float = 600.0, help: str = _HELP
 ) -> None:
-    """Meet all processes, and see whether what they share is equal.
+    """Meet all processes, and compare the values that they share.
 
     Args:
         name: what the meeting is about; the same in every process.
@@ -61,6 +61,7 @@ def shared_parts(value: PyTree) -> dict[str, list[Any]]:
     value = key_data(value) if is_key_array(value) else value
     if not isinstance(value, jax.Array) or value.is_fully_addressable:
         return {"": [*form, _checksum(np.asarray(value))]}
+    # A part that one process alone has can differ from nothing.
     holders: dict[str, set[int]] = {}
     for device, index in value.sharding.devices_indices_map(value.shape).items():
         holders.setdefault(_start(index), set()).add(device.process_index)
@@ -73,7 +74,7 @@ def shared_parts(value: PyTree) -> dict[str, list[Any]]:
 
 
 def differences(brought: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """Say which of the values that processes have brought differ.
+    """Return a line for each value that differs between processes.
 
     Args:
         brought: what `shared_parts` returned in each process, by path.
@@ -102,5 +103,6 @@ def _start(index: Sequence[slice]) -> str:
 
 
 def _checksum(array: np.ndarray) -> int:
+    # Of the bytes: NaN equals itself there, and every bit counts.
     plain: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return zlib.crc32(plain)

@@ -87,6 +87,7 @@ def _number(given: int | None, variable: str) -> int | None:
 
 def _in_a_cluster() -> bool:
     """Whether jax will find the other processes by itself."""
+    # More than one task: with a single one there is nobody to wait for.
     slurm = int(os.environ.get("SLURM_NTASKS", "1") or 1) > 1
     mpi = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1") or 1) > 1
     kubernetes = "JOB_COMPLETION_INDEX" in os.environ

@@ -112,6 +112,7 @@ def _lead(
     verdict = {"present": sorted(texts), "text": "", "failed": ""}
     try:
         if len(texts) == jax.process_count():
+            # Stays so if a Ctrl-C ends `conclude`; the others must not wait for it.
             verdict["failed"] = "it was interrupted"
             verdict["text"] = conclude([texts[p] for p in sorted(texts)])
             verdict["failed"] = ""
@@ -119,6 +120,7 @@ def _lead(
         verdict["failed"] = first_line(error)
         raise
     finally:
+        # Whatever happened: the others count this round as they read its verdict.
         store.key_value_set(f"{place}/{_ENDED}", json.dumps(verdict))
         _rounds[name] += 1
     _refuse(name, verdict, timeout)
@@ -140,6 +142,7 @@ def _follow(name: str, brought: str, timeout: float, deadline: float) -> str:
             raise DistributedError(_missing(name, [0], timeout))
         _rounds[name] += 1
         verdict = json.loads(ended)
+        # Another round follows: this text was taken back, or came too late to be read.
         if own not in verdict["present"]:
             continue  # that round was over before this process came
         _refuse(name, verdict, timeout)
@@ -152,6 +155,7 @@ def _place(name: str) -> str:
 
 
 def _wait(key: str, deadline: float) -> str | None:
+    # At least a moment: with the limit passed, a key that is there is still read.
     left = max(1, int(1000 * (deadline - time.monotonic())))
     try:
         return key_value_store().blocking_key_value_get(key, left)

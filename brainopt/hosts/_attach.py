@@ -54,6 +54,7 @@ class Attached(VarCollector):
         self.unseen = VarCollector(getattr(found, "unseen", ()))
 
     def _like(self, items: Any) -> Any:
+        # A part of the model is no model, so it has neither `model` nor `kinds`.
         return VarCollector(items, self.paths)
 
     @property
@@ -201,6 +202,7 @@ def attach(model: Any) -> Attached:
     if found.unseen:
         warn_user(unseen(found, model), HostWarning)
     found = _by_path(found)
+    # A run that is resumed needs it, though the model does not own it.
     shared: Variable | None = random_state(model, found)
     if shared is not None:
         found["random"] = shared

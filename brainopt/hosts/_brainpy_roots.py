@@ -32,6 +32,7 @@ def paths_in_model(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | 
         or if no living object holds all of their layers.
     """
     key = tuple((key, id(state)) for key, state in collector.items())
+    # The ids in the key are valid only as long as their states exist.
     states, paths = _seen.get(key, ((), None))
     if not states or any(state() is None for state in states):
         _seen.pop(next(iter(_seen)) if len(_seen) > _KEPT else key, None)
@@ -54,6 +55,7 @@ def _search(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | None:
     for obj in living:
         for item in _held(list(vars(obj).values())):
             holders.setdefault(id(item), []).append(obj)
+    # What holds every layer is a model; of several, the one that holds no other.
     above = {id(obj): _above(obj, holders) for obj in owners}
     shared = set.intersection(*above.values())
     models = [obj for obj in living if id(obj) in shared]

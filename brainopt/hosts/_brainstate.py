@@ -60,6 +60,7 @@ class StateVariable(ForeignVariable):
 
     def _committed(self) -> Any:
         value = self.raw.get()
+        # brainstate has a mark of its own for values that ended with their trace.
         ended = type(value).__name__ in ("Expired", "_InvalidatedTraceValue")
         return Expired("a transformed function") if ended else value
 
@@ -70,6 +71,7 @@ class StateVariable(ForeignVariable):
         return self.raw.get
 
     def _setter(self) -> Callable[[Any], None]:
+        # Hooks are called by the property; they are Python, and may refuse the value.
         if self.fallible:
             return functools.partial(setattr, self.owner, "value")
         return self.raw.set
@@ -128,7 +130,7 @@ class BrainstateHost(Host):
     tracks = True
 
     def wake(self) -> None:
-        """Put the tracker where every frame finds it."""
+        """Add the tracker, which every frame asks."""
         import brainstate
 
         context = getattr(sys.modules["brainstate._state"], "TRACE_CONTEXT", None)
@@ -149,6 +151,7 @@ class BrainstateHost(Host):
 
     def trainable(self, owner: Foreign) -> bool:
         """Whether it is a ParamState, or a TrainVar of brainpy."""
+        # By name: brainpy, which has TrainVar, need not be imported.
         kinds = {kind.__name__ for kind in type(owner).__mro__}
         return isinstance(owner, self._params) or "TrainVar" in kinds
 
@@ -221,6 +224,7 @@ class BrainstateHost(Host):
             elif state is not shared:
                 # brainpy passes by its random states, and what a plain list holds.
                 found[path] = self.variable(state)
+        # What the framework collects and the walk did not reach keeps its key.
         for key, state in seen.items():
             if id(state) not in paths:
                 paths[id(state)] = undashed(key)
@@ -230,7 +234,7 @@ class BrainstateHost(Host):
 
 
 class OldBrainpyHost(Host):
-    """Says that a brainpy is too old, where its Variables are no states yet."""
+    """The host of a brainpy before 2.7, whose Variables are no states: it refuses."""
 
     package = "brainpy"
     minimum = "2.7"
@@ -279,7 +283,7 @@ def _walk(
             items += zip(structural(list(held)), held.values(), strict=True)
     if id(obj) in visited:
         return
-    visited[id(obj)] = obj
+    visited[id(obj)] = obj  # held, so that no other object can get its id
     for key, item in items:
         yield from _walk(item, join(path, key), visited, kind)
 

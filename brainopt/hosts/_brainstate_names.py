@@ -27,6 +27,7 @@ def structural(keys: Sequence[str]) -> list[str]:
     paths = []
     for key in keys:
         node, dot, rest = key.partition(".")
+        # Counted again within its class, in the order of the collector.
         kind = _counted_kind(node)
         if kind is not None:
             counts = numbers.setdefault(kind, {})
@@ -52,6 +53,7 @@ def counted(items: Mapping[Any, Any]) -> list[str]:
     for key, kind in kinds:
         if kind:
             numbered = (f"{kind}{i}" for i in itertools.count())
+            # A key that stays as it is may look like a counted one.
             key = next(name for name in numbered if name not in taken)
             taken.add(key)
         names.append(key)

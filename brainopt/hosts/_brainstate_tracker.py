@@ -1,9 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tracker of brainstate: frames on its stack, proxies for Variables of ours.
 
-brainstate keeps a stack of traces for each thread. A read or write of a state tells
-every trace on it, from the outermost to the innermost, and a trace may put a value of
-its own into the state at the first access. A listener does the same for a frame.
+**How it works.** brainstate keeps a stack of traces for each thread. A read or write of
+a state first calls `read_its_value` or `write_its_value` of each trace on the stack,
+from the outermost to the innermost; a trace may put a value of its own into the state
+at the first access. Three objects join that protocol:
+
+* `FrameListener` is one of our frames on the stack. At the first access of a state it
+  puts the value of the frame there (as a rule a tracer) and keeps a way back. `sync`
+  takes the values of the states into the frame, and `close` restores the states. A
+  state that is created meanwhile ends with the frame, if its value is a tracer.
+* `StateProxy` is a state that stands for a Variable of ours inside their transforms.
+  Outside of them its value is that of the Variable. Inside, the value is in an overlay
+  that belongs to the thread.
+* `RevisionState` is a state that a compiled function of theirs seems to read. Its value
+  is there as long as the settings of an optimizer are what they were; afterwards the
+  access fails, so that the function is compiled again.
+
+**What must never happen.** A tracer in a state after the frame has ended, also after an
+error. A tracer that another thread can see, as in the slot of a Variable. A write that
+two frames list: the innermost alone does, and the others get it by its commit. A proxy
+that a trace takes for a state created inside: it would end with that trace.
 
 Source: the public `brainstate.StateTraceStack`, whose methods a listener has.
 """
@@ -35,6 +52,8 @@ class Raw:
 
     def __init__(self, state: Foreign):
         self.state = state
+        # A slot or a property of the class, or an entry of the instance: each is
+        # reached by a callable in C, except for a property.
         held = getattr(type(state), "_value", None)
         self.in_c = not isinstance(held, property)
         self.get: Callable[[], Any]
@@ -70,7 +89,7 @@ class FrameListener:
         context.state_stack.append(self)
 
     def read_its_value(self, state: Foreign) -> None:
-        """Give a state that is met first the value it has in the frame."""
+        """Give a state the value it has in the frame, at its first access."""
         if isinstance(state, RevisionState):
             self.frame.revisions += state.counts.items()
             return
@@ -80,6 +99,8 @@ class FrameListener:
         self.frame.reads.add(variable)
         raw = Raw(state)
         outer = raw.get()
+        # A proxy without a value of its own goes back to none. With the outer value put
+        # back, it would hide what is written to the Variable afterwards.
         surfaced = isinstance(state, StateProxy) and state.surfaced
         back = state.surface if surfaced else functools.partial(raw.set, outer)
         self._seen[id(state)] = state, raw, variable, back
@@ -119,6 +140,7 @@ class FrameListener:
         """Leave the stack; restore the states, and end those created in the frame."""
         context = self.tracker.context
         context.state_stack.remove(self)
+        # By identity, since the lists of two frames are equal when both are empty.
         for i, created in enumerate(context.new_state_catcher):
             if created is self.created:
                 del context.new_state_catcher[i]
@@ -132,6 +154,8 @@ class FrameListener:
 
     def _end(self, state: Foreign, depth: int) -> None:
         raw = Raw(state)
+        # A state tells the traces above its level alone. Left as it was, the traces
+        # around this frame would not see it used.
         state._level = min(state._level, depth)
         leaves = jax.tree.leaves(raw.get())
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
@@ -194,7 +218,7 @@ class StateProxy:
         return id(self) not in _overlays.values
 
     def surface(self) -> None:
-        """Forget the value inside a trace that has ended."""
+        """Drop the value inside a trace that has ended."""
         _overlays.values.pop(id(self), None)
 
     def _tracked_get(self) -> Any:
@@ -220,7 +244,7 @@ class StateProxy:
 
 
 def _outside(context: Foreign, init: Callable[..., None], value: PyTree) -> None:
-    """Make a state that no trace takes for its own."""
+    """Create a state that no trace takes for one of its own."""
     catchers, context.new_state_catcher = context.new_state_catcher, []
     try:
         init(value)
@@ -284,7 +308,7 @@ def _is_theirs(trace: Any) -> bool:
 
 
 class BrainstateTracker:
-    """What brainopt needs of brainstate.
+    """The tracker of brainstate; see `brainopt.runtime.Tracker`.
 
     Args:
         host: makes the Variables of states.
@@ -317,7 +341,7 @@ class BrainstateTracker:
         return bool(stack) and _is_theirs(stack[-1])
 
     def listener(self, frame: Overlay) -> FrameListener:
-        """Return what puts a frame on the stack."""
+        """Return the listener that puts a frame on the stack."""
         return FrameListener(self, frame)
 
     def proxy(self, variable: Cell) -> Any:
@@ -330,8 +354,9 @@ class BrainstateTracker:
         state = self._revisions.get(trace)
         if state is None:
             state = self._revisions[trace] = self._revision_state()
+        # The first count that the trace saw, which a later change must differ from.
         state.counts.setdefault(revision, revision.count)
-        _ = state.value
+        _ = state.value  # a read, by which the trace takes it among its inputs
 
     def variable_of(self, state: Foreign) -> Cell:
         """Return the Variable of a state."""

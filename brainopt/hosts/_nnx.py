@@ -36,7 +36,7 @@ class NnxHost(Host):
     advice = _ADVICE
 
     def wake(self) -> None:
-        """Learn the classes."""
+        """Keep the classes of nnx, which may be imported now."""
         from flax import nnx
 
         self._nnx = nnx
@@ -63,6 +63,7 @@ class NnxHost(Host):
 
     def read(self, owner: Foreign) -> Any:
         """Return what is stored, of which a `get_value` may make something else."""
+        # A mutable array (`jax.Ref`) is read and written in place: the model holds it.
         raw = owner.get_raw_value() if self._by_method else owner.raw_value
         return raw[...] if isinstance(raw, jax.Ref) else raw
 

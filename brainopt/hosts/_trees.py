@@ -34,6 +34,7 @@ class Tree:
         self._leaves: list[Any] = []
         self.found = Found()
         for path, leaf in tree_paths(model, lambda x: False):
+            # Functions, sizes and strings stay in the tree as they are.
             if _is_array(leaf):
                 leaf = self.found[path] = _variable(leaf, path)
             self._leaves.append(leaf)
@@ -64,5 +65,6 @@ def _is_array(leaf: Foreign) -> bool:
 
 
 def _variable(leaf: Foreign, path: str) -> Variable:
+    # Integers and keys are state; only numbers with a gradient are trained.
     trained = not is_key_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     return (TrainVar if trained else Variable)(leaf, name=path)

@@ -37,7 +37,7 @@ class Cell(Slot):
     _proxy: weakref.ref | None
 
     _native = True
-    """Whether the value lives in this object, not in one of another framework."""
+    """Whether the value is held by this object, not by one of another framework."""
 
     _direct = True
     """Whether a compiled step may take the value without asking another framework."""

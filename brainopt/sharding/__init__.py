@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about places: variables, moments and batches over the devices of a mesh."""
+"""Sharding: variables, moments and batches divided over the devices of a mesh."""
 
 from ._batch import batch as batch
 from ._check import check as check

@@ -39,6 +39,7 @@ def batch(mesh: Mesh, axis: AxisNames, rows: PyTree) -> Any:
     leaves, tree = jax.tree_util.tree_flatten_with_path(rows)
     processes = len({device.process_index for device in mesh.devices.flat})
     for keys, leaf in leaves if not problems else ():
+        # Each process gives its rows, and all of them together have to divide.
         count = parts(mesh, axis)
         if not np.ndim(leaf) or np.shape(leaf)[0] * processes % count:
             problems.append(

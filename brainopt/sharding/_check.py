@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether all processes of a run have the same model."""
+"""Comparison of the models of all processes of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..runtime import Cell
 
 
 def check(nodes: Model, *, timeout: float = 600.0) -> None:
-    """See whether values that are to be equal in every process are.
+    """Compare the values that are to be equal in every process.
 
     JAX takes it as a promise: where two processes build a model from different seeds,
     or give a step other rows than `batch` does, they train on side by side, and nothing
@@ -48,6 +48,7 @@ def check_before(
     what: str, variables: Mapping[str, Cell], places: PyTree, timeout: float
 ) -> None:
     """Compare Variables before they move to places, if these span processes."""
+    # A mesh within one process concerns nobody else, and the others would not come.
     if jax.process_count() > 1 and any(map(spans, jax.tree.leaves(places))):
         values = [item for path, v in variables.items() for item in _values(path, v)]
         compare(what, dict(values), timeout)

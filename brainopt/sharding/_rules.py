@@ -28,7 +28,7 @@ AxisNames: TypeAlias = str | tuple[str, ...] | None
 
 
 class Shaped(NamedTuple):
-    """What a rule has to know of a variable.
+    """The properties of a variable that rules look at.
 
     Attributes:
         shape: of its value.
@@ -45,7 +45,7 @@ class Shaped(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What rules come to.
+    """The result of rules.
 
     Attributes:
         specs: the PartitionSpec of each variable, by path.
@@ -92,6 +92,7 @@ def plan(
         spec = ruled[0] if ruled else _by_names(variable, axes or {})
         if not problems:
             problems += _misfits(path, variable.shape, spec, mesh)
+        # Only with sound rules: how a wrong axis divides cannot be said.
         if fsdp is not None and not problems:
             spec, why = divided(variable.shape, spec, mesh, fsdp, min_size)
             whole |= {path: why} if why else {}
@@ -124,11 +125,13 @@ def divided(
     if math.prod(shape) < min_size or set(_each(names)) & set(_used(spec)):
         return spec, ""
     pieces = parts(mesh, names)
+    # A spec may be shorter than the shape; the dimensions it leaves out are whole.
     entries = [*spec, *[None] * (len(shape) - len(spec))]
     free = [i for i, entry in enumerate(entries) if entry is None]
     fitting = [i for i in free if shape[i] % pieces == 0 and shape[i] > 0]
     if not fitting:
         return spec, f"no free dimension of {tuple(shape)} divides by {pieces}"
+    # Of equal dimensions the first, so that every process and every run chooses alike.
     entries[max(fitting, key=lambda i: shape[i])] = names
     return PartitionSpec(*entries), ""
 

@@ -79,6 +79,8 @@ def shard(
         path: jax.tree_util.tree_flatten_with_path(value)
         for path, value in values.items()
     }
+    # By leaf: the arrays of one Variable may have different shapes, so a rule may
+    # choose one of them.
     shapes = {
         _join(path, keys): Shaped(leaf.shape, _names(named[path]))
         for path, (flat, _) in leaves.items()
@@ -91,6 +93,8 @@ def shard(
         )
         for path, (flat, tree) in leaves.items()
     ]
+    # The last step before anything moves: a move across processes takes for granted
+    # that they hold equal values.
     check_before("bo.sharding.shard", named, places, timeout)
     move_each(list(named.values()), places)
     return whole

@@ -80,11 +80,13 @@ def zero(
         fact = "The state of the optimizer cannot be divided so:"
         help = "offload='pinned_host' or 'unpinned_host'." if offload else ""
         raise ShardingError(message(fact, problems, help))
+    # By identity, since ``==`` of Variables compares their elements.
     own = {
         path: variable
         for path, variable in Node.vars(opt).unique().items()
         if not any(variable is other for other in trained)
     }
+    # A weight on one device and its moments on several could not meet in one step.
     unplaced = {
         path: variable
         for path, variable in opt.vars_to_train.items()
@@ -106,6 +108,8 @@ def _goals(path, variable, mesh, axis, offload, min_size, whole) -> Any:
             return NamedSharding(mesh, PartitionSpec())
         there = runtime.place_of(value)
         spec = PartitionSpec()
+        # Moments were made beside their weights: what divides these stays, and one more
+        # dimension is divided.
         if there is not None and there.mesh == mesh:
             spec = there.spec
         if axis is not None:
