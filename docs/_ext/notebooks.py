@@ -27,8 +27,11 @@ def notebook(text: str, extra: str):
     for cell in book.cells:
         cell.metadata.clear()
     install = [
-        new_markdown_cell("Once, on a machine without brainopt (Colab is one):"),
-        new_code_cell(f'%pip install --quiet "brainopt[{extra}]"'),
+        new_markdown_cell(
+            "Once, on a machine without brainopt. Nothing has been released yet, so "
+            "give the path of a copy of the repository (on Colab, upload one first):"
+        ),
+        new_code_cell(f'%pip install --quiet "./brainopt[{extra}]"'),
     ]
     book.cells[1:1] = install
     book.metadata = {
