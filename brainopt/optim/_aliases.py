@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other paths of what is trained: tied weights, and nodes that stand in two places.
+"""Other paths of trained variables: tied weights, and nodes in two places of a model.
 
 Which path comes first depends on the order in which a model was built. A file has the
 first one of its own model; an optimizer finds it again by any of them.
@@ -16,7 +16,7 @@ from ..runtime import same
 
 
 def aliases_in(source: Any, at: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (another path, the first path) of what ``train_vars=`` may be.
+    """Yield (another path, the first path) of each variable and node found twice.
 
     Args:
         source: see `train_vars_of`.
@@ -77,6 +77,8 @@ def by_first_names(
                 name = rest[: -len(alias)] + first
             else:
                 continue
+            # Only to a path that exists here, and that the state has not, or has with
+            # the same value. Everything else stays, and is reported as unexpected.
             new = join(section, name)
             if new in own and (new not in state or same([state[new]], [state[key]])):
                 state[new] = state.pop(key)

@@ -12,7 +12,7 @@ from ..core import Node, collect_vars
 from ..errors import TrainingWarning, message
 
 _turns: collections.deque[weakref.ref] = collections.deque(maxlen=8)
-"""The optimizers that took steps, the latest last; many in a row stand once."""
+"""The optimizers that took steps, the latest last; steps in a row are one entry."""
 
 
 def warn_of_nothing(optimizer: Any, train_vars: Any) -> None:
@@ -37,6 +37,7 @@ def note_turn(optimizer: Any) -> None:
 
     One after the other is no mistake: the first may only be still in memory.
     """
+    # Back to its own last turn: whoever stepped since then steps in turn with it.
     turns = [ref() for ref in _turns]
     if turns and turns[-1] is optimizer:
         return

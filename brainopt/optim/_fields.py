@@ -80,7 +80,7 @@ class Kept(Field, Generic[Given, Held]):
     """An argument that is kept in another form; setting it compiles once.
 
     Args:
-        convert: from ``(value, name)`` to what is kept; raises for a wrong value.
+        convert: from ``(value, name)`` to the kept form; raises for a wrong value.
         default: of the argument.
         doc: what it is.
     """
@@ -138,6 +138,8 @@ class OneOf(Field):
 def _replace(field: Field, obj: Any, value: Any) -> None:
     if problem := field.problem(value):
         raise HyperparameterError(message(f"{problem}."))
+    # Python that compiled steps have baked in: they trace anew, and go back to their
+    # old program when an earlier value returns.
     vars(obj)[field.name] = stored = field.stored(value)
     obj._revision.note(field.name, stored)
 
@@ -262,6 +264,7 @@ class Option(Field):
         return self if obj is None else obj._settings.option(self.name)
 
     def __set__(self, obj: Any, value: Any) -> None:
+        # Fixed, also for a `Choice`, whose other base has a setter.
         Field.__set__(self, obj, value)
 
 

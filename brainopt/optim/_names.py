@@ -11,6 +11,7 @@ from typing import Any
 from .._typing import Values
 from ..errors import message
 
+# Names of the same arguments in torch, optax, Keras and others.
 _ELSEWHERE = {
     "learning_rate": "lr",
     "params": "train_vars",
@@ -71,6 +72,7 @@ def bind(
     Raises:
         TypeError: naming unknown arguments, and likely ones.
     """
+    # `Signature.bind` would name the first unknown argument alone, and no likely one.
     known = signature.parameters
     listed = [
         f"{name}: {suggest(name, known)}".removesuffix(": ")

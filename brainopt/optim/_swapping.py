@@ -18,8 +18,11 @@ from ..runtime import Revision, depend_on
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot
 
+# Counted, since blocks may be nested, and in several threads.
 _swapped: Counter[Variable] = Counter()
 _revision = Revision()
+# The state without a block has its number from the start: compiled steps go back to
+# their programs when the last block is left.
 _revision.note("swapped", ())
 
 
@@ -30,7 +33,7 @@ class Swapped:
 
     Args:
         values: by Variable.
-        is_guarded: whether steps and states of what trains them are refused.
+        is_guarded: whether steps and states of their optimizers are refused.
     """
 
     def __init__(self, values: dict[Variable, Any], is_guarded: bool = False):

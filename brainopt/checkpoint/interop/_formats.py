@@ -73,6 +73,7 @@ def write(
         save_to_file(path, snapshot, seal=seal)
         return
     place = cast(Path, path)
+    # Any suffix that is not of another format means our own, as ``.ckpt`` or none.
     flat = flat_format(place)
     if flat is None:
         save_snapshot(place, snapshot, verify, helper=helper, seal=seal)

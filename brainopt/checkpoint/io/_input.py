@@ -99,6 +99,7 @@ class _Remote:
         self.size = int(found["size"])
 
     def read_at(self, buffers: Sequence[memoryview], offset: int) -> int:
+        # One request for all buffers: each costs a round trip.
         end = min(offset + sum(map(len, buffers)), self.size)
         if end <= offset:
             return 0

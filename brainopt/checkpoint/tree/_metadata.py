@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metadata of a node in a file beside its own: what is compared, and how."""
+"""Comparison of the metadata of a node with those in a file."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from ._selection import Selection
 from ._source import Slot
 
 NO_ARRAY = Slot(-1)
-"""What stands for a setting where a choice asks for an array."""
+"""Value of a setting for a choice, which tests arrays."""
 
 
 def chosen(selection: Selection, path: str, table: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -23,6 +23,8 @@ def chosen(selection: Selection, path: str, table: Mapping[Any, Any]) -> dict[An
         if isinstance(value, Mapping):
             below = chosen(selection, name, value)
             found |= {key: below} if below else {}
+        # ``only="net.*"`` does not name the class, and still means a node of that
+        # class.
         elif selection.takes(name, NO_ARRAY, is_asked=key != "class"):
             found[key] = value
     return found

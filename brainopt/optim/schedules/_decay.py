@@ -128,6 +128,7 @@ class PolynomialDecayLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # Beyond T the base would be negative, and NaN with a power that is not whole.
         left = 1 - jnp.minimum(t / self.decay_steps, 1)
         return (self.lr - self.final_lr) * left**self.power + self.final_lr
 

@@ -90,6 +90,7 @@ class NoamLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
+        # The paper counts from 1; 0 would have an infinite power.
         n = t + 1
         rise = n * self.warmup_steps**-1.5
         return self.lr * self.d_model**-0.5 * jnp.minimum(n**-0.5, rise)
@@ -118,6 +119,7 @@ class WarmupStableDecay(Schedule):
         rise = jnp.where(
             t < self.warmup_steps, self.start_factor + (1 - self.start_factor) * up, 1
         )
+        # Rise and fall are factors of the rate; on the plateau both are 1.
         over = t - self.warmup_steps - self.stable_steps
         part = jnp.clip(over / jnp.maximum(self.decay_steps, 1), 0, 1)
         fall = 1 - (1 - self.end_factor) * _FALLS[self.shape](part)

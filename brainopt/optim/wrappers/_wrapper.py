@@ -33,6 +33,7 @@ class OptimizerWrapper(HasHyperparams):
             )
         super().__init__(name)
         self.optimizer: Any = optimizer
+        # The same object: variables that either of them registers later belong to both.
         self._trained: TrainedVariables = optimizer._trained
 
     @property
