@@ -28,6 +28,7 @@ def warn_deprecated(name: str, *, removal: str, instead: str) -> None:
         removal: the version that no longer has it, such as ``"0.3"``.
         instead: what to write from now on, a phrase in the imperative.
     """
+    # Not by `warnings.deprecated`, which needs Python 3.13 and names no version.
     fact = f"{name} is deprecated; brainopt {removal} removes it."
     warn_user(message(fact, help=f"{instead.rstrip('.')}."), DeprecationWarning)
 

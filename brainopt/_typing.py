@@ -38,6 +38,8 @@ R = TypeVar("R", covariant=True)
 Aux = TypeVar("Aux")
 """What such a function returns beside its value."""
 
+# `Any` to a checker, since no type says "nested containers of arrays"; the name tells a
+# reader what is meant, and where one day a better type belongs.
 PyTree: TypeAlias = Any
 """Arrays in any nesting of containers that `jax.tree` knows."""
 

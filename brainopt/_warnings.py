@@ -17,6 +17,7 @@ def warn_user(text: str, category: type[Warning]) -> None:
         text: see `brainopt.errors.message`.
         category: one of the warnings of `brainopt.errors`, by which it can be silenced.
     """
+    # With the registry of that module, the filter "once for each line" counts there.
     frame = _caller()
     warnings.warn_explicit(
         text,

@@ -104,6 +104,7 @@ def _move_by_rules(found: Mapping[str, Cell], rules: PlaceRules) -> None:
     refuse_unmatched(
         "These rules fit no variable:", [c for c, _ in choices], leaves, ""
     )
+    # From the last rule to the first, so that the first that fits has the last word.
     placed = {
         path: place
         for choice, place in reversed(choices)
@@ -173,6 +174,7 @@ def _goal(
     value: jax.Array,
 ) -> Any:
     if isinstance(target, PartitionSpec):
+        # The mesh that the value is on, so that a model on two meshes keeps both.
         there = runtime.place_of(value)
         mesh = jax.sharding.get_mesh() if there is None else there.mesh
         if mesh.empty:

@@ -117,6 +117,7 @@ class Node(Owner):
     @property
     def name(self) -> str:
         """The display name, unique among living objects."""
+        # Made when it is first asked for: most nodes are found by path alone.
         if "_name" not in self.__dict__:
             self.__dict__["_name"] = _naming.claim(self)
         return self.__dict__["_name"]

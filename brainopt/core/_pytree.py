@@ -174,6 +174,7 @@ class _Building:
         self.variables: dict[int, Variable] = {}
         self.nodes: dict[int, Any] = {}
 
+    # A Variable or node with several places is made at the first, and used again.
     def build(self, place: object, label: str) -> Any:
         """Return what stands at a place of the skeleton; ``label`` names Variables."""
         if isinstance(place, _Hole):

@@ -79,6 +79,7 @@ def reset(root: Model, batch_size: int | None = None) -> None:
                 help="make them as `bo.Variable(value, batch_axis=0)`.",
             )
         )
+    # All are made before the first is written, so an error leaves the model as it was.
     new = [_first(v, path, batch_size) for v, path in found.items()]
     runtime.commit(list(found), new)
 

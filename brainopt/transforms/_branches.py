@@ -244,6 +244,7 @@ def _check_scalar(name: str, value: Any, integer: bool = False) -> None:
 
 def _known(kind: Callable, value: Any) -> Any:
     """Return ``kind(value)``, or None inside a transform that traces even so."""
+    # Under `jax.disable_jit`, `vmap` still traces; then JAX has to branch.
     try:
         return kind(value)
     except jax.errors.ConcretizationTypeError:

@@ -92,6 +92,7 @@ class Differentiated:
         self._dtypes = dtypes
         self._levels = levels
         self._mean_over = mean_over
+        # Gradients of integers have the dtype float0, which no placeholder stands for.
         self._plain = plain and not dtypes[1]
         self._allow_unused = allow_unused
         functools.update_wrapper(self, fun, updated=())
@@ -144,6 +145,8 @@ class Differentiated:
 
             def pure(diff: Diff):
                 ran = run(diff, effects)
+                # JAX may trace more than once: the results are those of the last trace,
+                # but what any of them read was read.
                 seen[:] = [ran.effects]
                 reads.update(ran.reads)
                 y, aux = self._split(ran.out)
@@ -220,6 +223,7 @@ class Differentiated:
     def _nested(self, outcome: Outcome, parts, trees, levels: int) -> list[Any]:
         found = []
         for part, tree in zip(parts, trees, strict=True):
+            # One level of the second derivative below each leaf of the first.
             inner = tree.flatten_up_to(part)
             inner = [self.arranged(outcome, d, levels - 1) for d in inner]
             found.append(jax.tree.unflatten(tree, inner))

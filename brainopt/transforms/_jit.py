@@ -191,6 +191,7 @@ class Jitted(Generic[P, R]):
         """Return a program of earlier Python values, if these are back."""
         programs = self._earlier.setdefault(key, [])
         found = next((p for p in programs if not p.stale()), None)
+        # Programs whose values may come back; a lapsed one would only keep memory.
         kept = [p for p in (stale, *programs) if p is not found and not p.lapsed()]
         programs[:] = kept[:_MAX_EARLIER]
         return found
@@ -268,6 +269,7 @@ def _method(function: Callable, ref: weakref.ref) -> Callable:
     def method(*args, **kwargs):
         return function(ref(), *args, **kwargs)
 
+    # As Python shows a bound method: without ``self``.
     with contextlib.suppress(TypeError, ValueError):
         signature = inspect.signature(function)
         _, *parameters = signature.parameters.values()

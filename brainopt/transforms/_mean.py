@@ -31,6 +31,8 @@ def mean(value: Any, axes: Sequence[str]) -> Any:
     Raises:
         GradientError: it does not differ along one of them.
     """
+    # The mean of a value that is equal everywhere is that value, and the user would not
+    # learn that the batch was never divided.
     lacking = [axis for axis in axes if axis not in varying_axes(value)]
     if lacking:
         raise GradientError(
@@ -51,6 +53,8 @@ def warn_of_sum(value: Any, variables: Sequence[Any]) -> None:
         value: the loss.
         variables: the values it is differentiated by.
     """
+    # What a value varies along and a variable does not is what JAX sums over: it adds
+    # the gradients of all devices, as each of them used the same variable.
     axes = set(varying_axes(value))
     shared: set[str] = set().union(
         *(axes - varying_axes(leaf) for leaf in jax.tree.leaves(list(variables)))

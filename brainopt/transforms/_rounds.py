@@ -62,6 +62,7 @@ def _in_rounds(
 
     def run(carry: PyTree, operands: PyTree, length: Any = length):
         leaves: list[Any] = jax.tree.leaves(operands)
+        # A scan needs rounds of one size, so what is left over is a loop of its own.
         rounds, rest = divmod(leaves[0].shape[0] if leaves else length, size)
         whole = rounds * size
 

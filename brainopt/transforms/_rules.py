@@ -66,6 +66,8 @@ class Rules:
 
     def splits(self, variable: Cell) -> bool:
         """Whether each lane gets random numbers of its own from ``variable``."""
+        # A rule for it, for its kind, or for a kind above is the user's choice, even
+        # where it says "shared".
         return (
             variable._draws
             and variable not in self.exact
@@ -79,6 +81,8 @@ class Rules:
 
     def mapped(self) -> list[Cell]:
         """Return the Variables known to be mapped before the function has run."""
+        # Those given one by one. Which Variables a rule for a kind concerns is known
+        # only when they are read.
         return [v for v, rule in self.exact.items() if rule is not SHARED]
 
 

@@ -53,6 +53,8 @@ class Targets:
         if isinstance(source, list | tuple):
             items = enumerate(source)
             return type(source)([self._entered(x, f"{path}[{i}]") for i, x in items])
+        # A leaf is the number of its place, so that gradients and tangents keep the
+        # order of the source; JAX would sort the keys of dicts.
         variable = wrap(source)
         self.variables.append(variable)
         if path.startswith("["):

@@ -25,6 +25,7 @@ def named_as(function: Callable, pure: Callable) -> Callable:
     def named(*args):
         return pure(*args)
 
+    # Down to the function that the user wrote, past the wrappers of transforms.
     plain = inspect.unwrap(function)
     name = getattr(plain, "__name__", None) or type(plain).__name__
     named.__name__ = named.__qualname__ = name

@@ -33,6 +33,7 @@ def returned(
     """
     if encoding is None or not runtime.has_place(places):
         return places
+    # The encoded form has other leaves than the value, so its places have too.
     values = [variable._committed() for variable in variables]
     return tuple(
         place if is_plain(value) else encoding.encode_places(value, place)
@@ -47,6 +48,8 @@ def aligned(options: dict[str, Any], places: tuple) -> dict[str, Any]:
         options: as for the function of the user.
         places: of the values written, which come before its result.
     """
+    # The user's options are about the user's arguments and result; the values of the
+    # Variables stand before both.
     options = dict(options)
     if "in_shardings" in options:
         options["in_shardings"] = (None, None, options["in_shardings"], None)
