@@ -144,3 +144,16 @@ def optimizers(cell: Cell, rate: Callable[[jax.Array], jax.Array]) -> None:
     opt.update(bo.grad(lambda: cell.w.sum(), cell)())
     bo.optim.AdamW(lr=[1e-3])  # error: a list is no rate
     bo.optim.AdamW(learning_rate=1e-3)  # error: no such argument
+
+
+def schedules() -> None:
+    """A schedule declares its arguments; it reads as arrays and Variables."""
+    rate = bo.optim.StepLR(0.1, 5, 0.5, 3, clock="step")
+    assert_type(rate.gamma, jax.Array)
+    assert_type(rate.last_epoch, bo.Variable)
+    assert_type(bo.optim.MultiStepLR(0.1, [3, 6]).milestones, bo.Variable)
+    assert_type(bo.optim.Warmup(rate, 10).schedule, bo.optim.Schedule)
+    bo.optim.SequentialLR([0.1, rate], [3])
+    rate.gamma = 0.9
+    bo.optim.StepLR(0.1)  # error: no step_size
+    bo.optim.StepLR(0.1, 5, clock="day")  # error: no such clock
