@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from ._typing import DTypeLike, PyTree
 
-def changes_numbers(array: Any, dtype: Any) -> bool:
+
+def changes_numbers(array: PyTree, dtype: DTypeLike) -> bool:
     """Whether ``dtype`` has not the value of an integer, or makes a number infinite.
 
     Rounding of floats is no such change. Of a traced array nothing is known.

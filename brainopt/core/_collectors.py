@@ -195,7 +195,7 @@ def _register(cls: type[Collector]) -> None:
     def flatten(collector: Collector):
         return tuple(collector.values()), tuple(collector)
 
-    def unflatten(keys: Any, children: Iterable[PyTree]):
+    def unflatten(keys: Any, children: Iterable[PyTree]) -> Any:
         # Leaves need not be Variables (gradients, numbers, placeholders), so what
         # comes back is a plain dict.
         return dict(zip(keys, children, strict=True))

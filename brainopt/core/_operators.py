@@ -21,14 +21,14 @@ def unwrap(value: PyTree) -> Any:
 
 
 def _forward(op: Callable) -> Callable[[Any, Any], jax.Array]:
-    def method(self, other):
+    def method(self, other: object):
         return op(self.value, unwrap(other))
 
     return method
 
 
 def _reflected(op: Callable) -> Callable[[Any, Any], jax.Array]:
-    def method(self, other):
+    def method(self, other: object):
         return op(unwrap(other), self.value)
 
     return method
@@ -38,7 +38,7 @@ _Self = TypeVar("_Self")
 
 
 def _in_place(op: Callable) -> Callable[[_Self, Any], _Self]:
-    def method(self: Any, other):
+    def method(self: Any, other: object):
         self.value = op(self.value, unwrap(other))
         return self  # Python assigns it, so the name stays with the Variable
 

@@ -229,7 +229,7 @@ class _Building:
 def register(cls: Any) -> None:
     """Register a class of nodes as pytrees whose leaves are named by paths."""
 
-    def flatten_with_keys(node: Any):
+    def flatten_with_keys(node: Owner):
         paths, variables, skeleton = take_apart(node)
         keys = map(jax.tree_util.GetAttrKey, paths)
         values = [variable.value for variable in variables]

@@ -84,7 +84,7 @@ def _inside(node: Model) -> Iterator[tuple[str, Any]]:
         yield from children(node)
 
 
-def warn_of_set(owner: Any, key: str, items: Any) -> None:
+def warn_of_set(owner: object, key: str, items: object) -> None:
     """Warn of Variables and Nodes in a set, which has no order to name them by."""
     if not isinstance(items, set | frozenset):
         return

@@ -73,7 +73,7 @@ def shared_parts(value: PyTree) -> dict[str, list[Any]]:
     }
 
 
-def differences(brought: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[str]:
+def differences(brought: Sequence[Mapping[str, Values]]) -> list[str]:
     """Return a line for each value that differs between processes.
 
     Args:

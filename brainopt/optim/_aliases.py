@@ -11,11 +11,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from .._typing import Model, PyTree
 from ..core import Node, VarCollector, join
 from ..runtime import same
 
 
-def aliases_in(source: Any, at: str = "") -> Iterator[tuple[str, str]]:
+def aliases_in(source: Model, at: str = "") -> Iterator[tuple[str, str]]:
     """Yield (another path, the first path) of each variable and node found twice.
 
     Args:
@@ -56,7 +57,10 @@ def all_names(aliases: Mapping[str, str], paths: Iterable[str]) -> list[str]:
 
 
 def by_first_names(
-    aliases: Mapping[str, str], section: str, own: Iterable[str], state: dict[str, Any]
+    aliases: Mapping[str, str],
+    section: str,
+    own: Iterable[str],
+    state: dict[str, PyTree],
 ) -> None:
     """Give the entries under an alias the path that they have here.
 

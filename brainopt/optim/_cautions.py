@@ -7,6 +7,7 @@ import collections
 import weakref
 from typing import Any
 
+from .._typing import Model
 from .._warnings import warn_user
 from ..core import Node, collect_vars
 from ..errors import TrainingWarning, message
@@ -15,7 +16,7 @@ _turns: collections.deque[weakref.ref] = collections.deque(maxlen=8)
 """The optimizers that took steps, the latest last; steps in a row are one entry."""
 
 
-def warn_of_nothing(optimizer: Any, train_vars: Any) -> None:
+def warn_of_nothing(optimizer: Any, train_vars: Model) -> None:
     """Warn of an optimizer of a Node in which there is nothing to train."""
     if optimizer._trained.variables or not isinstance(train_vars, Node):
         return

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import DTypeLike, Scalar, ScalarOrSchedule
+from .._typing import PyTree, Scalar, ScalarOrSchedule
 from ..errors import HyperparameterError, message
 
 Given = TypeVar("Given")
@@ -37,7 +37,7 @@ class Field:
         doc: what it is, for the documentation.
     """
 
-    def __init__(self, default: Any = REQUIRED, doc: str = ""):
+    def __init__(self, default: object = REQUIRED, doc: str = ""):
         self.default = default
         self.doc = doc
         self.name = ""
@@ -63,11 +63,11 @@ class Field:
     def __set__(self, obj: Any, value: Any) -> None:
         raise AttributeError(f"{self.name} of {type(obj).__name__} is fixed.")
 
-    def problem(self, value: Any) -> str:
+    def problem(self, value: object) -> str:
         """Return why a value is refused, or an empty text."""
         return ""
 
-    def stored(self, value: Any) -> Any:
+    def stored(self, value: object) -> Any:
         """Return a value as it is kept."""
         return value
 
@@ -88,7 +88,7 @@ class Kept(Field, Generic[Given, Held]):
     def __init__(
         self,
         convert: Callable[[Any, str], Held],
-        default: Any = REQUIRED,
+        default: object = REQUIRED,
         doc: str = "",
     ):
         super().__init__(default, doc)
@@ -106,7 +106,7 @@ class Kept(Field, Generic[Given, Held]):
     def __set__(self, obj: Any, value: Given) -> None:
         _replace(self, obj, value)
 
-    def stored(self, value: Given) -> Held:
+    def stored(self, value: Any) -> Held:
         """Return a value as it is kept."""
         return self._convert(value, self.name)
 
@@ -114,14 +114,14 @@ class Kept(Field, Generic[Given, Held]):
 class OneOf(Field):
     """An argument that is one of a few values; setting it compiles once."""
 
-    def __init__(self, default: Any, choices: tuple, doc: str = ""):
+    def __init__(self, default: object, choices: tuple, doc: str = ""):
         super().__init__(default, doc)
         self.choices = choices
 
     def __set__(self, obj: Any, value: Any) -> None:
         _replace(self, obj, value)
 
-    def problem(self, value: Any) -> str:
+    def problem(self, value: object) -> str:
         """Return why a value is refused, or an empty text."""
         # The type first: to compare an array with the choices has no one truth value.
         kinds = str if isinstance(self.choices[0], str) else bool | int | np.bool_
@@ -129,7 +129,7 @@ class OneOf(Field):
             return ""
         return f"{self.name}={value!r} is none of {', '.join(map(repr, self.choices))}"
 
-    def stored(self, value: Any) -> Any:
+    def stored(self, value: object) -> Any:
         """Return a value as it is kept."""
         # 1 and numpy's True pass as True; reports and files have one form of them.
         return bool(value) if self.choices == (False, True) else value
@@ -166,7 +166,7 @@ class Number(Field):
 
     def __init__(
         self,
-        default: Any = REQUIRED,
+        default: object = REQUIRED,
         symbol: str = "",
         doc: str = "",
         range: str = "[0, inf)",
@@ -195,7 +195,7 @@ class Number(Field):
     def __set__(self, obj: Any, value: ScalarOrSchedule) -> None:
         obj._settings.set_number(self.name, value)
 
-    def given(self, value: Any, others: Mapping[str, Any] | None = None) -> Any:
+    def given(self, value: PyTree, others: Mapping[str, Any] | None = None) -> Any:
         """Return an argument, and for None the number in its place."""
         if value is not None or self.none is None:
             return value
@@ -222,7 +222,7 @@ class Rate(Field):
 class Together(Field):
     """Several numbers given as one argument, and read and set as one attribute."""
 
-    def __init__(self, *parts: str, default: Any = None, doc: str = ""):
+    def __init__(self, *parts: str, default: object = None, doc: str = ""):
         super().__init__(default, doc)
         self.parts = parts
 
@@ -234,7 +234,7 @@ class Together(Field):
     def __set__(self, obj: Any, value: Any) -> None:
         obj._settings.set_together(self.split(value))
 
-    def split(self, value: Any) -> dict[str, Any]:
+    def split(self, value: PyTree) -> dict[str, Any]:
         """Return the numbers by name.
 
         Raises:
@@ -299,19 +299,19 @@ class DType(Option):
             return ""
         return f"{self.name}={dtype.name} is no floating or complex dtype"
 
-    def stored(self, value: DTypeLike | None) -> Any:
+    def stored(self, value: Any) -> Any:
         """Return a value as it is kept."""
         return None if value is None else jnp.dtype(value)
 
 
-def argument(*, default: Any = REQUIRED, alias: str, doc: str = "") -> Any:
+def argument(*, default: object = REQUIRED, alias: str, doc: str = "") -> Any:
     """Declare an argument under the name ``alias``, which is no attribute."""
     field = Argument(default, doc or ("a display name" if alias == "name" else ""))
     field.argument = alias
     return field
 
 
-def rate(*, default: Any = REQUIRED, doc: str = "") -> Any:
+def rate(*, default: object = REQUIRED, doc: str = "") -> Any:
     """Declare the learning rate."""
     usual = (
         r":math:`\gamma`: a number in [0, inf), an array, a Variable, a schedule, or a "
@@ -320,12 +320,14 @@ def rate(*, default: Any = REQUIRED, doc: str = "") -> Any:
     return Rate(default, doc or usual)
 
 
-def fixed(default: Any, doc: str) -> Any:
+def fixed(default: object, doc: str) -> Any:
     """Declare a setting of all variables that is fixed at construction."""
     return Field(default, doc)
 
 
-def number(default: Any = REQUIRED, symbol: str = "", doc: str = "", **how: Any) -> Any:
+def number(
+    default: object = REQUIRED, symbol: str = "", doc: str = "", **how: Any
+) -> Any:
     """Declare a number; see `Number`."""
     return Number(default, symbol, doc, **how)
 
@@ -335,25 +337,25 @@ def required(symbol: str = "", doc: str = "", range: str = "[0, inf)") -> Any:
     return Number(REQUIRED, symbol, doc, range)
 
 
-def as_given(value: Any, name: str) -> Any:
+def as_given(value: object, name: str) -> Any:
     """Return a value as it is; for `kept`."""
     return value
 
 
 def kept(
-    convert: Callable[[Any, str], Any], *, default: Any = REQUIRED, doc: str = ""
+    convert: Callable[[Any, str], Any], *, default: object = REQUIRED, doc: str = ""
 ) -> Any:
     """Declare an argument that is kept in another form; see `Kept`."""
     return Kept(convert, default, doc)
 
 
-def one_of(default: Any, choices: tuple, doc: str = "") -> Any:
+def one_of(default: object, choices: tuple, doc: str = "") -> Any:
     """Declare an argument that is one of a few values."""
     return OneOf(default, choices, doc)
 
 
 def decay_rate(
-    default: Any = REQUIRED, symbol: str = "", doc: str = "", **how: Any
+    default: object = REQUIRED, symbol: str = "", doc: str = "", **how: Any
 ) -> Any:
     """Declare a decay rate β in [0, 1), for which ``hyper.one_minus`` is exact."""
     return Number(default, symbol, doc, "[0, 1)", is_decay=True, **how)
@@ -369,7 +371,7 @@ def choice(default: str, choices: tuple[str, ...], doc: str = "") -> Any:
     return Choice(default, choices, doc)
 
 
-def option(default: Any = REQUIRED, doc: str = "") -> Any:
+def option(default: object = REQUIRED, doc: str = "") -> Any:
     """Declare an option that may be anything."""
     return Option(default, doc)
 
@@ -379,16 +381,16 @@ def count(default: int, doc: str = "") -> Any:
     return Count(default, doc)
 
 
-def dtype(default: Any = None, doc: str = "") -> Any:
+def dtype(default: object = None, doc: str = "") -> Any:
     """Declare an option that is a floating or complex dtype, or None."""
     return DType(default, doc)
 
 
-def together(*parts: str, default: Any = None, doc: str = "") -> Any:
+def together(*parts: str, default: object = None, doc: str = "") -> Any:
     """Declare one argument for several numbers; see `Together`."""
     return Together(*parts, default=default, doc=doc)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> bool:
     """Whether ``value`` is an integer, of Python or numpy."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

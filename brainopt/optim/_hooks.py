@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._typing import Arrays, Gradients
 from . import _nonfinite
 
 
-def changed_by_hooks(optimizer: Any, grads: Any) -> Any:
+def changed_by_hooks(optimizer: Any, grads: Gradients) -> Any:
     """Return the gradients after the hooks that run before an update."""
     for hook in optimizer._hooks["before"]:
         changed = hook(optimizer, grads)
@@ -17,7 +18,7 @@ def changed_by_hooks(optimizer: Any, grads: Any) -> Any:
     return grads
 
 
-def end_step(optimizer: Any, grads: dict[str, Any] | None = None) -> None:
+def end_step(optimizer: Any, grads: Arrays | None = None) -> None:
     """Raise if too many gradients were not finite, then call the hooks."""
     _nonfinite.watch(optimizer, grads or {})
     for hook in optimizer._hooks["after"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._typing import Arrays
+from .._typing import Array, Arrays
 from ..errors import GradientError, message
 from ..runtime import depend_on
 from .engine._rows import row_values
@@ -38,7 +38,7 @@ def watch(optimizer: Any, grads: Arrays) -> None:
         return
     row, step = optimizer.counters["in_a_row"].value, optimizer.step.value
 
-    def note_limit(row: Any, step: Any, counts: dict[str, Any]) -> None:
+    def note_limit(row: Array, step: Array, counts: dict[str, Any]) -> None:
         # A compiled step runs no Python. Declaring it out of date makes its next call
         # trace, and `before` raises there; the state is that of the last good step.
         if row.max() >= limit:
@@ -70,7 +70,9 @@ def before(optimizer: Any) -> None:
         _raise(optimizer, limit_of(optimizer), *reached)
 
 
-def _raise(optimizer: Any, row: Any, step: Any, counts: dict[str, Any]) -> None:
+def _raise(
+    optimizer: Any, row: int | None, step: Array, counts: dict[str, Any]
+) -> None:
     bad = [
         f"{path}: {int(np.max(count)):,} of {int(np.max(size)):,} numbers"
         for path, (count, size) in counts.items()

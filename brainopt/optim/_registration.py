@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from .._typing import Model
+from .._typing import Model, Values
 from ..core import Variable, move
 from ..errors import HyperparameterError, message
 from ..sharding import zero as divide
@@ -31,7 +31,7 @@ def register(optimizer: Any, train_vars: Model) -> None:
             _add_group(optimizer, params, settings, i)
 
 
-def register_group(optimizer: Any, params: Model, settings: dict[str, Any]) -> None:
+def register_group(optimizer: Any, params: Model, settings: Values) -> None:
     """Add one group; all of it or, after an error, nothing."""
     with or_nothing(optimizer):
         _add_group(optimizer, params, settings, len(optimizer.groups))
@@ -57,9 +57,7 @@ def or_nothing(optimizer: Any) -> Iterator[None]:
         raise
 
 
-def _add_group(
-    optimizer: Any, params: Model, settings: dict[str, Any], number: int
-) -> None:
+def _add_group(optimizer: Any, params: Model, settings: Values, number: int) -> None:
     index, kind = len(optimizer.groups), type(optimizer)
     optimizer._check_group(settings)
     first = optimizer.groups[0]

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from .. import runtime
 from .._compat import config, is_eager
-from .._typing import PyTree, Scalar
+from .._typing import Array, PyTree, Scalar, StepCount
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
@@ -67,13 +67,13 @@ def check_weight(optimizer: Any, weight: Scalar | None) -> None:
         )
 
 
-def hypers_of(optimizer: Any, count: Any = None) -> HyperCache:
+def hypers_of(optimizer: Any, count: StepCount | None = None) -> HyperCache:
     """Return the settings of each variable in the step that follows ``count``."""
-    count = optimizer.step.value if count is None else count
-    return HyperCache(optimizer._settings, optimizer.mask, count)
+    now: StepCount = optimizer.step.value if count is None else count
+    return HyperCache(optimizer._settings, optimizer.mask, now)
 
 
-def slots_of(optimizer: Any, path: str, param: Any, hypers: Any) -> dict[str, Any]:
+def slots_of(optimizer: Any, path: str, param: Array, hypers: Any) -> dict[str, Any]:
     """Return the first slots of one parameter."""
     own = optimizer.init_slots(param, hypers(path, param)[1])
     is_summed = "micro_batches" in optimizer.counters
@@ -82,7 +82,7 @@ def slots_of(optimizer: Any, path: str, param: Any, hypers: Any) -> dict[str, An
 
 
 def slot_variables(
-    optimizer: Any, path: str, param: Any, hypers: Any
+    optimizer: Any, path: str, param: Array, hypers: Any
 ) -> dict[str, Variable]:
     """Return the first slots of one parameter as Variables, named for errors."""
     slots = slots_of(optimizer, path, param, hypers)

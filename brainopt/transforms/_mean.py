@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from .._compat import varying_axes
+from .._typing import PyTree
 from ..errors import GradientError, message
 
 _HELP = (
@@ -25,7 +26,7 @@ _HELP = (
 )
 
 
-def mean(value: Any, axes: Sequence[str]) -> Any:
+def mean(value: PyTree, axes: Sequence[str]) -> Any:
     """Return the mean of a loss over axes of the mesh.
 
     Raises:
@@ -46,7 +47,7 @@ def mean(value: Any, axes: Sequence[str]) -> Any:
     return jax.lax.pmean(value, tuple(axes)) if axes else value
 
 
-def warn_of_sum(value: Any, variables: Sequence[Any]) -> None:
+def warn_of_sum(value: PyTree, variables: Sequence[Any]) -> None:
     """Warn where the gradients of shared values are sums over devices.
 
     Args:

@@ -76,7 +76,7 @@ class _Kept:
         owner: the instance of the methods, or None.
     """
 
-    def __init__(self, parts: Sequence[Any], bound: Sequence[bool], owner: Any):
+    def __init__(self, parts: Sequence[Any], bound: Sequence[bool], owner: object):
         self._parts = parts
         self._bound = bound
         self.owner = _nobody if owner is None else weakref.ref(owner)
@@ -122,7 +122,7 @@ def _nobody() -> None:
 class _Home:
     """What is kept with one function; it is neither copied nor pickled with it."""
 
-    def __init__(self, owner: Any = None):
+    def __init__(self, owner: object = None):
         self.owner = None if owner is None else weakref.ref(owner)
         self.kept: dict[Any, Any] = {}
 

@@ -75,7 +75,7 @@ class Targets:
 
         return filled(self._structure)
 
-    def parts(self, tree: Any) -> list[Any]:
+    def parts(self, tree: Model) -> list[Any]:
         """Return what stands in ``tree`` for each of the unique Variables.
 
         Raises:
@@ -99,7 +99,7 @@ class Targets:
         enter(self._structure, tree)
         return [found[variable] for variable in self.unique]
 
-    def _unlike(self, tree: Any) -> str:
+    def _unlike(self, tree: Model) -> str:
         given = jax.tree.structure(tree)
         return f"{given} is not the structure of grad_vars: {', '.join(self.names)}."
 

@@ -21,6 +21,8 @@ def vector_grad(
     argnums: Argnums = None,
     return_value: Literal[False] = False,
     has_aux: Literal[False] | None = False,
+    *,
+    allow_unused: bool = False,
 ) -> Callable[P, Any]: ...
 
 
@@ -32,6 +34,7 @@ def vector_grad(
     *,
     return_value: Literal[True],
     has_aux: Literal[False] | None = False,
+    allow_unused: bool = False,
 ) -> Callable[P, tuple[Any, R]]: ...
 
 
@@ -43,6 +46,7 @@ def vector_grad(
     return_value: Literal[False] = False,
     *,
     has_aux: Literal[True],
+    allow_unused: bool = False,
 ) -> Callable[P, tuple[Any, Aux]]: ...
 
 
@@ -54,6 +58,7 @@ def vector_grad(
     *,
     return_value: Literal[True],
     has_aux: Literal[True],
+    allow_unused: bool = False,
 ) -> Callable[P, tuple[Any, R, Aux]]: ...
 
 
@@ -64,6 +69,8 @@ def vector_grad(
     argnums: Argnums = None,
     return_value: bool = False,
     has_aux: bool | None = False,
+    *,
+    allow_unused: bool = False,
 ) -> Callable[P, Any]: ...
 
 
@@ -74,6 +81,7 @@ def vector_grad(
     argnums: Argnums = None,
     return_value: bool = False,
     has_aux: bool | None = False,
+    allow_unused: bool = False,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 

@@ -13,7 +13,7 @@ NO_ARRAY = Slot(-1)
 """Value of a setting for a choice, which tests arrays."""
 
 
-def chosen(selection: Selection, path: str, table: Mapping[Any, Any]) -> dict[Any, Any]:
+def chosen(selection: Selection, path: str, table: Mapping) -> dict[Any, Any]:
     """Return the metadata that was chosen, and the class unless it was left out."""
     if not selection.filters:
         return dict(table)
@@ -30,7 +30,7 @@ def chosen(selection: Selection, path: str, table: Mapping[Any, Any]) -> dict[An
     return found
 
 
-def differences(path: str, stored: Any, own: Any) -> Iterator[str]:
+def differences(path: str, stored: object, own: object) -> Iterator[str]:
     """Yield a line for each entry that differs."""
     if equal(stored, own):
         return
@@ -42,7 +42,7 @@ def differences(path: str, stored: Any, own: Any) -> Iterator[str]:
         yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
 
 
-def paths_in(path: str, table: Any) -> Iterator[str]:
+def paths_in(path: str, table: object) -> Iterator[str]:
     """Yield the path of each entry of metadata."""
     if isinstance(table, Mapping):
         for key, value in table.items():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..._typing import Array, Arrays
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
 from .. import _nonfinite
@@ -20,7 +21,7 @@ from .._joint import ALL, JointOptimizer
 from .._stepping import commit, counters, dependencies, owned, slot_values
 from ..engine._precision import narrow, wide, widen
 from ..engine._stages import Guard, Monitor, State
-from ..engine._step import Move, next_step, rounding_key
+from ..engine._step import Hypers, Move, next_step, rounding_key
 from ..engine._tree import named
 from ..settings._shared import stages
 
@@ -81,7 +82,7 @@ class LBFGS(JointOptimizer):
         if set(settings) - {"name"}:
             _refuse({"groups": settings})
 
-    def init_all(self, params: dict[str, Any]) -> dict[str, Any]:
+    def init_all(self, params: Arrays) -> dict[str, Any]:
         """Return an empty history, and no point before."""
         if any(jnp.iscomplexobj(leaf) for leaf in params.values()):
             raise VariableError(message("L-BFGS takes real variables only."))
@@ -93,7 +94,14 @@ class LBFGS(JointOptimizer):
         held = {name: jnp.zeros(shape, x.dtype) for name, shape in shapes.items()}
         return held | {"count": jnp.full((), -1, jnp.int32)}
 
-    def rule_all(self, grads, params, held, hypers: dict[str, Hyper], step):
+    def rule_all(
+        self,
+        grads: Arrays,
+        params: Arrays,
+        held: Arrays,
+        hypers: dict[str, Hyper],
+        step: Array,
+    ):
         """Return the parameters and the history after a step of length ``lr``."""
         x, slope = _flat(params), _flat(grads)
         held = _with_pair(held, x, slope)
@@ -116,7 +124,7 @@ class LBFGS(JointOptimizer):
     def _move(self) -> Move:
         move = super()._move()
 
-        def checked(params, slots, grads, hypers, step):
+        def checked(params: dict, slots: dict, grads: dict, hypers: Hypers, step: Any):
             self._refuse_none(grads)
             return move(params, slots, grads, hypers, step)
 
@@ -173,13 +181,13 @@ class LBFGS(JointOptimizer):
 
         # From the vector to a tree of parameters in their own dtypes: the search sees
         # the rounding of narrow weights.
-        def put(x):
+        def put(x: Array):
             parts = _unflat(x, leaves)
             parts |= {p: leaf for p, leaf in leaves.items() if p in self.frozen}
             cast = [parts[p].astype(leaf.dtype) for p, leaf in leaves.items()]
             return jax.tree.unflatten(tree, cast)
 
-        def value(x):
+        def value(x: Array):
             found, (out, _) = loss(put(x))
             return (-found if self.maximize else found), out
 
@@ -212,17 +220,19 @@ class LBFGS(JointOptimizer):
             )
         return out, jax.tree.unflatten(tree, list(new.values())), state
 
-    def _iterate(self, value_and_grad, x, loss, slope, held, fine) -> tuple[dict, Any]:
+    def _iterate(
+        self, value_and_grad, x: Array, loss, slope, held, fine
+    ) -> tuple[dict, Any]:
         lr = jnp.asarray(self.current_lr).astype(x.dtype)
         least_slope = jnp.asarray(self.tolerance_grad, x.dtype)
         least_move = jnp.asarray(self.tolerance_change, x.dtype)
 
-        def going(state):
+        def going(state: tuple):
             i, _, _, slope, _, moved = state
             steep = jnp.abs(slope).max() > least_slope
             return fine & (i < self.max_iter) & steep & (moved > least_move)
 
-        def iterate(state):
+        def iterate(state: tuple):
             i, x, loss, slope, held, _ = state
             along = _direction(held, slope)
             # The first direction has no scale yet.
@@ -243,7 +253,7 @@ class LBFGS(JointOptimizer):
         known = jnp.maximum(held["count"], 0)
         return {**held, "x": x, "grad": slope, "count": known}, x
 
-    def _search(self, value_and_grad, x, loss, slope, along, length):
+    def _search(self, value_and_grad, x: Array, loss, slope, along, length):
         # Lewis & Overton 2013, algorithm 2.6. [low, high] holds a point that fits, with
         # high infinite at first. A length whose loss falls too little is a new upper
         # end, one that is still steep a new lower end; then bisect, or double while
@@ -258,17 +268,17 @@ class LBFGS(JointOptimizer):
             loss: Any
             slope: Any
 
-        def verdict(b):
+        def verdict(b: Bracket):
             # A loss of NaN compares as False, so it is tested for: the length is too
             # far.
             short_of = b.loss > loss + _SUFFICIENT * b.t * fall
             return short_of | ~jnp.isfinite(b.loss), b.slope @ along < _CURVATURE * fall
 
-        def going(b):
+        def going(b: Bracket):
             far, near = verdict(b)
             return (b.i < self.max_search) & (far | near)
 
-        def narrow(b):
+        def narrow(b: Bracket):
             far, _ = verdict(b)
             low, high = jnp.where(far, b.low, b.t), jnp.where(far, b.t, b.high)
             t = jnp.where(jnp.isfinite(high), (low + high) / 2, 2 * low)
@@ -308,7 +318,7 @@ def _direction(held: dict[str, Any], slope: Any) -> Any:
     return -r
 
 
-def _with_pair(held: dict[str, Any], x: Any, slope: Any) -> dict[str, Any]:
+def _with_pair(held: dict[str, Any], x: Array, slope: Any) -> dict[str, Any]:
     """Return the history with one more pair, if its curvature is positive.
 
     A count below 0 means that there is no previous point.
@@ -352,7 +362,7 @@ def _flat(tree: dict[str, Any]) -> Any:
     return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
 
 
-def _unflat(x: Any, like: dict[str, Any]) -> dict[str, Any]:
+def _unflat(x: Array, like: dict[str, Any]) -> dict[str, Any]:
     parts, start = {}, 0
     for path, leaf in like.items():
         part = x[start : start + leaf.size].reshape(leaf.shape)

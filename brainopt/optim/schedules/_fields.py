@@ -48,7 +48,7 @@ def counted_by(clock: Clock, doc: str = "") -> Any:
 def series(doc: str, range: str = "(-inf, inf)", is_increasing: bool = False) -> Any:
     """Declare several numbers, which are kept in one Variable."""
 
-    def convert(values: Sequence[Scalar], name: str) -> Variable:
+    def convert(values: Any, name: str) -> Variable:
         if np.ndim(values) != 1:
             raise HyperparameterError(
                 message(f"{name}={values!r}.", help="give a list of numbers.")

@@ -98,7 +98,7 @@ class Switch(Field):
 class Limit(Number):
     """A number of a stage, which exists only if it was given at construction."""
 
-    def __init__(self, default: Any, doc: str, range: str):
+    def __init__(self, default: object, doc: str, range: str):
         super().__init__(default, "", doc, range, is_limit=True)
 
     def __get__(self, obj: Any, owner: type | None = None) -> Any:

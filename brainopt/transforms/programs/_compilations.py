@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from ...errors import CompilationError, message
 
@@ -39,7 +38,7 @@ class _Blocks(threading.local):
 _blocks = _Blocks()
 
 
-def describe(function: Any) -> str:
+def describe(function: Callable) -> str:
     """Return ``name (file:line)`` of a function, as far as they are known."""
     plain = inspect.unwrap(function)
     name = getattr(plain, "__qualname__", None) or type(plain).__name__
