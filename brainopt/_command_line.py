@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the command line starts without JAX, which takes most of a second to import.
+"""Start of the command line without JAX, which takes most of a second to import.
 
 The faces of the package import everything that users are promised. In a process that is
 the command line they do not, and a command imports the rooms that it needs; if one asks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users find in `brainopt`; the package takes its names from here."""
+"""The public names of `brainopt`; the package takes them from here."""
 
 import importlib as _importlib
 

@@ -27,16 +27,16 @@ import numpy as np
 from ._select import Where as Where
 
 T = TypeVar("T")
-"""What goes in comes out."""
+"""A type that an argument and a result share."""
 
 P = ParamSpec("P")
 """The parameters of a function that is transformed."""
 
 R = TypeVar("R", covariant=True)
-"""What a function that is transformed returns."""
+"""The result of a function that is transformed."""
 
 Aux = TypeVar("Aux")
-"""What such a function returns beside its value."""
+"""The result of such a function beside its value."""
 
 # `Any` to a checker, since no type says "nested containers of arrays"; the name tells a
 # reader what is meant, and where one day a better type belongs.
@@ -49,7 +49,7 @@ Model: TypeAlias = Any
 
 @runtime_checkable
 class HasArray(Protocol):
-    """What JAX takes in the place of an array; every Variable is one."""
+    """An object that JAX takes as an array; every Variable is one."""
 
     def __jax_array__(self) -> jax.Array:
         """Return the array it stands for."""
@@ -85,7 +85,7 @@ Index: TypeAlias = (
     | tuple[Any, ...]
     | None
 )
-"""What stands between the brackets of an array."""
+"""An index, between the brackets of an array."""
 
 DTypeLike: TypeAlias = jax.typing.DTypeLike
 
@@ -95,7 +95,7 @@ Scalar: TypeAlias = float | int | np.number | jax.Array | HasArray
 """One number."""
 
 StepCount: TypeAlias = int | jax.Array
-"""How many steps or epochs there were."""
+"""The number of steps or epochs so far."""
 
 Schedule: TypeAlias = Callable[..., Any]
 """A callable of the counted step that returns a `Scalar`; `brainopt.optim.Schedule`."""

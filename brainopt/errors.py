@@ -177,7 +177,7 @@ def message(fact: str, items: Iterable[str] = (), help: str = "") -> str:
 
 
 def printable(text: str, lines: bool = False) -> str:
-    """Escape what a terminal would obey, as a file of a stranger may hold it.
+    """Escape control characters, which a file of a stranger may hold.
 
     Args:
         text: what is to be shown.

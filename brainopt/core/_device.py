@@ -118,7 +118,7 @@ def _move_by_rules(found: Mapping[str, Cell], rules: PlaceRules) -> None:
 def goals_of(
     variables: Sequence[Cell], places: Sequence[Place], exact: bool = False
 ) -> list[Any]:
-    """Return where the values of Variables go; for a pytree a tree.
+    """Return the devices or shardings for values of Variables; for a pytree a tree.
 
     Args:
         variables: what is to move.
@@ -139,7 +139,7 @@ def goals_of(
 
 
 def move_each(variables: Sequence[Cell], places: Sequence[PyTree]) -> None:
-    """Move each Variable to a place of its own: all of them or none.
+    """Move each Variable to its own place: all of them or none.
 
     Args:
         variables: what to move.

@@ -55,7 +55,7 @@ class Host(abc.ABC):
     imports no framework by itself.
 
     Attributes:
-        package: the top-level module whose presence wakes the host.
+        package: the top-level module whose import activates the host.
         families: top-level modules whose classes it knows; default: the package.
         minimum: the oldest version that works, as in ``"2.7"``.
         tracks: whether `wake` adds a tracker, see `brainopt.runtime.Tracker`.
@@ -130,7 +130,7 @@ class Host(abc.ABC):
         return None
 
     def variable(self, owner: Foreign) -> ForeignVariable:
-        """Return the Variable of a parameter: always the same one while it lives."""
+        """Return the Variable of a parameter, the same one as long as it exists."""
         # By id, since parameters may compare by value; an old id may name a new object.
         held = _variables.get(id(owner))
         if held is None or held.owner is not owner:
@@ -212,7 +212,7 @@ _offered: list[importlib.metadata.EntryPoint] | None = None
 
 
 def wake_entry_points() -> bool:
-    """Register the hosts that installed packages offer for what is imported by now.
+    """Register the hosts that installed packages offer for the imported frameworks.
 
     Returns:
         whether there were any; each is registered once.

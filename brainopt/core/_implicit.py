@@ -17,7 +17,7 @@ def added(
     items: Iterable[Model],
     named: Mapping[str, Model],
 ) -> dict[str, Any]:
-    """Return what is held, by key, with more added.
+    """Return the held objects by key, with more added.
 
     Args:
         held: by key.

@@ -70,7 +70,7 @@ _OTHERS = {"brainopt", "flax", "jax", "numpy", "optax", *sys.stdlib_module_names
 def _contained(
     name: str, value: Any, around: tuple[int, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
-    """Yield an object and, of containers, what is in them."""
+    """Yield an object and, of containers, their items."""
     yield name, value
     if isinstance(value, dict | list | tuple) and id(value) not in around:
         pairs = value.items() if isinstance(value, dict) else enumerate(value)

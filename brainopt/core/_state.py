@@ -27,7 +27,7 @@ from ._variable import Variable
 
 @dataclasses.dataclass
 class LoadResult:
-    """What did not fit when a state was loaded.
+    """The misfits of a state that was loaded.
 
     Attributes:
         missing: paths of Variables that the state has no entry for.

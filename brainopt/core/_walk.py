@@ -145,9 +145,9 @@ def walk_vars(
 
 
 def find(root: Model, path: str) -> tuple[Variable, str] | None:
-    """Return the Variable at ``path``, by whichever way it leads, and what is left.
+    """Return the Variable at ``path`` (any alias will do), and the rest of the path.
 
-    What is left is the path inside the value of a Variable that holds a pytree.
+    The rest is the path inside the value of a Variable that holds a pytree.
     """
     if isinstance(root, Variable):
         return root, path

@@ -43,7 +43,7 @@ def paths_in_model(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | 
 
 _KEPT = 64
 _seen: dict[tuple, tuple[list[weakref.ref], list[str] | None]] = {}
-"""What was found lately, since a search looks at all living objects."""
+"""The latest results, since a search looks at all objects of the process."""
 
 
 def _search(collector: Mapping[str, Foreign], walk: Walk) -> list[str] | None:

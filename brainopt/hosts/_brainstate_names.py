@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From keys that count through the whole process to names that do not.
+"""Names without a count through the whole process, from keys that have one.
 
 brainpy calls the third Dense of a process ``Dense2``, whatever model it is in. In a
 collector only the order tells the layers apart, so they are counted again within it.

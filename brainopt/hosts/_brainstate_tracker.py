@@ -214,7 +214,7 @@ class StateProxy:
 
     @property
     def surfaced(self) -> bool:
-        """Whether it has no value of its own, inside a trace."""
+        """Whether its value is that of the Variable, with none for a trace."""
         return id(self) not in _overlays.values
 
     def surface(self) -> None:
@@ -349,7 +349,7 @@ class BrainstateTracker:
         return self._key(variable) if variable._draws else self._proxy(variable)
 
     def depend(self, revision: Revision) -> None:
-        """Make what is traced now out of date once ``revision`` changes."""
+        """Expire the running trace once ``revision`` changes."""
         trace = next(t for t in reversed(self.context.state_stack) if _is_theirs(t))
         state = self._revisions.get(trace)
         if state is None:

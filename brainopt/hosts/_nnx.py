@@ -62,13 +62,13 @@ class NnxHost(Host):
         return isinstance(owner, self._nnx.Param)
 
     def read(self, owner: Foreign) -> Any:
-        """Return what is stored, of which a `get_value` may make something else."""
+        """Return the stored value, past the hooks of ``get_value``."""
         # A mutable array (`jax.Ref`) is read and written in place: the model holds it.
         raw = owner.get_raw_value() if self._by_method else owner.raw_value
         return raw[...] if isinstance(raw, jax.Ref) else raw
 
     def write(self, owner: Foreign, value: PyTree) -> None:
-        """Change what is stored."""
+        """Change the stored value."""
         raw = owner.get_raw_value() if self._by_method else owner.raw_value
         if isinstance(raw, jax.Ref):
             raw[...] = value

@@ -54,7 +54,7 @@ class AttributeRecord(Recorder):
         self._created[id(owner)] = owner
 
     def created(self, owner: Owner) -> bool:
-        """Whether an object was created in what is traced now."""
+        """Whether an object was created in the running trace."""
         if id(owner) in self._created:
             return True
         # A trace with facts of its own outlives the frames around it. To it, an object

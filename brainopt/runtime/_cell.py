@@ -81,7 +81,7 @@ class Cell(Slot):
 
     @property
     def _advice(self) -> str:
-        """What to do instead of a write in a foreign trace; empty for the usual."""
+        """Alternative to a write in a foreign trace; empty for the usual advice."""
         return ""
 
     def check_threaded(self) -> None:

@@ -86,7 +86,7 @@ def abandon() -> None:
     """Leave all frames and traces, after an error in a call that was made at rest.
 
     Both are left in ``__exit__`` methods, where a signal handler may raise. Without
-    this, all that the thread did later would be taken for a part of the dead trace.
+    this, all that the thread did later would be traced too, and never run.
     """
     while (frame := local.top) is not None:
         try:

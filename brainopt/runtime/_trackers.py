@@ -73,7 +73,7 @@ class Tracker(Protocol):
         ...
 
     def depend(self, revision: Revision) -> None:
-        """Make what is traced now out of date once ``revision`` changes."""
+        """Expire the running trace once ``revision`` changes."""
         ...
 
     def admits(self, value: PyTree) -> bool:
@@ -133,7 +133,7 @@ def innermost() -> Tracker | None:
 
 
 def depend(revision: Revision) -> None:
-    """Tell the frameworks that are tracing that their functions depend on this."""
+    """Make the functions that frameworks trace now depend on a revision."""
     for tracker in active:
         if tracker.inside():
             tracker.depend(revision)

@@ -157,7 +157,7 @@ resident: ResidentState | None = None
 """The active one, if any; its values are newer than those in its slots."""
 
 moves = 0
-"""How often Variables were moved to another place; programs are compiled for places."""
+"""The count of moves of Variables to another place, which programs are compiled for."""
 
 
 def note_move() -> None:

@@ -16,7 +16,7 @@ from ._check import check_before
 from ._rules import AxisNames, divided, unknown
 
 Offload: TypeAlias = Literal["pinned_host", "unpinned_host"] | None
-"""Where the state of an optimizer is kept beside the device."""
+"""Memories for the state of an optimizer; None: that of the device."""
 
 _MEMORIES = (None, "pinned_host", "unpinned_host")
 

@@ -134,7 +134,7 @@ def _collect(value: object, found: list[Any], around: set[int]) -> None:
 
 
 def vars_of(value: object) -> dict[str, Any] | None:
-    """Return the attributes of a plain object; None of what is followed elsewhere."""
+    """Return the attributes of a plain object; None for objects followed elsewhere."""
     # A Variable is an input and a Node is followed by `Facts`; the namespace of a class
     # or module is too large to compare.
     opaque = Cell | Owner | type | types.ModuleType | types.FunctionType | jax.Array

@@ -30,7 +30,7 @@ from ._targets import Targets
 from .programs._compilations import describe
 
 Diff = tuple[list[Any], tuple[Any, ...]]
-"""(values of the Variables, the chosen arguments): what is differentiated by."""
+"""Inputs of a derivative: (values of the Variables, the chosen arguments)."""
 
 
 class Outcome(NamedTuple):

@@ -37,14 +37,14 @@ _OPTIONS = {
 
 
 _MAX_EARLIER = 16
-"""How many programs of earlier Python values are kept beside the current one."""
+"""The number of programs of earlier Python values kept beside the current one."""
 
 
 _Rest = ParamSpec("_Rest")
 
 
 class Jitted(Generic[P, R]):
-    """What `jit` returns: call it as you would call the function.
+    """A compiled function, the result of `jit`; it is called as the function is.
 
     It has the methods of what `jax.jit` returns: ``lower``, ``trace``, ``eval_shape``
     and ``clear_cache``. Variables stand in their results as further inputs and
@@ -111,7 +111,7 @@ class Jitted(Generic[P, R]):
 
     @property
     def compiles(self) -> int:
-        """How often the function was compiled; a method for each instance."""
+        """The number of compilations of the function; of a method for each instance."""
         return self._compilations.count
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -208,7 +208,7 @@ class Jitted(Generic[P, R]):
         )
 
     def _look(self, error: Exception, program: Program, args, kwargs) -> None:
-        """See whether arguments that JAX cannot take are Nodes or Variables."""
+        """Look for Nodes and Variables among arguments that JAX cannot take."""
         before = self._static.splits, self._static.deep
         leaves = jax.tree.leaves((args, kwargs), is_leaf=is_state)
         if type(error) is DeepState or any(map(is_view, leaves)):

@@ -66,7 +66,7 @@ class Packed:
     """A Node on its way through a transform: the values, and how to rebuild it.
 
     A Node is rebuilt in the frame that goes on with it, so that its new Variables
-    live as long as that frame.
+    last as long as that frame.
     """
 
     __slots__ = ("leaves", "tree")
@@ -99,7 +99,7 @@ def value_in(x: PyTree) -> Any:
 
 
 def pack(tree: PyTree) -> Any:
-    """Return ``tree`` with values in the place of Variables, and Nodes packed."""
+    """Return ``tree`` with Variables replaced by values, and Nodes packed."""
 
     # A state is a leaf here, also where JAX would go into it: a Node is a pytree.
     def replace(x: PyTree):
@@ -109,7 +109,7 @@ def pack(tree: PyTree) -> Any:
 
 
 def unpack(tree: PyTree) -> Any:
-    """Return ``tree`` with a new Node in the place of each packed one."""
+    """Return ``tree`` with each packed Node replaced by a new one."""
 
     def is_packed(x: PyTree):
         return isinstance(x, Packed)
@@ -230,7 +230,7 @@ def _pretended(shapes: Any) -> Any:
 
 
 Result = tuple[Any, Sequence[Cell], Sequence[Any]]
-"""What the function returned, the Variables it wrote, and their new values."""
+"""(result of the function, Variables it wrote, their new values)."""
 
 
 def run_to_fixed_point(
@@ -247,7 +247,7 @@ def run_to_fixed_point(
         discover: runs the bodies abstractly; returns the effects, and the shapes of
             what will be returned, or None.
         attempt: runs them for real, threading what the effects say, and returns the
-            result and what was really learned.
+            result and the effects of that run.
     """
     # Exactly one entry for each call: see the page above.
     frame = top()

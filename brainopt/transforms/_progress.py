@@ -15,7 +15,7 @@ _WIDTH = 30
 
 
 class Progress:
-    """How far a loop is, in a terminal or a notebook; silent anywhere else.
+    """Progress bar of a loop in a terminal or a notebook; silent anywhere else.
 
     Where tqdm is installed the bar is its own.
 

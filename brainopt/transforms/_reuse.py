@@ -33,7 +33,7 @@ from .programs._static import Static
 
 _HOME = "__brainopt_programs__"
 _MAX_KEPT = 16
-"""How many programs are kept for other values of what one function holds."""
+"""The number of programs kept for other values that one function holds."""
 
 
 def reuse(road: Callable, functions: Sequence[Any], args: tuple, **options: Any) -> Any:
@@ -42,7 +42,7 @@ def reuse(road: Callable, functions: Sequence[Any], args: tuple, **options: Any)
     Args:
         road: builds a loop or a branch from the functions of the user.
         functions: those functions.
-        args: what is traced, packed.
+        args: the arguments to trace, packed.
         options: hashable settings of the road.
     """
     # Inside a trace that becomes code the loop is a part of that code.
@@ -120,7 +120,7 @@ def _nobody() -> None:
 
 
 class _Home:
-    """What is kept with one function; it is neither copied nor pickled with it."""
+    """Programs kept with one function; neither copied nor pickled with it."""
 
     def __init__(self, owner: object = None):
         self.owner = None if owner is None else weakref.ref(owner)
@@ -170,7 +170,7 @@ def _drop_oldest(kept: dict) -> None:
 
 
 def _unbound(function: Any) -> tuple[Any, Any]:
-    """Return a function and what it is bound to; None where it is not."""
+    """Return a function and the instance it is bound to, or None."""
     if hasattr(function, "__func__") and hasattr(function, "__self__"):
         return function.__func__, function.__self__
     method = inspect.getattr_static(type(function), "__call__", None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What derivatives are taken by: Variables, and the structure of the result."""
+"""Targets of derivatives: the Variables, and the structure of the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Targets:
 
     Attributes:
         variables: each place of the structure, in order.
-        names: how errors call each place.
+        names: the name of each place in errors.
         unique: each Variable once.
     """
 
@@ -104,7 +104,7 @@ class Targets:
         return f"{given} is not the structure of grad_vars: {', '.join(self.names)}."
 
     def unread(self, reads: Set[Cell]) -> list[str]:
-        """Return the names of what is not among the Variables that were read."""
+        """Return the names of the targets that are not among the Variables read."""
         return [
             name
             for name, variable in zip(self.names, self.variables, strict=True)

@@ -12,10 +12,10 @@ from ...errors import CompilationError, message
 
 
 class Compilations:
-    """How often one compiled function was compiled.
+    """The count of compilations of one function.
 
     Args:
-        function: what is compiled.
+        function: the function that is compiled.
     """
 
     def __init__(self, function: Callable):

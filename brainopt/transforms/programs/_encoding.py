@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How values and results leave a compiled function: as arrays in plain containers.
+"""Encoding of values and results as arrays in plain containers, to leave a program.
 
 JAX rebuilds a typed random key, and any node that Python registered, by Python code.
 There a signal handler may run, and raise: after a donating computation, and before its
@@ -26,7 +26,7 @@ class _Place(int):
 
 
 class _Form(NamedTuple):
-    """What is left of a tree without its arrays.
+    """The structure of a tree without its arrays.
 
     Attributes:
         tree: its structure.

@@ -29,7 +29,7 @@ from ._retrace import DeepState, UnknownVariables
 
 
 class Program:
-    """One compiled form of a function: what it threads, and the code.
+    """One compiled form of a function: the Variables it threads, and the code.
 
     Variables whose value is one array of fixed shape are donated when written; the
     others (``batch_axis``, pytrees) and those only read are not.
@@ -302,7 +302,7 @@ class Program:
         return self._donated_inputs(), self._kept(), args, kwargs
 
     def _compile(self, args: tuple, kwargs: dict) -> bool:
-        """Have code for a call; return whether JAX has not run it yet."""
+        """Compile for a call if needed; return whether JAX has not run the code yet."""
         # Outside the lock, so that no other thread waits for the compiler. Where there
         # is no other thread, `jax.jit` may look by itself whether there is code.
         storage.flush()

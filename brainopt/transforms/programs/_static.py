@@ -65,7 +65,7 @@ class Static:
         self.splits = True
 
     def split(self, args: tuple, kwargs: dict) -> Split:
-        """Return what is compiled in and what is traced."""
+        """Return the arguments that are compiled in and those that are traced."""
         # Without a signature negative positions are counted from the end of each call.
         nums = self.nums and {n % len(args) if n < 0 and args else n for n in self.nums}
         fixed: dict[int | str, Any] = {}
