@@ -69,6 +69,14 @@ def leave_traces() -> None:
     """
 
 
+def give_up_trace() -> None:
+    """Let go of what the running trace of a `jax.jit` holds, since an error ends it.
+
+    JAX does so for a trace that succeeds. One that fails would keep the arrays it
+    closed over for ever: their tracers have finalizers that refer to the trace.
+    """
+
+
 def _quick():
     # Every compiled step asks, so a look at jax's own state is worth its fragility.
     context = importlib.import_module("jax._src.core").trace_ctx
@@ -90,15 +98,19 @@ def _quick():
         if not context.is_top_level():
             context.reset()
 
+    def give_up_trace() -> None:
+        if type(context.trace).__name__ == "DynamicJaxprTrace":
+            context.trace.invalidate()
+
     # Caught below: a jax that keeps its state elsewhere gets the slower functions.
     if quick_is_plain() != is_plain():
         raise AttributeError("jax keeps its state elsewhere")
-    return quick_is_eager, quick_is_plain, leave_traces
+    return quick_is_eager, quick_is_plain, leave_traces, give_up_trace
 
 
 if not TYPE_CHECKING:
     with contextlib.suppress(ImportError, AttributeError):
-        is_eager, is_plain, leave_traces = _quick()
+        is_eager, is_plain, leave_traces, give_up_trace = _quick()
 
 
 def _filtering():

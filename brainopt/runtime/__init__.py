@@ -32,6 +32,7 @@ from ._frame import Frame as Frame
 from ._frame import abandon as abandon
 from ._frame import at_rest as at_rest
 from ._frame import cache_of as cache_of
+from ._frame import created_in_frames as created_in_frames
 from ._frame import depend_on as depend_on
 from ._frame import depend_on_facts as depend_on_facts
 from ._frame import read_outside as read_outside

@@ -82,6 +82,16 @@ def at_rest() -> bool:
     return local.top is None and not (_trackers.active and _trackers.inside_framework())
 
 
+def created_in_frames(variables: Iterable[Cell]) -> bool:
+    """Whether one of the Variables ends with a frame of this thread."""
+    variables, frame = list(variables), local.top
+    while frame is not None:
+        if not frame.created_here.keys().isdisjoint(variables):
+            return True
+        frame = frame.parent
+    return False
+
+
 def abandon() -> None:
     """Leave all frames and traces, after an error in a call that was made at rest.
 

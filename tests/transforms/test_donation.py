@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.transforms.programs import _program
+from brainopt.transforms.programs import _questions
 
 
 class Net(bo.Node):
@@ -111,7 +111,7 @@ def copies(monkeypatch):
         made.append(x.shape)
         return copy(x)
 
-    monkeypatch.setattr(_program.jnp, "copy", counted)
+    monkeypatch.setattr(_questions.jnp, "copy", counted)
     return made
 
 

@@ -127,7 +127,11 @@ def test_an_eager_commit_is_whole(rounds):
 def test_a_traced_step_is_whole(rounds):
     model = Model()
 
-    half, hits = check(model, lambda: bo.for_loop(model.step, length=1), rounds // 10)
+    def step():
+        # A new function, so that the loop is traced at each call.
+        bo.for_loop(lambda: model.step(), length=1)
+
+    half, hits = check(model, step, rounds // 10)
 
     assert half == 0
     assert hits > rounds / 100

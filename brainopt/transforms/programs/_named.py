@@ -6,6 +6,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from ._retrace import giving_up
+
 _SIGNATURE = inspect.Signature(
     [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY)
@@ -21,6 +23,8 @@ def named_as(function: Callable, pure: Callable) -> Callable:
     the name from the function, the line from what that wraps, and the arguments from
     the signature.
     """
+
+    pure = giving_up(pure)
 
     def named(*args):
         return pure(*args)

@@ -56,3 +56,19 @@ def aligned(options: dict[str, Any], places: tuple) -> dict[str, Any]:
     if "out_shardings" in options or runtime.has_place(places):
         options["out_shardings"] = (places, options.get("out_shardings"))
     return options
+
+
+def options_of_jit(
+    options: dict[str, Any],
+    written: Sequence[Cell],
+    places: tuple[Any, ...],
+    encoding: Encoding | None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the options of `jax.jit` at top level, and inside another trace.
+
+    A trace around a program decides about places, so inside of it the results are free
+    to choose; None where that makes no difference.
+    """
+    there = returned(written, places, encoding)
+    free = aligned(options, (None,) * len(written))
+    return aligned(options, there), free if runtime.has_place(there) else None

@@ -13,7 +13,6 @@ from operator import attrgetter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ... import runtime
 from ..._compat import is_key_array, thread_count
@@ -22,9 +21,10 @@ from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storag
 from .._lift import Sealed, is_state, merge, pack, unpack
 from . import _placement
 from ._compilations import Compilations
-from ._encoding import Encoding, is_data_shared, is_encoded, is_plain
+from ._constants import Constants
+from ._encoding import Encoding, is_encoded, is_plain
 from ._named import named_as
-from ._questions import call_key, is_donatable, is_gone
+from ._questions import call_key, is_donatable, is_gone, unshared
 from ._retrace import DeepState, UnknownVariables
 
 
@@ -47,6 +47,7 @@ class Program:
         options: options of `jax.jit`.
         discovery_only: whether the first trace only looks for Variables.
         compilations: counts them; default: those of this program alone.
+        constants: large arrays that it closes over.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Program:
         options: dict[str, Any],
         discovery_only: bool = False,
         compilations: Compilations | None = None,
+        constants: Constants | None = None,
     ):
         self.discovery_only = discovery_only
         self.compilations = compilations or Compilations(function)
@@ -66,6 +68,9 @@ class Program:
         self.revisions: dict[runtime.Revision, int] = {}
         self.facts = runtime.Facts()
         self.encoding = Encoding()
+        self.constants = constants or Constants()
+        self._extra = self.constants.inputs
+        self._searched = False
         self.broken = False
         self.checked = -1
         self._aligned = "out_shardings" in options
@@ -99,22 +104,21 @@ class Program:
         self._places = _placement.places(self.written)
         self._placed_at = -1
         encoding = None if self.resident is None else self.encoding
-        returned = _placement.returned(self.written, self._places, encoding)
-        aligned = _placement.aligned(options, returned)
-        self.donating = jax.jit(
-            named_as(function, self._traced), donate_argnums=0, **aligned
+        aligned, free = _placement.options_of_jit(
+            options, self.written, self._places, encoding
         )
-        self.keeping = jax.jit(named_as(function, self._pure), **aligned)
-        self.plain = self.keeping
-        if runtime.has_place(returned):  # a trace around it decides about places
-            free = _placement.aligned(options, (None,) * len(self.written))
+        traced, pure = (named_as(function, f) for f in (self._traced, self._pure))
+        self.donating = jax.jit(traced, donate_argnums=0, **aligned)
+        self.keeping = self.plain = jax.jit(pure, **aligned)
+        if free is not None:
             self.plain = jax.jit(named_as(function, self._pure), **free)
 
     def extended(self, news: UnknownVariables) -> Program:
         """Return a program that threads what this one and ``news`` know."""
         effects = merge(self.effects, news.effects)
         effects.inner = news.effects.inner
-        return self._like(effects, [*self.kept, *news.known])
+        constants = Constants(news.constants, self._inputs(), self.constants)
+        return self._like(effects, [*self.kept, *news.known], constants)
 
     def renewed(self) -> Program:
         """Return the same program without code.
@@ -122,11 +126,11 @@ class Program:
         A trace that failed inside `jax.jit` leaves the slow road behind for every
         later call of this shape.
         """
-        return self._like(self.effects, self.kept)
+        return self._like(self.effects, self.kept, self.constants)
 
-    def _like(self, effects: Effects, known: Sequence[Cell]) -> Program:
-        kept = self.function, effects, known, self.options
-        return Program(*kept, compilations=self.compilations)
+    def _like(self, effects: Effects, known: Sequence[Cell], constants: Constants):
+        kept = self.function, effects, known, self.options, False, self.compilations
+        return Program(*kept, constants)
 
     def stale(self) -> bool:
         """Whether the code is broken, or something baked into it has changed since.
@@ -157,26 +161,24 @@ class Program:
 
     def lasting(self) -> bool:
         """Whether every Variable outlives the trace that is running now."""
-        frame = runtime.top()
-        while frame is not None:
-            if not frame.created_here.keys().isdisjoint((*self.donated, *self.kept)):
-                return False
-            frame = frame.parent
-        return True
+        return not runtime.created_in_frames((*self.donated, *self.kept))
 
     def learned(self) -> Effects:
         """Return what a surrounding function should remember of this one."""
         return Effects(self.written, self.effects.inner, self.kept)
 
     def _pure(self, donated, kept, args: tuple, kwargs: dict):
+        kept, extra = kept[: len(self.kept)], kept[len(self.kept) :]
+        if extra:
+            given = donated, kept, args, kwargs
+            return self.constants.as_inputs(self._pure, extra, given)
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
         self.broken, self.checked = True, -1
-        known = self.donated + self.kept
         values = (*map(self.encoding.decode, donated), *kept)
         values = tuple(map(runtime.on_device, values))
-        bindings = zip(known, values, strict=True)
+        bindings = zip(self.donated + self.kept, values, strict=True)
         facts = runtime.Facts()
         frame = Sealed(bindings, self.effects, self.discovery_only, facts)
         with frame:
@@ -257,7 +259,9 @@ class Program:
                         resident.take(self._donated_inputs())
                     # Without a flush: the pending values are those of this program, and
                     # none of them is kept (for `_halfway` they are written below).
-                    kept = tuple(map(storage.get, self.kept)) if self.kept else ()
+                    kept = self._extra
+                    if self.kept:
+                        kept = (*map(storage.get, self.kept), *kept)
                     out = resident.run(
                         self.donating, (resident.box[0], kept, args, kwargs)
                     )
@@ -317,35 +321,26 @@ class Program:
         # With effects JAX runs each call in Python.
         self._guarded |= bool(traced.jaxpr.effects)
         self._compiled.add(key)
-        # -1 sends each later call here again, and so into a block of `Deferred`.
+        # -1 sends later calls here again, and so into a block of `Deferred`.
         self._moves = -1 if self._guarded else moves
         return True
 
     def _kept(self) -> tuple:
-        return tuple(map(self.storage.get, self.kept))
+        return (*map(self.storage.get, self.kept), *self._extra)
 
     def _donated_inputs(self) -> tuple:
-        get, shared = self.storage.get, self.storage.shared
-        if self.storage.none_shared(self.donated):
-            values = tuple(map(get, self.donated))
-        else:
-            values = tuple(
-                jnp.copy(get(v)) if held else get(v)
-                for v, held in zip(self.donated, shared(self.donated), strict=True)
-            )
-        # A key holds its data in an array of its own, which is what is donated.
-        held = {i for i in self._keys if is_data_shared(values[i])}
-        copied = (jnp.copy(x) if i in held else x for i, x in enumerate(values))
-        return self.encoding.encode_at(self._keys, tuple(copied) if held else values)
+        values = unshared(self.storage, self.donated, self._keys)
+        return self.encoding.encode_at(self._keys, values)
 
     def keep(self, args: tuple, kwargs: dict, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
         inputs = self.donated + self.kept
+        self._search(self.keeping, args, kwargs)
         while True:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
             donated = self.encoding.encode_at(self._keys, tuple(values[:n]))
-            given = donated, tuple(values[n:])
+            given = donated, (*values[n:], *self._extra)
             new, out = self.keeping(*given, args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
@@ -357,6 +352,7 @@ class Program:
     def inline(self, args: tuple, kwargs: dict) -> Any:
         """Run inside another trace; write when it succeeded."""
         with runtime.cache_of(None):  # a program takes all of its Variables in
+            self._search(self.plain, args, kwargs)
             values, out = self.plain(*self._inputs(), args, kwargs)
         # JAX may have traced this before, and then no frame saw what it depends on.
         frame = runtime.top()
@@ -373,9 +369,18 @@ class Program:
         """Return the traced code; inputs are (donated, kept, args, kwargs)."""
         self._looking = True
         try:
-            return self.donating.trace(*self._inputs(), args, kwargs)
+            return self._search(self.donating, args, kwargs, again=True)
         finally:
             self._looking = False
+
+    def _search(self, code: Any, args, kwargs, again: bool = False) -> Any:
+        """Trace; raise if large constants are found, which are to be inputs."""
+        if self._searched and not again:
+            return None
+        traced, self._searched = code.trace(*self._inputs(), args, kwargs), True
+        if found := self.constants.missing(traced, self._inputs()):
+            raise UnknownVariables(self.effects, (), found)
+        return traced
 
     def shapes(self, args: tuple, kwargs: dict) -> Any:
         """Return the shapes and dtypes of the result."""
@@ -385,7 +390,7 @@ class Program:
     def _inputs(self) -> tuple[tuple, tuple]:
         donated = tuple(map(runtime.read, self.donated))
         donated = self.encoding.encode_at(self._keys, donated)
-        return donated, tuple(map(runtime.read, self.kept))
+        return donated, (*map(runtime.read, self.kept), *self._extra)
 
     def lost(self) -> list[str]:
         """Return the labels of the Variables whose values are gone."""

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ... import runtime
 from ..._typing import PyTree
+from ...runtime import Cell
+from ._encoding import is_data_shared
 
 
 def is_donatable(variable: Any) -> bool:
@@ -36,3 +40,24 @@ def is_gone(value: object) -> bool:
 
 
 _aval = attrgetter("aval")
+
+
+def unshared(storage: Any, variables: Sequence[Cell], keys: Sequence[int]) -> tuple:
+    """Return values that may be donated: copies of those that somebody else holds.
+
+    Args:
+        storage: the functions that reach the values.
+        variables: whose values are wanted.
+        keys: the positions of typed keys.
+    """
+    get = storage.get
+    if storage.none_shared(variables):
+        values = tuple(map(get, variables))
+    else:
+        shared = zip(variables, storage.shared(variables), strict=True)
+        values = tuple(jnp.copy(get(v)) if held else get(v) for v, held in shared)
+    # A key holds its data in an array of its own, which is what is donated.
+    held = {i for i in keys if is_data_shared(values[i])}
+    if held:
+        values = tuple(jnp.copy(x) if i in held else x for i, x in enumerate(values))
+    return values

@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from ..._compat import give_up_trace
 from ...runtime import Cell, Effects
 
 
 class UnknownVariables(Exception):
-    """The function touched Variables that the program does not thread yet."""
+    """The function touched Variables that the program does not thread yet.
 
-    def __init__(self, effects: Effects, known: Sequence[Cell]):
+    Or it closes over large arrays that are to be inputs too.
+    """
+
+    def __init__(
+        self, effects: Effects, known: Sequence[Cell], constants: Sequence[Any] = ()
+    ):
         self.effects = effects
         self.known = known
+        self.constants = constants
 
 
 class DeepState(Exception):
@@ -31,3 +40,17 @@ def forget(error: BaseException) -> None:
         traceback.clear_frames(seen.__traceback__)
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
+
+
+def giving_up(function: Callable) -> Callable:
+    """Return ``function``, to be traced; where it fails the trace keeps no arrays."""
+
+    @functools.wraps(function)
+    def traced(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except BaseException:
+            give_up_trace()
+            raise
+
+    return traced
