@@ -70,14 +70,12 @@ class Program:
         self.encoding = Encoding()
         self.constants = constants or Constants()
         self._extra = self.constants.inputs
-        self._searched = False
-        self.broken = False
+        self.broken = self._looking = self._searched = False
         self.checked = -1
         self._aligned = "out_shardings" in options
         self._decodes = self._aligned
         self._compiled: set[Any] = set()
         self._moves = -1
-        self._looking = False
         self._deferred: Deferred | None = None
         self.donated = tuple(filter(is_donatable, effects.written))
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
