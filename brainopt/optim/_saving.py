@@ -50,8 +50,8 @@ def prepare_save(self: Any) -> None:
 def meta(self: Any) -> dict[str, Any]:
     """Return class, settings that are fixed, and kinds of the schedules.
 
-    Dtypes, functions and classes stand there by name; what belongs to a group stands
-    where the numbers of that group do.
+    Dtypes, functions and classes are given by name; the settings of a group are beside
+    its numbers.
     """
     aliases, members = self._trained.aliases, _members(self)
     groups = {

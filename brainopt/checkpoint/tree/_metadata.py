@@ -23,8 +23,7 @@ def chosen(selection: Selection, path: str, table: Mapping) -> dict[Any, Any]:
         if isinstance(value, Mapping):
             below = chosen(selection, name, value)
             found |= {key: below} if below else {}
-        # ``only="net.*"`` does not name the class, and still means a node of that
-        # class.
+        # The class is compared even where ``only=`` does not name it.
         elif selection.takes(name, NO_ARRAY, is_asked=key != "class"):
             found[key] = value
     return found

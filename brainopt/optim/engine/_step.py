@@ -128,7 +128,7 @@ class Engine:
         return new, state
 
     def incoming(self, path: str, grad: PyTree, param: Array) -> Any:
-        """Return a gradient as stages and rules see it: wide, and downhill."""
+        """Return a gradient for stages and rules: wide, uphill of the loss."""
         if grad is None or path in self.frozen:
             return None
         is_summed = any(isinstance(stage, Accumulator) for stage in self.stages)

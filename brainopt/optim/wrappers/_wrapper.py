@@ -33,7 +33,7 @@ class OptimizerWrapper(HasHyperparams):
             )
         super().__init__(name)
         self.optimizer: Any = optimizer
-        # The same object: variables that either of them registers later belong to both.
+        # The same object: what either of them registers later is known to both.
         self._trained: TrainedVariables = optimizer._trained
 
     @property
