@@ -10,11 +10,12 @@ from typing import Any, TypeAlias, overload
 import jax
 import jax.numpy as jnp
 
-from .._compat import is_of_current_trace
+from .._compat import is_eager, is_of_current_trace
 from .._typing import Array, Model, P, PyTree, R
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import pack, read, run_to_fixed_point
+from ._new_nodes import place_new_nodes
 from ._rules import MappedRun, Rules, fork, refuse
 
 _HELP = (
@@ -133,7 +134,10 @@ def vmap(
             return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), effects)
 
         start = Effects((), (), rules.mapped())
-        return run_to_fixed_point(lambda: (start, None), attempt)
+        out = run_to_fixed_point(lambda: (start, None), attempt)
+        if out_axes == 0 and is_eager():
+            place_new_nodes(out, [*_mapped(in_axes, args), *_mapped(0, kwargs)])
+        return out
 
     return wrapper
 
@@ -248,11 +252,17 @@ def _size(in_axes: Any, args: tuple, kwargs: dict, rules: Rules) -> int:
 
 def _sizes(axes: Axes, tree: Any) -> list[int]:
     """Return the size along the axis of each mapped leaf; ``axes`` is a prefix."""
+    return [jnp.shape(leaf)[axis] for leaf, axis in _mapped(axes, tree)]
+
+
+def _mapped(axes: Axes, tree: Any) -> list[tuple[Any, int]]:
+    """Return each mapped leaf with its axis; ``axes`` is a prefix."""
     if axes is None:
         return []
     if isinstance(axes, int):
-        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
-        return [shape[axes] for shape in shapes if -len(shape) <= axes < len(shape)]
+        ranks = ((leaf, jnp.ndim(leaf)) for leaf in jax.tree.leaves(tree))
+        return [(leaf, axes) for leaf, rank in ranks if -rank <= axes < rank]
     if isinstance(axes, Mapping):
-        return [n for key, a in axes.items() for n in _sizes(a, tree[key])]
-    return [n for a, part in zip(axes, tree, strict=False) for n in _sizes(a, part)]
+        return [found for key, a in axes.items() for found in _mapped(a, tree[key])]
+    pairs = zip(axes, tree, strict=False)
+    return [found for a, part in pairs for found in _mapped(a, part)]
