@@ -35,6 +35,7 @@ from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 from ..runtime import Revision
 from ._declared import Declared, Declaring
+from ._fields import Number
 
 _DECAY = "[0, 1)"
 _USUAL = "[0, inf)"
@@ -188,6 +189,14 @@ class HasHyperparams(Node, metaclass=Declaring):
 
     def __init__(self, name: str | None = None):
         super().__init__(name)
+
+    def _keep_numbers(self, values: Mapping[str, Any], owner: str = "") -> None:
+        """Keep declared numbers in one vector, each in the range of its field."""
+        fields = self._declared.of(Number)
+        decays = [name for name in values if fields[name].is_decay]
+        ranges = {name: field.range for name, field in fields.items()}
+        owner = owner or type(self).__name__
+        self.numbers = HyperparamVector(values, decays, owner, ranges)
 
     @property
     def _settings(self) -> Any:

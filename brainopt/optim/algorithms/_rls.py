@@ -14,7 +14,7 @@ from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
 from .._fields import number
-from .._hyperparameters import HasHyperparams, HyperparamVector
+from .._hyperparameters import HasHyperparams, check
 from .._parameters import TrainedVariables
 from ..engine._precision import wide
 
@@ -77,11 +77,9 @@ class RLS(HasHyperparams):
     ):
         ranges = {"alpha": "(0, inf)", "forgetting": "(0, 1]"}
         numbers = {"alpha": float(alpha), "forgetting": float(forgetting)}
-        # For its check alone: alpha is used once, below, and is no number to change.
-        HyperparamVector(numbers, (), "RLS", ranges)
-        self.numbers = HyperparamVector(
-            {"forgetting": numbers["forgetting"]}, (), "RLS", ranges
-        )
+        # Together, so that one error lists both; alpha is used below alone.
+        check(numbers, (), ranges, "RLS")
+        self._keep_numbers({"forgetting": numbers["forgetting"]})
         super().__init__(name)
         self._trained = TrainedVariables()
         self._trained.add(train_vars)

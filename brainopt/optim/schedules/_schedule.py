@@ -16,7 +16,7 @@ from ...errors import HyperparameterError, message
 from ...runtime import depend_on
 from .._declared import takes_fields
 from .._fields import Number, as_given, kept, number
-from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
+from .._hyperparameters import HasHyperparams, check, scalar, show
 from .._names import bind
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over
@@ -67,8 +67,7 @@ class Schedule(HasHyperparams, abc.ABC):
             for name, field in numbers.items()
             if name in given
         }
-        ranges = {name: field.range for name, field in numbers.items()}
-        self.numbers = HyperparamVector(values, owner=owner, ranges=ranges)
+        self._keep_numbers(values, owner)
         for name, field in others.items():
             vars(self)[name] = field.stored(held[name])
         self._start()

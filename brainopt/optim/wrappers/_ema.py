@@ -17,7 +17,7 @@ from .._ages import Aged, keep_ages
 from .._aliases import by_first_names
 from .._averages import Averaged
 from .._fields import decay_rate
-from .._hyperparameters import HasHyperparams, HyperparamVector
+from .._hyperparameters import HasHyperparams
 from .._parameters import TrainedVariables
 from .._swapping import refuse_state, refuse_step
 from ..engine._precision import wide
@@ -56,7 +56,7 @@ class EMA(Averaged, HasHyperparams):
         warmup: bool = True,
         name: str | None = None,
     ):
-        self.numbers = HyperparamVector({"decay": float(decay)}, ("decay",), "EMA")
+        self._keep_numbers({"decay": float(decay)})
         super().__init__(name)
         self.warmup = bool(warmup)
         self.count = Variable(jnp.zeros((), jnp.int32))

@@ -16,7 +16,6 @@ from ...runtime import depend_on
 from .._aliases import by_first_names
 from .._averages import Averaged
 from .._fields import number
-from .._hyperparameters import HyperparamVector
 from ..engine._precision import wide
 from ..engine._tree import named
 from ._wrapper import OptimizerWrapper
@@ -47,9 +46,8 @@ class Lookahead(Averaged, OptimizerWrapper):
         alpha: SupportsFloat = 0.5,
         name: str | None = None,
     ):
-        ranges = {"sync_period": "[1, inf)", "alpha": "[0, 1]"}
         numbers = {"sync_period": float(sync_period), "alpha": float(alpha)}
-        self.numbers = HyperparamVector(numbers, (), "Lookahead", ranges)
+        self._keep_numbers(numbers)
         super().__init__(optimizer, name)
         self.count = Variable(jnp.zeros((), jnp.int32))
         self.slow: dict[str, Variable] = {}

@@ -15,7 +15,6 @@ from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._closure import Loss
 from .._fields import number
-from .._hyperparameters import HyperparamVector
 from .._swapping import Swapped
 from ..engine._gradients import global_norm
 from ..engine._tree import named, uphill
@@ -55,7 +54,7 @@ class SAM(OptimizerWrapper):
         adaptive: bool = False,
         name: str | None = None,
     ):
-        self.numbers = HyperparamVector({"rho": float(rho)}, (), "SAM")
+        self._keep_numbers({"rho": float(rho)})
         super().__init__(optimizer, name)
         self.adaptive = bool(adaptive)
 
