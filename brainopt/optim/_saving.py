@@ -80,7 +80,8 @@ def _group_meta(group: Any) -> dict[str, Any]:
     signs = {} if group.sign is None else {"sign": np.asarray(group.sign).tolist()}
     found = {"options": {k: _plain(v) for k, v in group.options.items()}, **signs}
     if group.schedule is not None:
-        found["schedule"] = type(group.schedule).__name__
+        kind = type(group.schedule).__name__
+        found["schedule"] = f"{kind}, scaled" if group.follows else kind
     if group.constraint is not None:
         found["constraint"] = _plain(group.constraint)
     return found

@@ -40,7 +40,8 @@ def as_optax(optimizer: Any) -> Any:
         began = True
         return optimizer.init(params)
 
-    def update(grads: PyTree, state: PyTree, params: PyTree = None):
+    def update(grads: PyTree, state: PyTree, params: PyTree = None, **_: Any):
+        # Like those of optax it ignores what it does not know, as ``value=``.
         if params is None:
             raise ValueError(
                 message(

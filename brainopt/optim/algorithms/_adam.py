@@ -8,10 +8,20 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Betas, Number, argument, decay_rate, flag, number, together
+from .._fields import (
+    Betas,
+    Number,
+    argument,
+    choice,
+    decay_rate,
+    flag,
+    number,
+    together,
+)
 from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, safe_sqrt, zeros
+from ._adamw_dialects import DIALECTS, PROGRAMS, Dialect, by_dialect
 
 
 class Adam(Optimizer):
@@ -43,6 +53,7 @@ class Adam(Optimizer):
         False, r"divide by the root of the largest :math:`\hat v` so far"
     )
     eps_root: Number = number(0.0, r"\epsilon_r", "inside the root")
+    dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
@@ -55,6 +66,8 @@ class Adam(Optimizer):
         # Inside the gradient the penalty passes through both moments; see `AdamW` for a
         # decay that does not.
         grad = hyper.decay(grad, param)
+        if hyper.dialect != "document":
+            return by_dialect(grad, param, slots, hyper.without_decay(), step)
         direction, slots = adam_direction(
             grad, slots, hyper, step, hyper.eps_root, hyper.amsgrad
         )

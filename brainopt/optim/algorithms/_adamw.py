@@ -25,6 +25,7 @@ from .._optimizer import Optimizer
 from ..engine._tree import abs2, safe_sqrt, zeros
 from ._adamw_dialects import (
     DIALECTS,
+    PROGRAMS,
     Dialect,
     as_stored,
     by_dialect,
@@ -42,12 +43,6 @@ _SCALES = (
     r"what scales the decay: ``'lr'``, :math:`\gamma_t \lambda`; ``'schedule'``, "
     r":math:`\eta_t \lambda` with the multiplier :math:`\eta_t = \gamma_t / \gamma`; "
     r"``'none'``, :math:`\lambda`"
-)
-_PROGRAMS = (
-    "whose program to reproduce. ``'document'``: the formula above. ``'optax'``: the "
-    "same, in optax's order and rounding. ``'torch'``: decay first, amsgrad's maximum "
-    r"over v. ``'brainpy'``, ``'keras'``: as torch, with :math:`\epsilon` on the root "
-    "of the uncorrected v"
 )
 
 
@@ -103,7 +98,7 @@ class AdamW(Optimizer):
     )
     nu_dtype: DTypeLike | None = dtype(None, "the same for v")
     decay_by: DecayBy = choice("lr", DECAY_BY, _SCALES)
-    dialect: Dialect = choice("document", DIALECTS, _PROGRAMS)
+    dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""

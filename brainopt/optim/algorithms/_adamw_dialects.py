@@ -18,6 +18,13 @@ from ..engine._tree import abs2, safe_sqrt
 
 Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
 DIALECTS = get_args(Dialect)
+PROGRAMS = (
+    "whose program to reproduce. ``'document'``: the formula above. ``'optax'``: the "
+    "same, in optax's order and rounding. ``'torch'``: decay first, amsgrad's maximum "
+    r"over v. ``'brainpy'``, ``'keras'``: as torch, with :math:`\epsilon` on the root "
+    "of the uncorrected v"
+)
+"""What they are, for the documentation."""
 
 
 def by_dialect(
@@ -63,15 +70,19 @@ def _root(v: Any, hyper: Hyper, step: Any) -> Any:
 
 
 def _scale(hyper: Hyper) -> Any:
-    if hyper.decay_by == "schedule":
+    if _decay_by(hyper) == "schedule":
         return hyper.eta
-    return hyper.lr if hyper.decay_by == "lr" else 1.0
+    return hyper.lr if _decay_by(hyper) == "lr" else 1.0
+
+
+def _decay_by(hyper: Hyper) -> str:
+    return getattr(hyper, "decay_by", "lr")  # Adam has no such option, nor nesterov
 
 
 def decayed(param: Array, hyper: Hyper, direction: Array) -> Any:
     """Return the parameter after decay and a step along a direction."""
     # One product by γ where both terms have it, as in the formula.
-    if hyper.decay_by == "lr":
+    if _decay_by(hyper) == "lr":
         return param + -hyper.lr * hyper.decay(direction, param)
     return hyper.decay(param, param, -_scale(hyper)) - hyper.lr * direction
 
@@ -90,7 +101,7 @@ def corrected_mean(
 ) -> Any:
     """Return the bias-corrected mean, with ``nesterov`` that of the next step."""
     now = hyper.debias("beta1", step, by_power=by_power)
-    if not hyper.nesterov:
+    if not getattr(hyper, "nesterov", False):
         return m / now
     # Dozat 2016: the momentum is that of the next step, and is corrected by t + 1, the
     # gradient by t.

@@ -58,6 +58,7 @@ class Schedule(HasHyperparams, abc.ABC):
         numbers = declared.of(Number)
         others = {k: f for k, f in declared.fields.items() if k not in numbers}
         held = {k: given.get(f.argument, f.default) for k, f in others.items()}
+        held |= _resumed(held, owner)
         if problems := [p for k, f in others.items() if (p := f.problem(held[k]))]:
             raise HyperparameterError(
                 message(f"These settings of {owner} are out of range:", problems)
@@ -128,6 +129,25 @@ class Schedule(HasHyperparams, abc.ABC):
     def count_by(self, counter: Variable) -> None:
         """Read the updates done from ``counter`` when called without an argument."""
         vars(self)["_counter"] = counter
+
+
+def _resumed(held: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Return the counters of a schedule that is begun at a later count.
+
+    ``last_epoch`` is the argument of torch for it, whatever the schedule counts: one
+    that counts updates takes it for the updates that are over.
+    """
+    if held.get("clock") != "step" or held["last_epoch"] == -1:
+        return {}
+    if held["last_call"] != -1:
+        raise HyperparameterError(
+            message(
+                f"This {owner} counts updates, and was given both last_epoch="
+                f"{held['last_epoch']} and last_call={held['last_call']}.",
+                help="give last_call= alone, or clock='epoch'.",
+            )
+        )
+    return {"last_epoch": -1, "last_call": held["last_epoch"]}
 
 
 class Constant(Schedule):
@@ -236,8 +256,8 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
             message(
                 f"{name}: the {kind.__name__} of {kind.__module__.partition('.')[0]} "
                 "keeps its own step count, which brainopt cannot advance.",
-                help="take the schedule of that name from bo.optim, or `lambda step: "
-                "schedule(step)` to count updates.",
+                help="take the schedule of that name from bo.optim; those of "
+                "braintools return the negated rate when they are called.",
             )
         )
     if isinstance(lr, Node | type) or not callable(lr):
@@ -249,7 +269,26 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
                 "schedule or a callable of the step.",
             )
         )
+    if name == "lr":
+        _refuse_negative(lr, owner)
     return Function(lr)
+
+
+def _refuse_negative(function: Callable[..., Any], owner: str) -> None:
+    """Raise `HyperparameterError` if the first rate of a callable is below 0."""
+    try:
+        first = float(function(jnp.zeros((), jnp.int32)))
+    except Exception:  # what it needs may come later; an update reports its own errors
+        return
+    if first < 0:
+        raise HyperparameterError(
+            message(
+                f"lr of this {owner or 'optimizer'}: the callable returns {first:g} "
+                "for the first step.",
+                help="a rate is positive and goes downhill; schedules of braintools "
+                "return the negated one, take that of the same name from bo.optim.",
+            )
+        )
 
 
 def is_number(value: PyTree) -> TypeGuard[Scalar]:

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from ... import runtime
 from ..._select import Choice
 from ..._typing import Array, DTypeLike, Scalar, ScalarOrSchedule, StepCount, Values
-from ...core import Variable
+from ...core import Variable, wrap
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
 from .._fields import Number, number
@@ -25,7 +25,8 @@ from ._spec import GroupSpec, is_off
 
 _ANY = "[-inf, inf]"
 _KEPT = frozenset(
-    "kind label chosen options off schedules sign constraint schedule numbers".split()
+    "kind label chosen options off schedules sign constraint schedule follows "
+    "numbers".split()
 )
 """The attributes of a group that are no numbers."""
 
@@ -107,6 +108,9 @@ class Group(HasHyperparams):
         plain_lr = {"lr": scalar(spec.lr, "lr")} if is_number(spec.lr) else {}
         check({**plain_lr, **spec.numbers}, decays, ranges, spec.owner)
         self.schedule = None if spec.lr is None else as_schedule(spec.lr, spec.owner)
+        # A plain number is a base of its own for the schedule of the first group; a
+        # schedule, `Constant` among them, stands for itself.
+        self.follows = parent is not None and is_plain(spec.lr)
         # A β taken over from the first group is known as float32 only. Its derived
         # numbers, rounded from float64, are taken over too.
         derived = {n: _derived(parent, n) for n in decays if n not in spec.own}
@@ -285,6 +289,11 @@ def group_class(kind: type) -> type[Group]:
 
 def _empty(kind: type) -> Group:
     return object.__new__(group_class(kind))
+
+
+def is_plain(lr: Any) -> bool:
+    """Whether a rate is a number, not a Variable or a schedule."""
+    return lr is not None and is_number(lr) and not isinstance(wrap(lr), Variable)
 
 
 def refuse_inside_transforms() -> None:

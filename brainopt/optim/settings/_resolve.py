@@ -9,12 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, ScalarOrSchedule, StepCount, Values
-from ...core import Variable, wrap
+from ...core import Variable
 from .._hyper import Hyper
 from ..engine._precision import wide
 from ..engine._tree import real
-from ..schedules._schedule import Constant, Schedule, as_schedule, is_number
-from ._groups import Group, refuse_inside_transforms, sharing
+from ..schedules._schedule import Constant, Function, Schedule, as_schedule
+from ._groups import Group, is_plain, refuse_inside_transforms, sharing
 
 
 class Settings:
@@ -69,9 +69,24 @@ class Settings:
         assert schedule is not None
         return schedule
 
+    def scaled(self, rate: Any, index: int, step: StepCount) -> Any:
+        """Return a rate as the schedule of the first group scales that of a group.
+
+        As in torch a group with a number of its own falls as the others do. A callable
+        has no base, and leaves such numbers as they are.
+        """
+        first = self.groups[0].schedule
+        group = self.groups[index]
+        if not group.follows or first is None or isinstance(first, Constant | Function):
+            return rate
+        base, now = first.base, first.at(step)
+        safe = jnp.where(base == 0, jnp.ones_like(base), base)
+        return rate * jnp.where(base == 0, jnp.ones_like(now), now / safe)
+
     def rate(self, index: int = 0) -> Any:
         """Return the learning rate that a group uses at the next update, 0-d."""
         rate = jnp.asarray(self.schedule(index).at(self._step.value))
+        rate = self.scaled(rate, index, self._step.value)
         group = self.groups[index]
         return rate * group.lr_mult if "lr_mult" in group.numbers.names else rate
 
@@ -82,13 +97,13 @@ class Settings:
         compiling; another kind of schedule compiles once.
         """
         group = self.groups[index]
-        is_plain = is_number(lr) and not isinstance(wrap(lr), Variable)
         # A Variable in the place of a number is another input, and needs a new program.
-        if isinstance(group.schedule, Constant) and is_plain:
+        if isinstance(group.schedule, Constant) and is_plain(lr):
             group.schedule.set_value(lr)  # type: ignore[arg-type]  # a number
             return
         refuse_inside_transforms()
         group.schedule = as_schedule(lr, group.kind)
+        group.follows = index > 0 and is_plain(lr)
         group.count_by(self._step)
 
 
@@ -118,7 +133,7 @@ class HyperCache:
         schedule = self._settings.schedule(i)
         if id(schedule) not in self._rates:
             self._rates[id(schedule)] = schedule.at(self.count)
-        return self._rates[id(schedule)]
+        return self._settings.scaled(self._rates[id(schedule)], i, self.count)
 
     def __call__(self, path: str, param: Array) -> tuple[Group, Hyper]:
         """Return the group of a variable and its settings in the right dtype."""
@@ -135,7 +150,9 @@ class HyperCache:
                 self.rate(i),
                 self.count,
                 dtype,
-                lambda: schedule.multiplier(self.count),
+                lambda: self._settings.scaled(
+                    schedule.multiplier(self.count), i, self.count
+                ),
             )
             self._hypers[i, dtype] = hyper, hyper.without_decay()
         return group, self._hypers[i, dtype][is_exempt]
