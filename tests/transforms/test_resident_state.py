@@ -18,8 +18,8 @@ from brainopt.runtime import storage
 
 class Pair(bo.Node):
     def __init__(self):
-        self.a = bo.Variable(jnp.zeros(1000))
-        self.b = bo.Variable(jnp.zeros(1000))
+        self.a = bo.Variable((1000,))  # a shape, so no first value is kept
+        self.b = bo.Variable((1000,))  # a shape, so no first value is kept
 
     def step(self):
         self.a.value += 1
