@@ -58,7 +58,8 @@ def test_a_warning_is_silenced_by_its_class():
 
 def test_a_summary_tells_of_epochs_that_nobody_counts():
     schedule = bo.optim.CosineAnnealingLR(0.1, T_max=4)
-    opt = bo.optim.SGD(schedule, bo.TrainVar([1.0]))
+    rule = {"match": "param", "lr_mult": 0.1}  # a group without a schedule of its own
+    opt = bo.optim.SGD(schedule, bo.TrainVar([1.0]), groups=[rule])
     for _ in range(10):
         opt.update(jax.numpy.ones(1))
 

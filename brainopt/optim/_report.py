@@ -109,7 +109,7 @@ def summary(optimizer: Any) -> Report:
 
 def _epochs(optimizer: Any, schedule: Any) -> str:
     """Say how many epochs a schedule has counted, if it counts them."""
-    if schedule.clock != "epoch":
+    if schedule is None or schedule.clock != "epoch":
         return ""
     done, updates = int(schedule.last_epoch.value) + 1, int(optimizer.step.value)
     calls = "" if done else f"; step_epoch() was not called in {updates} updates"

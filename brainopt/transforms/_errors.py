@@ -45,6 +45,11 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     ),
     (
         TypeError,
+        "of type '<class 'tuple'>' is not a valid JAX type",
+        "a loss that returns more than one number says so: `has_aux=True`.",
+    ),
+    (
+        TypeError,
         "not a valid JAX type",
         "name arguments that are no arrays in `static_argnames`.",
     ),
