@@ -53,6 +53,9 @@ class Attached(VarCollector):
         self._tree = tree
         self.unseen = VarCollector(getattr(found, "unseen", ()))
 
+    # As a key of `axes` it stands for the model; a dict has no hash.
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
     def _like(self, items: Any) -> Any:
         # A part of the model is no model, so it has neither `model` nor `kinds`.
         return VarCollector(items, self.paths)

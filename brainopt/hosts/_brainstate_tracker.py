@@ -40,7 +40,7 @@ import jax
 import jax.core
 import numpy as np
 
-from .._compat import is_of_current_trace, is_of_trace
+from .._compat import current_trace, is_of_current_trace, is_of_trace
 from .._typing import Foreign, PyTree
 from ..core import Host
 from ..errors import TraceContextError, message
@@ -108,9 +108,27 @@ class FrameListener:
             raw.set(self.frame.values[variable])
         else:
             self._check_older(variable, outer)
-            raw.set(self.frame.bind(variable, outer))
+            raw.set(self._bound(variable, outer))
+
+    def _bound(self, variable: Cell, outer: Any) -> Any:
+        if not self.frame.sealed or current_trace() == self.frame.trace:
+            return self.frame.bind(variable, outer)
+        # A transform inside this one reads it. The stand-in must outlast that trace.
+        with jax.ensure_compile_time_eval():
+            return self.frame.bind(variable, outer)
+
+    def _stands_in(self, variable: Cell) -> bool:
+        """Whether a frame around this one has a stand-in for a missing value."""
+        frame = getattr(self.frame, "parent", None)
+        while frame is not None:
+            if variable in frame.missing:
+                return True
+            frame = frame.parent
+        return False
 
     def _check_older(self, variable: Cell, outer: Any) -> None:
+        if self._stands_in(variable):
+            return
         own = self.frame.sealed and self.frame.trace  # which began with the frame
         if own and any(is_of_trace(leaf, own) for leaf in jax.tree.leaves(outer)):
             raise TraceContextError(

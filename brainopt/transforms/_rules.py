@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from .._typing import Model, PyTree
-from ..core import Node, RandomState, Variable
+from ..core import ForeignVariable, Node, RandomState, Variable, find
 from ..errors import VariableError, message
-from ..runtime import Cell, Effects, Frame, read, read_outside
+from ..runtime import Cell, Effects, Frame, foreign_kinds, read, read_outside
 from ._lift import Bindings, Run
 
 SHARED = None
@@ -22,9 +22,10 @@ class Rules:
     """The rule of each Variable: an axis, a PartitionSpec, or None for shared.
 
     Args:
-        source: a mapping, or pairs, from a Variable, Node, collector, kind of
-            Variable, or list of these to a rule. Later entries win over earlier ones,
-            a Variable over its kind, and a kind over the kinds it derives from.
+        source: a mapping, or pairs, from a Variable, Node, collector, state or model of
+            a host, kind of Variable or of state, or list of these to a rule. Later
+            entries win over earlier ones, a Variable over its kind, and a kind over the
+            kinds it derives from.
     """
 
     def __init__(self, source: Model):
@@ -37,20 +38,26 @@ class Rules:
     def _add(self, target: Any, rule: Any) -> None:
         if isinstance(target, Variable):
             self.exact[target] = rule
-        elif isinstance(target, type) and issubclass(target, Variable):
+        elif isinstance(target, type) and issubclass(target, _kinds()):
             self._kinds[target] = rule
         elif isinstance(target, Node):
             self._add(target.vars(), rule)
         elif isinstance(target, Mapping):
-            self._add(list(target.values()), rule)
+            # The random state of a framework is no part of a model: lanes draw apart.
+            foreign = (v for v in target.values() if isinstance(v, ForeignVariable))
+            shared = {id(v) for v in foreign if v._draws}
+            self._add([v for v in target.values() if id(v) not in shared], rule)
         elif isinstance(target, list | tuple):
             for item in target:
                 self._add(item, rule)
+        elif (found := find(target)) is not None:  # a state or a model of a host
+            self._add(list(found.values()), rule)
         else:
             raise TypeError(
                 message(
                     f"A {type(target).__name__} has no rule to be mapped by.",
-                    help="give Variables, Nodes, collectors or kinds of Variables.",
+                    help="give Variables, Nodes, models, collectors, or kinds of "
+                    "Variables or of states.",
                 )
             )
 
@@ -59,7 +66,10 @@ class Rules:
         if variable in self.exact:
             return self.exact[variable]
         # From the class itself upwards, so the nearest kind wins.
-        for kind in type(variable).__mro__:
+        kinds = type(variable).__mro__
+        if isinstance(variable, ForeignVariable):
+            kinds = *type(variable.owner).__mro__, *kinds
+        for kind in kinds:
             if kind in self._kinds:
                 return self._kinds[kind]
         return SHARED
@@ -84,6 +94,27 @@ class Rules:
         # Those given one by one. Which Variables a rule for a kind concerns is known
         # only when they are read.
         return [v for v, rule in self.exact.items() if rule is not SHARED]
+
+
+def _kinds() -> tuple[type, ...]:
+    return (Variable, *foreign_kinds())
+
+
+class Chosen:
+    """A choice of Variables: all, none, or those that are named as for `Rules`.
+
+    Args:
+        source: True, False, or Variables, Nodes, models, kinds, or lists of these.
+    """
+
+    def __init__(self, source: Any):
+        self._all = source is True
+        named = () if isinstance(source, bool) or source is None else [(source, True)]
+        self._rules = Rules(named)
+
+    def has(self, variable: Cell) -> bool:
+        """Whether ``variable`` is among them."""
+        return self._all or self._rules.of(variable) is not SHARED
 
 
 class MappedFrame(Frame):

@@ -14,13 +14,21 @@ from .._compat import is_eager, is_of_current_trace
 from .._typing import Array, Model, P, PyTree, R
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
-from ._lift import pack, read, run_to_fixed_point
+from ._lift import discovering, pack, read, run_to_fixed_point
 from ._new_nodes import place_new_nodes
-from ._rules import MappedRun, Rules, fork, refuse
+from ._rules import Chosen, MappedRun, Rules, fork, refuse
 
 _HELP = (
-    "give their axis, as in `bo.vmap(f, axes={variable: 0})`, or write a value that "
-    "does not depend on the lane, such as a mean over `axis_name`."
+    "`bo.vmap(f, discard=True)` gives each lane values of its own, which end with it; "
+    "`bo.vmap(f, axes={variable: 0})` keeps those of a model with a value for each "
+    "lane, as `bo.vmap(lambda _: Model())(jnp.arange(lanes))` makes it; a model made "
+    "inside the function ends with the lane too. Or write a value that does not "
+    "depend on the lane, such as a mean over `axis_name`."
+)
+_HELP_AXES = (
+    "`axes` is for a model with a value for each lane, as "
+    "`bo.vmap(lambda _: Model())(jnp.arange(lanes))` makes it; values that each lane "
+    "sets for itself are taken by `discard=True` in the place of `axes`."
 )
 
 
@@ -43,6 +51,7 @@ def vmap(
     spmd_axis_name: Hashable | None = None,
     *,
     axes: VariableRules | None = None,
+    discard: bool | Model = False,
 ) -> Callable[P, R]: ...
 
 
@@ -55,6 +64,7 @@ def vmap(
     axis_size: int | None = None,
     spmd_axis_name: Hashable | None = None,
     axes: VariableRules | None = None,
+    discard: bool | Model = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -67,6 +77,7 @@ def vmap(
     spmd_axis_name: Hashable | None = None,
     *,
     axes: VariableRules | None = None,
+    discard: bool | Model = False,
 ) -> Any:
     """Map a function over an axis of its arguments and of chosen Variables.
 
@@ -85,6 +96,9 @@ def vmap(
         axes: a mapping, or a list of pairs, from a Variable, Node, collector, kind of
             Variable, or list of these to the axis of its value, or to None for a
             Variable that all lanes share. Nothing is guessed from shapes.
+        discard: True, or the Variables, Nodes, models or kinds that it is true of: each
+            lane has a value of its own of what it writes, which ends with the lane. As
+            in a sweep, where each lane sets parameters and simulates from the start.
 
     Raises:
         VariableError: the lanes write different values to a Variable without a rule,
@@ -117,6 +131,7 @@ def vmap(
             axis_size=axis_size,
             spmd_axis_name=spmd_axis_name,
             axes=axes,
+            discard=discard,
         )
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     mapping = functools.partial(
@@ -128,7 +143,7 @@ def vmap(
         rules = Rules(axes)
         args, kwargs = pack((args, kwargs))
         size = axis_size or _size(in_axes, args, kwargs, rules)
-        lanes = _Lanes(fun, rules, size)
+        lanes = _Lanes(fun, rules, size, Chosen(discard))
 
         def attempt(effects: Effects):
             return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), effects)
@@ -149,10 +164,12 @@ class _Lanes:
         fun: the function of one lane.
         rules: which Variables are mapped.
         size: the number of lanes.
+        discard: the Variables whose values end with the lane.
     """
 
-    def __init__(self, fun: Callable, rules: Rules, size: int):
+    def __init__(self, fun: Callable, rules: Rules, size: int, discard: Chosen):
         self.fun = fun
+        self.discard = discard
         self.rules = rules
         self.size = size
 
@@ -177,8 +194,9 @@ class _Lanes:
             differing = [v for v in shared if _differs(run.values[v])]
             # Judged where all mapped Variables are known. Before, one that is missing
             # has the slice of the first lane in every lane.
-            if set(run.mapped) <= set(effects.known):
-                refuse("lane of vmap", differing, _HELP)
+            if set(run.mapped) <= set(effects.known) and not discovering():
+                kept = [v for v in differing if not self.discard.has(v)]
+                refuse("lane of vmap", kept, _HELP)
             shared = [v for v in shared if v not in set(differing)]
             seen[:] = [(run, own, shared)]
             return run.out, run.results(own), run.results(shared)
@@ -231,7 +249,9 @@ def _check_axes(variables, values, axes: Sequence[int], size: int) -> None:
                 )
     if unfit:
         raise VariableError(
-            message("These Variables cannot be mapped as `axes` says:", unfit)
+            message(
+                "These Variables cannot be mapped as `axes` says:", unfit, _HELP_AXES
+            )
         )
 
 
