@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 
 from .._compat import hide_library_frames
-from ..errors import BrainoptError
+from ..errors import BrainoptError, StateLostError, message
 from .programs._compilations import describe
 
 # The first that fits is taken, so the special come before the general:
@@ -94,3 +95,23 @@ def _add_help(error: Exception) -> None:
         if isinstance(error, kind) and words in str(error):
             error.add_note(f"help: {help}")
             return
+
+
+def raise_lost(error: BaseException, lost: Sequence[str]) -> NoReturn:
+    """Raise the error of a step, or `StateLostError` where it took values with it.
+
+    Args:
+        error: what was raised while the step ran.
+        lost: the labels of the Variables whose values are gone.
+    """
+    if not lost:
+        raise error
+    raise StateLostError(
+        message(
+            "The step failed while it ran; the values it had been given to overwrite "
+            "are gone:",
+            lost,
+            "load the last checkpoint. `bo.jit(safe=True)` keeps the old values until "
+            "a step has succeeded.",
+        )
+    ) from error

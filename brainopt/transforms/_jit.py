@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
+import sys
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, overload
+from typing import Any, Concatenate, Generic, ParamSpec, overload
 
 import jax
 
@@ -16,9 +18,9 @@ from .. import runtime
 from .._compat import config, is_eager, is_plain
 from .._typing import P, R
 from ..core import models_among, refusal
-from ..errors import HostError, StateLostError, message
+from ..errors import HostError, message
 from ..runtime import Effects, changes
-from ._errors import explain
+from ._errors import explain, raise_lost
 from ._lift import is_state, is_view, run_directly
 from .programs._compilations import Compilations, describe
 from .programs._program import Program
@@ -106,6 +108,30 @@ class Jitted(Generic[P, R]):
         bound.__dict__ = cached.__dict__ | own
         return bound
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the same of a copy of what the function is bound to, uncompiled."""
+        if self._owner is not None:
+            return _rebound(vars(self)["__func__"], copy.deepcopy(self._owner, memo))
+        function = copy.deepcopy(self._function, memo)
+        if function is self._function:
+            return self
+        return Jitted(function, *self._settings())
+
+    def __reduce__(self) -> Any:
+        if self._owner is not None:
+            return _rebound, (vars(self)["__func__"], self._owner)
+        path = getattr(self, "__qualname__", "")
+        held = sys.modules.get(self.__module__)
+        for name in path.split("."):
+            held = getattr(held, name, None)
+        if held is self:  # a decorated function or method, which pickle finds by name
+            return path
+        return Jitted, (self._function, *self._settings())
+
+    def _settings(self) -> tuple[Any, ...]:
+        static, safe = self._static, self._safe
+        return static, self._donate, safe, self._options, self._transform
+
     def __repr__(self) -> str:
         return f"<{self._transform} of {describe(self._function)}>"
 
@@ -140,7 +166,7 @@ class Jitted(Generic[P, R]):
                 except BaseException as error:
                     # Also KeyboardInterrupt, which may come inside of an ``__exit__``.
                     runtime.abandon()
-                    _explain(error, program)
+                    raise_lost(error, program.lost())
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
         try:
@@ -218,7 +244,7 @@ class Jitted(Generic[P, R]):
             traced = self._static.split(args, kwargs)
             if reason := models_among(traced.args, traced.kwargs):
                 raise HostError(reason) from error
-            _explain(error, program)
+            raise_lost(error, program.lost())
         forget(error)
 
     def _run(self, program: Program, args, kwargs) -> Any:
@@ -233,7 +259,7 @@ class Jitted(Generic[P, R]):
             raise  # `_learn` tries again; nothing has run
         except BaseException as error:
             runtime.abandon()
-            _explain(error, program)
+            raise_lost(error, program.lost())
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:
         """Return the traced function, as ``jax.jit(…).trace`` does."""
@@ -255,12 +281,8 @@ class Jitted(Generic[P, R]):
             bound.clear_cache()
 
 
-def _explain(error: BaseException, program: Program) -> NoReturn:
-    """Raise the error of a step, or `StateLostError` where it took values with it."""
-    lost = program.lost()
-    if not lost:
-        raise error
-    raise StateLostError(_lost(lost)) from error
+def _rebound(method: Jitted, owner: Any) -> Jitted:
+    return method.__get__(owner)
 
 
 def _method(function: Callable, ref: weakref.ref) -> Callable:
@@ -276,16 +298,6 @@ def _method(function: Callable, ref: weakref.ref) -> Callable:
         signature = signature.replace(parameters=parameters)
         method.__signature__ = signature  # type: ignore[attr-defined]
     return method
-
-
-def _lost(labels: Sequence[str]) -> str:
-    return message(
-        "The step failed while it ran; the values it had been given to overwrite are "
-        "gone:",
-        labels,
-        "load the last checkpoint. `bo.jit(safe=True)` keeps the old values until a "
-        "step has succeeded.",
-    )
 
 
 @overload
