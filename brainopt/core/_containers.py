@@ -44,12 +44,12 @@ class _List(list[Item], Generic[Item]):
         super().__init_subclass__(**kwargs)
         _register_list(cls)
 
-    def append(self, item: Item) -> Self:  # type: ignore[override]
+    def append(self, item: Item | PyTree) -> Self:  # type: ignore[override]
         """Add one item; returns self."""
         super().append(self._admit(item))
         return self
 
-    def extend(self, items: Iterable[Item]) -> Self:  # type: ignore[override]
+    def extend(self, items: Iterable[Item | PyTree]) -> Self:  # type: ignore[override]
         """Add several items; returns self."""
         # A list first, so that an item that is refused leaves nothing of the others.
         super().extend(list(map(self._admit, items)))
@@ -57,7 +57,7 @@ class _List(list[Item], Generic[Item]):
 
     __iadd__ = extend  # type: ignore[assignment]
 
-    def insert(self, index: SupportsIndex, item: Item) -> None:
+    def insert(self, index: SupportsIndex, item: Item | PyTree) -> None:
         """Insert one item before ``index``."""
         super().insert(index, self._admit(item))
 
@@ -73,7 +73,7 @@ class _Dict(dict[str, Item], Generic[Item]):
         super().__init_subclass__(**kwargs)
         _register_dict(cls)
 
-    def update(self, *others: Items[Item], **named: Item) -> Self:  # type: ignore[override]
+    def update(self, *others: Items[Item | PyTree], **named: Item | PyTree) -> Self:  # type: ignore[override]
         """Set the entries of mappings or iterables of pairs; returns self."""
         # One by one, since `dict.update` does not call ``__setitem__``.
         for key, value in _pairs(*others, named):
@@ -82,7 +82,7 @@ class _Dict(dict[str, Item], Generic[Item]):
 
     __ior__ = update  # type: ignore[assignment]
 
-    def setdefault(self, key: str, default: Item | None = None) -> Item:  # type: ignore[override]
+    def setdefault(self, key: str, default: Item | PyTree = None) -> Item:  # type: ignore[override]
         """Return the item under ``key``, after setting it where there was none."""
         if key not in self:
             self[key] = default  # type: ignore[assignment]  # refused where it is None

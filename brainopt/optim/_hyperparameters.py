@@ -190,7 +190,7 @@ class HasHyperparams(Node, metaclass=Declaring):
     def __init__(self, name: str | None = None):
         super().__init__(name)
 
-    def _keep_numbers(self, values: Mapping[str, Any], owner: str = "") -> None:
+    def _keep_numbers(self, values: Values, owner: str = "") -> None:
         """Keep declared numbers in one vector, each in the range of its field."""
         fields = self._declared.of(Number)
         decays = [name for name in values if fields[name].is_decay]

@@ -107,7 +107,7 @@ class Chosen:
         source: True, False, or Variables, Nodes, models, kinds, or lists of these.
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Model):
         self._all = source is True
         named = () if isinstance(source, bool) or source is None else [(source, True)]
         self._rules = Rules(named)

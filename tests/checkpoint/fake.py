@@ -29,7 +29,8 @@ class FakeStaged:
         variables, values = zip(*pairs, strict=True)
         # Freeing a JAX array lets other threads run: the old ones outlive the commit.
         self.old = [variable.value for variable in variables]
-        deque(map(FakeVariable.value.__set__, variables, values), 0)
+        set_value = FakeVariable.value.__set__  # type: ignore[misc]  # of the slot
+        deque(map(set_value, variables, values), 0)
 
 
 class FakeNode:
@@ -40,7 +41,8 @@ class FakeNode:
         self.meta = {"class": "FakeNode", **meta}
 
     def state_dict(self):
-        values = list(map(FakeVariable.value.__get__, self.variables.values()))
+        get_value = FakeVariable.value.__get__  # type: ignore[misc]  # of the slot
+        values = list(map(get_value, self.variables.values()))
         return dict(zip(self.variables, values, strict=True))
 
     def _checkpoint_meta(self):

@@ -23,7 +23,7 @@ def header(version=1, flags=0, align=64, block=BLOCK):
 
 
 def frame(value):
-    body = msgpack.packb(value)
+    body = bytes(msgpack.packb(value) or b"")
     return b"\xce" + struct.pack(">I", len(body)) + body
 
 

@@ -5,6 +5,7 @@ import functools
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def others(built):
 
 
 def _bits(value):
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         kind, value = str(jax.random.key_impl(value)), jax.random.key_data(value)
     else:
         kind = f"{value.dtype} weak={getattr(value, 'weak_type', False)}"

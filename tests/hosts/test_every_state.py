@@ -81,7 +81,7 @@ class Run:
             f"{name}.{path}": (value.dtype, np.asarray(value).tobytes())
             for name, part in self.parts().items()
             for path, value in part.state_dict().items()
-            if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+            if not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         }
 
 

@@ -45,7 +45,7 @@ def test_what_cannot_be_compared_is_itself_only():
         def __eq__(self, other):
             raise RuntimeError
 
-        __hash__ = None
+        __hash__ = None  # type: ignore[assignment]
 
     odd = Odd()
 

@@ -291,7 +291,7 @@ def _empty(kind: type) -> Group:
     return object.__new__(group_class(kind))
 
 
-def is_plain(lr: Any) -> bool:
+def is_plain(lr: Scalar) -> bool:
     """Whether a rate is a number, not a Variable or a schedule."""
     return lr is not None and is_number(lr) and not isinstance(wrap(lr), Variable)
 

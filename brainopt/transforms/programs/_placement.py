@@ -61,7 +61,7 @@ def aligned(options: dict[str, Any], places: tuple) -> dict[str, Any]:
 def options_of_jit(
     options: dict[str, Any],
     written: Sequence[Cell],
-    places: tuple[Any, ...],
+    places: tuple,
     encoding: Encoding | None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the options of `jax.jit` at top level, and inside another trace.

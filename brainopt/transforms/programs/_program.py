@@ -371,7 +371,7 @@ class Program:
         finally:
             self._looking = False
 
-    def _search(self, code: Any, args, kwargs, again: bool = False) -> Any:
+    def _search(self, code: Any, args: tuple, kwargs: dict, again: bool = False) -> Any:
         """Trace; raise if large constants are found, which are to be inputs."""
         if self._searched and not again:
             return None
