@@ -80,3 +80,17 @@ def test_an_integer_takes_no_gradient():
         opt.apply(params, state, {"w": grad, "n": jnp.ones(())})
 
     assert int(opt.apply(params, state, {"w": grad, "n": None})[0]["n"]) == 1
+
+
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_gradient_of_none_leaves_its_parameter_alone(nonfinite, bad):
+    opt = bo.optim.AdamW(0.1, nonfinite=nonfinite)
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    state = opt.init(params)
+    grads = {"a": jnp.full(2, jnp.nan if bad else 1.0), "b": None}
+    for _ in range(3):
+        params, state = opt.apply(params, state, grads)
+    taken = 0 if bad and nonfinite == "skip" else 3
+    assert params["b"].tolist() == [1, 1]
+    assert int(state["slots"]["b"]["missed_steps"]) == int(state["step"]) == taken

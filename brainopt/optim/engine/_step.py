@@ -117,6 +117,12 @@ class Engine:
         else:
             # A cond, and not a `where` on each array: the branch that is not taken is
             # not run (only `vmap` runs both), so a micro-batch pays for no rule.
+            # Both must return equal structures, so the counts that `skipped` adds are
+            # there before.
+            slots = {
+                path: counting(held) if flow.grads.get(path, held) is None else held
+                for path, held in slots.items()
+            }
             stay = params, slots, count
             # On an Explicit mesh both branches divide their results alike.
             new, slots, count = jax.lax.cond(
@@ -252,8 +258,13 @@ def next_step(count: StepCount) -> Any:
 
 def skipped(slots: Slots) -> dict[str, Any]:
     """Return the slots of a parameter without a gradient: its step is not counted."""
-    missed = slots.get("missed_steps", jnp.zeros((), jnp.int32))
-    return {**slots, "missed_steps": missed + 1}
+    slots = counting(slots)
+    return {**slots, "missed_steps": slots["missed_steps"] + 1}
+
+
+def counting(slots: Slots) -> dict[str, Any]:
+    """Return the slots of a parameter with a count of the steps that it misses."""
+    return {"missed_steps": jnp.zeros((), jnp.int32), **slots}
 
 
 def as_flow(
