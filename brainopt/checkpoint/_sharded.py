@@ -154,15 +154,20 @@ class ShardedSave:
         # Sums of 4 bytes, since all of them go through the key-value store.
         self._snapshot.block_until_ready()
         sums = b"".join(crc32(text).to_bytes(4, "big") for _, text in self._texts())
-        shared = {
-            self._snapshot.name_of(index): shared_parts(leaf.value)
-            for index, leaf in enumerate(self._snapshot.leaves)
-            if isinstance(leaf, ArrayLeaf)
-            or (self._compare and isinstance(leaf, SpreadLeaf))
+        return base64.b85encode(sums).decode(), self._shared()
+
+    def _shared(self) -> dict[str, Any]:
+        """Return checksums of what other processes have too, by path."""
+        snapshot = self._snapshot
+        assert isinstance(snapshot, Snapshot)
+        if jax.process_count() == 1:
+            return {}
+        kinds = (ArrayLeaf, SpreadLeaf) if self._compare else (ArrayLeaf,)
+        return {
+            snapshot.name_of(index): shared_parts(leaf.value)
+            for index, leaf in enumerate(snapshot.leaves)
+            if isinstance(leaf, kinds)
         }
-        return base64.b85encode(
-            sums
-        ).decode(), shared if jax.process_count() > 1 else {}
 
     def _texts(self) -> Iterator[tuple[str, bytes]]:
         """Yield what must be equal in every process, with its name."""

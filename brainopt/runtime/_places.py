@@ -9,6 +9,8 @@ returns its results there (`shardings`), so that only a move changes it.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -149,21 +151,32 @@ def put(value: PyTree, place: Device | Sharding) -> Any:
         return jax.device_put(np.array(value), place)
     host = value if isinstance(value, InParts) else np.asarray(value)
     place.shard_shape(host.shape)  # raises where the mesh does not divide the shape
-    parts = _read_parts(host, place) if isinstance(host, InParts) else host.__getitem__
-    # Copies: the CPU backend may use the memory of a NumPy array as its buffer.
+    if isinstance(host, InParts):
+        part = _read_parts(host, place)
+    else:
+        part = functools.partial(_part, host)
     make: Any = jax.make_array_from_callback
-    return make(host.shape, place, lambda index: np.array(parts(index)))
+    return make(host.shape, place, part)
+
+
+def _part(host: np.ndarray, index: Any) -> np.ndarray:
+    return np.array(host[index])
 
 
 def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndarray]:
     """Read what the devices of this process hold of a value, each part once."""
-    wanted: dict[str, Any] = {
-        str(index): index
-        for index in place.addressable_devices_indices_map(value.shape).values()
-    }
-    read = value.read_parts([index or () for index in wanted.values()])
-    parts = dict(zip(wanted, read, strict=True))
-    return lambda index: parts[str(index)]
+    indices = place.addressable_devices_indices_map(value.shape).values()
+    left = Counter(map(str, indices))
+    read = value.read_parts(list({str(index): index for index in indices}.values()))
+    parts = dict(zip(left, read, strict=True))
+
+    def take(index: Any) -> np.ndarray:
+        # The last device gets the memory that was read, the others get copies.
+        name = str(index)
+        left[name] -= 1
+        return parts[name].copy() if left[name] > 0 else parts.pop(name)
+
+    return take
 
 
 def undivided(place: Device | Sharding) -> Any:

@@ -328,7 +328,8 @@ class Restore:
 
 
 def _is_divided(target: Any) -> bool:
-    return isinstance(target, jax.Array) and len(target.sharding.device_set) > 1
+    place = target.sharding if isinstance(target, jax.Array) else None
+    return isinstance(place, jax.sharding.NamedSharding)
 
 
 def _is_stateful(part: Any) -> bool:
