@@ -90,18 +90,22 @@ def test_a_model_that_does_not_fit_is_refused_with_all_of_it(path, case):
 
 SETTINGS = {
     "class": (bo.optim.Adam, {}, "opt.class: stored 'AdamW', this one has 'Adam'"),
-    "option": (bo.optim.AdamW, {"amsgrad": True}, "opt.options.amsgrad: stored False"),
+    "option": (
+        bo.optim.AdamW,
+        {"amsgrad": True},
+        "opt.groups.default.options.amsgrad: stored False",
+    ),
     "dialect": (
         bo.optim.AdamW,
         {"dialect": "torch"},
-        "opt.options.dialect: stored 'document', this one has 'torch'",
+        "opt.groups.default.options.dialect: stored 'document', this one has 'torch'",
     ),
     "slots": (bo.optim.AdamW, {"amsgrad": True}, "slots.layers.0.W.v_max: missing"),
     "precision": (bo.optim.AdamW, {"precision": "kahan"}, "opt.precision: stored"),
     "schedule": (
         bo.optim.AdamW,
         {"lr": bo.optim.StepLR(0.1, 5)},
-        "opt.schedules.default: stored 'Constant', this one has 'StepLR'",
+        "opt.groups.default.schedule: stored 'Constant', this one has 'StepLR'",
     ),
 }
 

@@ -274,7 +274,7 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
     return Function(lr)
 
 
-def _refuse_negative(function: Callable[[Array], Scalar], owner: str) -> None:
+def _refuse_negative(function: Callable[[Array], Any], owner: str) -> None:
     """Raise `HyperparameterError` if the first rate of a callable is below 0."""
     try:
         first = float(function(jnp.zeros((), jnp.int32)))

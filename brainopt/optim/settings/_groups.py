@@ -13,7 +13,15 @@ from jax.core import Tracer
 
 from ... import runtime
 from ..._select import Choice
-from ..._typing import Array, DTypeLike, Scalar, ScalarOrSchedule, StepCount, Values
+from ..._typing import (
+    Array,
+    DTypeLike,
+    PyTree,
+    Scalar,
+    ScalarOrSchedule,
+    StepCount,
+    Values,
+)
 from ...core import Variable, wrap
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
@@ -291,7 +299,7 @@ def _empty(kind: type) -> Group:
     return object.__new__(group_class(kind))
 
 
-def is_plain(lr: Scalar) -> bool:
+def is_plain(lr: PyTree) -> bool:
     """Whether a rate is a number, not a Variable or a schedule."""
     return lr is not None and is_number(lr) and not isinstance(wrap(lr), Variable)
 
