@@ -2,7 +2,8 @@
 """Reset: the values that Variables were made with, and the return to them.
 
 A Variable that is made from a shape keeps nothing: its first value is zero. Another
-one keeps the array that it had when it became part of a Node. A `TrainVar` keeps none.
+one keeps the array that it had when it became part of a Node, or one number of it where
+all of a large array are equal, as in most states. A `TrainVar` keeps none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import runtime
-from .._compat import is_eager
+from .._compat import is_eager, is_key_array
 from .._typing import Model
 from ..errors import VariableError, message
 from . import _walk
@@ -28,7 +29,31 @@ def remember(variable: Variable) -> None:
         return
     if not hasattr(variable, "_first") and runtime.top() is None and is_eager():
         # Not copied: a step that donates finds it held elsewhere, and copies it then.
-        variable._first = variable._committed()
+        variable._first = _compact(variable._committed())
+
+
+_LARGE = 2**16  # bytes
+
+
+def _compact(value: Any) -> Any:
+    """Return an equal array of one number where all of a large one are equal."""
+    if not isinstance(value, jax.Array) or is_key_array(value):
+        return value
+    if value.nbytes < _LARGE or value.sharding.device_set != _host_devices():
+        return value
+    try:
+        # A view that ends here; `np.asarray` would be kept by the array.
+        numbers = np.from_dlpack(value)
+    except (TypeError, ValueError, BufferError, RuntimeError):  # a narrow dtype
+        return value
+    one = numbers.reshape(-1)[:1].copy()
+    if not (numbers == one).all():
+        return value
+    return np.broadcast_to(one.reshape(()), numbers.shape)
+
+
+def _host_devices() -> set[jax.Device]:
+    return set(jax.local_devices(backend="cpu")[:1])
 
 
 def reset(root: Model, batch_size: int | None = None) -> None:

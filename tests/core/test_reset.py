@@ -2,6 +2,7 @@
 """`reset` sets state back to its first values, and nothing else."""
 
 import copy
+import gc
 import pickle
 
 import jax
@@ -140,3 +141,32 @@ def test_a_step_after_a_reset_may_be_donated():
     assert float(step(1.0)) == first
     cell.reset()
     assert _state(cell) == FIRST
+
+
+@pytest.mark.parametrize("fill", [0.0, -65.0])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_large_state_of_one_number_is_not_held_twice(fill, dtype):
+    before = _bytes()
+    node = bo.Node()
+    node.v = bo.Variable(jnp.full((100, 1000), fill, dtype))
+    first, size = np.asarray(node.v.value).copy(), node.v.value.nbytes
+    node.v.value = node.v.value * 0 + 1
+    held = _bytes() - before
+    node.reset()
+    np.testing.assert_array_equal(node.v.value, first)
+    assert node.v.value.dtype == dtype
+    assert held < 1.5 * size
+
+
+def test_a_large_state_of_several_numbers_returns_too():
+    node = bo.Node()
+    node.v = bo.Variable(jnp.arange(100_000.0).at[0].set(jnp.nan))
+    first = np.asarray(node.v.value).copy()
+    node.v.value = jnp.zeros(100_000)
+    node.reset()
+    np.testing.assert_array_equal(node.v.value, first)
+
+
+def _bytes():
+    gc.collect()
+    return sum(x.nbytes for x in jax.live_arrays())
