@@ -41,9 +41,10 @@ def _compact(value: Any) -> Any:
         return value
     if value.nbytes < _LARGE or value.sharding.device_set != _host_devices():
         return value
+    shared: Any = value
     try:
         # A view that ends here; `np.asarray` would be kept by the array.
-        numbers = np.from_dlpack(value)
+        numbers = np.from_dlpack(shared)
     except (TypeError, ValueError, BufferError, RuntimeError):  # a narrow dtype
         return value
     one = numbers.reshape(-1)[:1].copy()
@@ -52,7 +53,7 @@ def _compact(value: Any) -> Any:
     return np.broadcast_to(one.reshape(()), numbers.shape)
 
 
-def _host_devices() -> set[jax.Device]:
+def _host_devices() -> set[Any]:
     return set(jax.local_devices(backend="cpu")[:1])
 
 

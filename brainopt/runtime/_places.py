@@ -165,7 +165,7 @@ def _part(host: np.ndarray, index: Any) -> np.ndarray:
 
 def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndarray]:
     """Read what the devices of this process hold of a value, each part once."""
-    indices = place.addressable_devices_indices_map(value.shape).values()
+    indices: Any = place.addressable_devices_indices_map(value.shape).values()
     left = Counter(map(str, indices))
     read = value.read_parts(list({str(index): index for index in indices}.values()))
     parts = dict(zip(left, read, strict=True))
