@@ -150,10 +150,10 @@ def is_staging() -> bool:
     return type(trace).__name__ != "EvalTrace"
 
 
-def optional(module: str) -> Any:
-    """Return a module of a package that may be missing, or None."""
+def progress_bars() -> Any:
+    """Return the module ``tqdm.auto``, or None where it is not installed."""
     try:
-        return importlib.import_module(module)
+        return importlib.import_module("tqdm.auto")
     except ImportError:
         return None
 

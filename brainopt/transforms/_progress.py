@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from .._compat import optional
+from .._compat import progress_bars
 from .._typing import Array
 
 _SHOWN = 20  # times a bar is drawn; each costs a callback from the device
@@ -29,7 +29,7 @@ class Progress:
     def __init__(self, total: int):
         self.total = total
         self.interval = max(1, -(-total // _SHOWN))
-        self._tqdm = optional("tqdm.auto")
+        self._tqdm = progress_bars()
         self._bar: Any = None
         self._started = time.monotonic()
         self._drawn = 0

@@ -390,4 +390,4 @@ def test_eager_gradients_compile_each_operation_once():
         values = np.asarray(gradient())
         np.testing.assert_allclose(values, np.full(7, 6 * t * (1 - t**2)), rtol=0.02)
         counts.append(compilations)
-    assert counts[1] == counts[2] > 0
+    assert counts[1] == counts[2]

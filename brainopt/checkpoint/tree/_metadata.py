@@ -4,6 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...errors import PathError
 from ._equality import equal
 from ._paths import ABSENT, under
 from ._selection import Selection
@@ -24,9 +25,17 @@ def chosen(selection: Selection, path: str, table: Mapping) -> dict[Any, Any]:
             below = chosen(selection, name, value)
             found |= {key: below} if below else {}
         # The class is compared even where ``only=`` does not name it.
-        elif selection.takes(name, NO_ARRAY, is_asked=key != "class"):
+        elif _takes(selection, name, is_asked=key != "class"):
             found[key] = value
     return found
+
+
+def _takes(selection: Selection, path: str, is_asked: bool) -> bool:
+    try:
+        return selection.takes(path, NO_ARRAY, is_asked)
+    except PathError:
+        # A tree of bools speaks of variables, and leaves the settings as they are.
+        return not is_asked or selection.only is None
 
 
 def differences(path: str, stored: object, own: object) -> Iterator[str]:
