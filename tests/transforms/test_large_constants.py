@@ -213,3 +213,12 @@ def test_it_ends_with_the_function():
     del step, net
     gc.collect()
     assert ref() is None
+
+
+@pytest.mark.parametrize(("size", "kept"), [(2**21, True), (2**23, False)])
+def test_index_arrays_become_inputs_where_they_are_larger(size, kept):
+    index = jnp.zeros((size // 4,), jnp.int32).at[0].set(3)
+    v = bo.Variable(jnp.arange(5.0))
+    step = bo.jit(lambda: v.value[index][:2])
+    assert any(x.nbytes >= size for x in step.trace().jaxpr.consts) is kept
+    np.testing.assert_array_equal(step(), [3, 0])

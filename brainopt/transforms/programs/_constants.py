@@ -21,13 +21,18 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from ..._compat import is_key_array
 from ._retrace import giving_up
 
 LARGE = 2**16
-"""Bytes from which on a constant becomes an input; see docs/decisions/0011."""
+"""Bytes from which on numbers become an input; see docs/decisions/0011."""
+
+LARGE_INDEX = 2**22
+"""The same for integers and bools: XLA works out at compile time what is done to small
+ones, such as slices of an array of connections, and the step is faster by that."""
 
 _MAX_ROUNDS = 2  # a function may make another constant at each trace
 
@@ -94,8 +99,12 @@ def _is_large(constant: Any) -> bool:
         return False
     if isinstance(constant, jax.Array):
         # What was put somewhere on purpose stays the constant that it was.
-        return constant.nbytes >= LARGE and not constant.committed
-    return isinstance(constant, np.ndarray) and constant.nbytes >= LARGE
+        return constant.nbytes >= _limit(constant) and not constant.committed
+    return isinstance(constant, np.ndarray) and constant.nbytes >= _limit(constant)
+
+
+def _limit(constant: Any) -> int:
+    return LARGE if jnp.issubdtype(constant.dtype, jnp.inexact) else LARGE_INDEX
 
 
 def _is_equal(one: Any, other: Any) -> bool:
