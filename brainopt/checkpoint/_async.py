@@ -8,11 +8,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 from .._typing import PyTree
 from ..errors import printable
 from .interop._formats import write
+from .io._closing import Closing
 from .io._place import is_remote, place_of
 from .tree._snapshot import Snapshot
 
@@ -32,7 +32,7 @@ def _at_exit() -> None:
         print(f"brainopt: saving {printable(name)} failed: {error}", file=sys.stderr)  # noqa: T201
 
 
-class AsyncSaver:
+class AsyncSaver(Closing):
     """A saver that lets the caller go on while the file is written.
 
     The state is taken in one instant, on the thread of the caller, before `save`
@@ -124,19 +124,6 @@ class AsyncSaver:
     def close(self) -> None:
         """Wait for the save in flight; the same as `wait`."""
         self.wait()
-
-    def __enter__(self) -> "AsyncSaver":
-        """Give the saver itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Wait for the save in flight."""
-        self.close()
 
 
 class _Job:

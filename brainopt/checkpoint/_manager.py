@@ -4,7 +4,6 @@
 import errno
 import os
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -24,6 +23,7 @@ from ._doors import load, restore
 from ._index import Index, best_of
 from ._sharded import ShardedSave
 from ._steps import checked_metrics, chosen_step, step_number
+from .io._closing import Closing
 from .io._folder import Folder
 from .io._write import sweep
 from .io._writer import Writer, writer_of
@@ -33,7 +33,7 @@ from .tree._snapshot import Snapshot
 _ATTEMPTS = 100
 
 
-class Manager:
+class Manager(Closing):
     """Checkpoints of a run in one folder, one file for each step.
 
     A step is in the folder when its file is complete; a writer that is killed at any
@@ -356,19 +356,6 @@ class Manager:
             self._saver.close()
         finally:
             self._writer = None
-
-    def __enter__(self) -> "Manager":
-        """Give the manager itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do what `close` does."""
-        self.close()
 
     def _prune(self, later: list[int]) -> None:
         steps = [step for step in self.steps() if step not in later]

@@ -17,7 +17,7 @@ from .._index import Index
 from ..format._dtypes import in_own_order
 from ..io._folder import Folder
 from ..io._sharded import open_checkpoint
-from ..tools._inspect import Entry, Inspection, inspect_file
+from ..tools._inspect import Entry, Inspection, content_of, inspect_file
 from ._output import saved_at, say, say_json, styled, table
 
 _HISTORY = 12  # plain values under one path that are shown one by one
@@ -162,22 +162,12 @@ def _has_bad(row: list[str]) -> bool:
 
 
 def _row(entry: Entry, level: int, stats: dict[str, Any], wide: bool) -> list[str]:
-    what = f"{entry.dtype} {entry.shape}" if entry.dtype else _shown(entry.value)
     name = "  " * level + entry.path
-    cells = [name, entry.kind, what, f"{entry.nbytes:,}"]
+    cells = [name, entry.kind, content_of(entry), f"{entry.nbytes:,}"]
     if wide:
         numbers = stats.get(entry.path, {})
         cells += [f"{numbers[k]:.6g}" if k in numbers else "" for k in _STATS]
     return cells
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"({value.bit_length()} bits)"  # Python refuses to print huge ones
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _stats(path: str, entries: list[Entry]) -> dict[str, dict[str, float]]:

@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from ...errors import CheckpointCorruptError, CheckpointIOError, message
 from ..format._records import Malformed, Record, named, walk
 from ._boxes import Box
+from ._closing import Closing
 
 
-class Contents(ABC):
+class Contents(Closing):
     """An open checkpoint, proven but for the bytes of its arrays.
 
     Attributes:
@@ -68,19 +68,6 @@ class Contents(ABC):
         Raises:
             CheckpointCorruptError: a byte differs from the one that was written.
         """
-
-    def __enter__(self) -> Self:
-        """Give the checkpoint itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close its files."""
-        self.close()
 
     def damaged(self, reason: str) -> CheckpointCorruptError:
         """Return the error for damage of this checkpoint."""

@@ -70,14 +70,14 @@ class Inspection:
         width = max((len(entry.path) for entry in self.entries), default=0)
         for entry in self.entries:
             lines.append(
-                f"  {entry.path:{width}}  {entry.kind:8} {_what(entry):24} "
+                f"  {entry.path:{width}}  {entry.kind:8} {content_of(entry):24} "
                 f"{entry.nbytes:>14,}"
             )
         return "\n".join(map(printable, lines))
 
     def _repr_html_(self) -> str:
         rows = [
-            (printable(e.path), e.kind, printable(_what(e)), f"{e.nbytes:,}")
+            (printable(e.path), e.kind, printable(content_of(e)), f"{e.nbytes:,}")
             for e in self.entries
         ]
         above = [printable(line) for line in self._above()]
@@ -141,7 +141,8 @@ def inspect_flat(
     return Inspection(name_of(path), 0, suffix, size, {}, entries)
 
 
-def _what(entry: Entry) -> str:
+def content_of(entry: Entry) -> str:
+    """Return the dtype and shape of an array, or the shortened value of a leaf."""
     what = f"{entry.dtype} {entry.shape}" if entry.dtype else ""
     return what or _shown(entry.value)
 
