@@ -34,6 +34,7 @@ from .transforms import jit as jit
 from .transforms import jvp as jvp
 from .transforms import lift as lift
 from .transforms import make_jaxpr as make_jaxpr
+from .transforms import record as record
 from .transforms import remat as remat
 from .transforms import scan as scan
 from .transforms import shard_map as shard_map
@@ -43,5 +44,6 @@ from .transforms import vector_grad as vector_grad
 from .transforms import vjp as vjp
 from .transforms import vmap as vmap
 from .transforms import while_loop as while_loop
+from .transforms import with_records as with_records
 
 _use_checkpoints(lambda: _importlib.import_module("brainopt.checkpoint"))

@@ -118,6 +118,7 @@ class Frame(Overlay):
 
     Attributes:
         parent: the frame around this one, while it runs.
+        records: the values recorded in this run by name; None where nobody asks.
         was_read: whether a Variable was read since the cache is as it is; in eager code
             whether that was inside a further trace.
         listeners: its places on the stacks of other frameworks.
@@ -131,6 +132,7 @@ class Frame(Overlay):
         "facts",
         "listeners",
         "parent",
+        "records",
         "was_read",
     )
 
@@ -143,6 +145,7 @@ class Frame(Overlay):
     ):
         self.parent: Frame | None = None
         self.facts = facts
+        self.records: dict[str, Any] | None = None
         self._record: AttributeRecord | None = None
         self._caches: list[Any] = []
         self._eager: Frame | None = None  # the nearest frame in eager code

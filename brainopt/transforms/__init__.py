@@ -20,10 +20,12 @@ from ._linear import jvp as jvp
 from ._linear import vjp as vjp
 from ._loops import for_loop as for_loop
 from ._loops import scan as scan
+from ._records import record as record
 from ._remat import remat as remat
 from ._shard_map import shard_map as shard_map
 from ._vector_grad import vector_grad as vector_grad
 from ._vmap import vmap as vmap
 from ._while import bounded_while_loop as bounded_while_loop
 from ._while import while_loop as while_loop
+from ._with_records import with_records as with_records
 from .programs._compilations import assert_compiles_at_most as assert_compiles_at_most

@@ -11,6 +11,7 @@ import jax
 from .._typing import P
 from ._jit import jit
 from ._lift import Run, pack, unpack
+from ._records import parted
 
 
 def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -31,7 +32,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
     """
 
     def pure(args: tuple, kwargs: dict):
-        return Run(fun, args, kwargs=kwargs).out
+        return parted(Run(fun, args, kwargs=kwargs).out)[0]
 
     return unpack(jax.eval_shape(pure, *pack((args, kwargs))))
 

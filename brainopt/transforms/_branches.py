@@ -14,6 +14,7 @@ from .._typing import ArrayLike, PyTree
 from ..errors import message
 from ..runtime import Effects
 from ._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
+from ._records import check_branches
 from ._reuse import reuse
 
 Out = TypeVar("Out")
@@ -47,6 +48,7 @@ def _branch(
                 return run.out
 
             shapes.append(jax.eval_shape(abstract, *operands))
+        check_branches(shapes)
         return learned(seen), shapes[0]
 
     def attempt(effects: Effects):

@@ -26,6 +26,7 @@ from ._lift import (
     unpack,
 )
 from ._mean import mean, warn_of_sum
+from ._records import parted, rejoined
 from ._targets import Targets
 from .programs._compilations import describe
 
@@ -173,7 +174,7 @@ class Differentiated:
             frame.inner.append(Effects((), ran.effects.inner))
             commit(ran.effects.written, ran.results(ran.effects.written))
             derivatives = jax.tree.map(placeholder, diff)
-            return Outcome(targets, derivatives, *self._split(ran.out), trees)
+            return unpack(Outcome(targets, derivatives, *self._split(ran.out), trees))
         return run_to_fixed_point(lambda: (Effects(), None), attempt)
 
     def _places(self, count: int) -> tuple[int, ...]:
@@ -192,8 +193,9 @@ class Differentiated:
         return tuple(n % count for n in nums)
 
     def _split(self, out: Any) -> tuple[Any, Any]:
+        out, records = parted(out)
         if not self._has_aux:
-            return out, None
+            return out, rejoined(None, records)
         if not isinstance(out, tuple) or len(out) < 2:
             raise TypeError(
                 message(
@@ -201,7 +203,7 @@ class Differentiated:
                     "(value, aux).",
                 )
             )
-        return out[0], out[1] if len(out) == 2 else out[1:]
+        return out[0], rejoined(out[1] if len(out) == 2 else out[1:], records)
 
     def arranged(self, outcome: Outcome, diff: PyTree, levels: int = 1) -> Any:
         """Put derivatives by ``diff`` into the structure of the table of `grad`."""

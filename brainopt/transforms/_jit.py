@@ -22,6 +22,7 @@ from ..errors import HostError, message
 from ..runtime import Effects, changes
 from ._errors import explain, raise_lost
 from ._lift import is_state, is_view, run_directly
+from ._records import keyed
 from .programs._compilations import Compilations, describe
 from .programs._program import Program
 from .programs._retrace import DeepState, UnknownVariables, forget
@@ -182,11 +183,11 @@ class Jitted(Generic[P, R]):
         # complete; without, it is one of discovery.
         hint = frame.cached_effects() if frame is not None else None
         split = self._static.split(args, kwargs)
-        program = self._programs.get(split.key)
+        program = self._programs.get(keyed(split.key))
         if program is not None and program.broken:
             program = program.renewed()
         elif program is not None and program.stale():
-            program = self._earlier_program(split.key, program)
+            program = self._earlier_program(keyed(split.key), program)
         if program is None:
             if reason := refusal(self._function, args, kwargs):
                 raise HostError(reason)
@@ -208,7 +209,7 @@ class Jitted(Generic[P, R]):
                 program = self._program(split, Effects(), True)
         # A program that is kept would keep the Variables of a trace beyond its end.
         if program.lasting():
-            self._programs[split.key] = program
+            self._programs[keyed(split.key)] = program
         if frame is not None:
             frame.inner.append(program.learned())
         return out

@@ -57,6 +57,7 @@ from ..runtime import (
     read_outside,
     top,
 )
+from ._records import Recorded, handed_over, passed_on
 
 Bindings = Iterable[tuple[Cell, Any]]
 
@@ -109,12 +110,17 @@ def pack(tree: PyTree) -> Any:
 
 
 def unpack(tree: PyTree) -> Any:
-    """Return ``tree`` with each packed Node replaced by a new one."""
+    """Return ``tree`` with each packed Node replaced by a new one.
+
+    What was recorded goes to the frame that runs now.
+    """
 
     def is_packed(x: PyTree):
-        return isinstance(x, Packed)
+        return isinstance(x, Packed | Recorded)
 
     def replace(x: PyTree):
+        if isinstance(x, Recorded):
+            return unpack(handed_over(x))
         return jax.tree.unflatten(x.tree, x.leaves) if is_packed(x) else x
 
     return jax.tree.map(replace, tree, is_leaf=is_packed)
@@ -124,7 +130,7 @@ class Run:
     """One run of a function in a frame of its own.
 
     Attributes:
-        out: what the function returned, packed.
+        out: what the function returned and recorded, packed.
         effects: what it wrote, and the transforms inside it.
         reads: the Variables it read.
         values: the final value of each Variable it knew or wrote.
@@ -145,7 +151,7 @@ class Run:
 
     def _run(self, frame: Frame, function, args: Sequence[PyTree], kwargs) -> None:
         args, kwargs = unpack((tuple(args), kwargs or {}))
-        self.out = pack(function(*args, **kwargs))
+        self.out = pack(passed_on(function, *args, **kwargs))
         self.effects = frame.effects()
         self.values = frame.values
         self.reads = frame.reads

@@ -25,6 +25,7 @@ from ._lift import (
     unpack,
 )
 from ._progress import Progress
+from ._records import collected, parted, recording, rejoined
 from ._reuse import reuse
 from ._rounds import looped
 
@@ -141,7 +142,8 @@ def _scan(
     # JAX refuses a scan without iterations under `jax.disable_jit`.
     if not count and config.jax_disable_jit:
         ys = discover()[1][1]
-        return unpack(init), jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), ys)
+        ys = jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), ys)
+        return unpack((init, ys))
     return run_to_fixed_point(discover, attempt)
 
 
@@ -251,9 +253,10 @@ def joined(effects: Effects, seen: list[Effects]) -> Effects:
 
 def _python_loop(body_fun, count, reverse, progress, carry: PyTree, operands):
     ys = []
+    body = functools.partial(collected, body_fun) if recording() else body_fun
     for i in reversed(range(count)) if reverse else range(count):
         x = jax.tree.map(lambda x, i=i: x[i], operands)
-        carry, y = _pair(body_fun(carry, x))
+        carry, y = _pair(body(carry, x))
         ys.append(pack(y))
         if progress:
             progress.show(len(ys))
@@ -263,6 +266,7 @@ def _python_loop(body_fun, count, reverse, progress, carry: PyTree, operands):
 
 
 def _pair(out: Any) -> tuple[Any, Any]:
+    out, records = parted(out)
     if not isinstance(out, tuple | list) or len(out) != 2:
         found = f"{len(out)} values" if isinstance(out, tuple) else type(out).__name__
         raise TypeError(
@@ -271,7 +275,7 @@ def _pair(out: Any) -> tuple[Any, Any]:
                 help="return the pair (carry, y); y may be None.",
             )
         )
-    return out[0], out[1]
+    return out[0], rejoined(out[1], records)
 
 
 def _check_flag(progress_bar: Any) -> None:

@@ -15,12 +15,15 @@ from .._compat import varying_axes
 from .._typing import Model, P, PyTree, R
 from ..runtime import Effects
 from ._lift import pack, read, run_to_fixed_point
+from ._records import refuse_records
 from ._rules import MappedRun, Rules, fork, refuse
 
 _HELP = (
     "give their PartitionSpec, as in `bo.shard_map(…, specs={variable: P('data')})`, "
     "or write a value that is equal on all devices, such as a `jax.lax.pmean`."
 )
+
+_RETURN = "return the values, with their PartitionSpec in `out_specs`."
 
 
 Specs: TypeAlias = PyTree
@@ -157,7 +160,7 @@ class _Devices:
                 if not rules.maps(v) and _differs(x)
             ]
             refuse("device of the mesh", differing, _HELP)
-            return run.out, results
+            return refuse_records(run.out, "A shard_map", _RETURN), results
 
         in_specs, out_specs = specs
         function = mapping(

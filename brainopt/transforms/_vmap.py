@@ -16,6 +16,7 @@ from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import discovering, pack, read, run_to_fixed_point
 from ._new_nodes import place_new_nodes
+from ._records import parted, rejoined
 from ._rules import Chosen, MappedRun, Rules, fork, refuse
 
 _HELP = (
@@ -199,7 +200,8 @@ class _Lanes:
                 refuse("lane of vmap", kept, _HELP)
             shared = [v for v in shared if v not in set(differing)]
             seen[:] = [(run, own, shared)]
-            return run.out, run.results(own), run.results(shared)
+            out, records = parted(run.out)
+            return out, records, run.results(own), run.results(shared)
 
         in_axes, out_axes = axes
         # Values leave along axis 0 and are moved to their axis below. Their number is
@@ -207,11 +209,11 @@ class _Lanes:
         function = mapping(
             pure,
             in_axes=(places, 0, in_axes, 0),
-            out_axes=(out_axes, 0, None),
+            out_axes=(out_axes, 0, 0, None),
             axis_size=self.size,
         )
         lane = jnp.arange(self.size)
-        out, own_values, shared_values = function(values, lane, *given)
+        out, records, own_values, shared_values = function(values, lane, *given)
         run, own, shared = seen[0]
         stacked = [
             _placed(value, rules.of(v))
@@ -220,7 +222,7 @@ class _Lanes:
         written = [*own, *shared, *next_keys]
         results = [*stacked, *shared_values, *next_keys.values()]
         learned = Effects((), run.effects.inner, run.mapped)
-        return (out, written, results), learned
+        return (rejoined(out, records), written, results), learned
 
 
 # A value that does not depend on the lane is computed outside of the trace of `vmap`.

@@ -26,9 +26,13 @@ from ._lift import (
     unpack,
 )
 from ._loops import check_carried, joined, scan
+from ._records import collected, refuse_records
 from ._reuse import reuse
 
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
+_UNKNOWN = (
+    "how many there will be is not known; return the last values, or use `bo.for_loop`."
+)
 
 
 def while_loop(
@@ -78,6 +82,7 @@ def _while_loop(
     body_fun, cond_fun = functions
 
     def following(out: PyTree, before: tuple) -> tuple:
+        out = refuse_records(out, "A while_loop", _UNKNOWN)
         if out is None:
             return before
         return tuple(out) if many and isinstance(out, tuple | list) else (out,)
@@ -100,7 +105,7 @@ def _while_loop(
         def abstract(*operands):
             run = Run(body_fun, operands)
             seen[:] = [run.effects]
-            return run.out
+            return refuse_records(run.out, "A while_loop", _UNKNOWN)
 
         # The condition may not write, so the body alone is looked at.
         jax.eval_shape(abstract, *start)
@@ -205,7 +210,8 @@ def _bounded_while_loop(
     body_fun, cond_fun = functions
 
     def body(*before: Any) -> tuple:
-        out = body_fun(*before)
+        out = collected(body_fun, *before)
+        out = refuse_records(out, "A bounded_while_loop", _UNKNOWN)
         after = before if out is None else tuple(out) if many else (out,)
         return _like(pack(before), pack(after))
 
@@ -220,6 +226,7 @@ def _bounded_while_loop(
 
 def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
     run = Run(cond_fun, operands, bindings, hint)
+    refuse_records(run.out, "The condition of a while_loop", _UNKNOWN)
     if run.effects.written:
         raise TraceContextError(
             message(

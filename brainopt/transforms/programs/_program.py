@@ -19,6 +19,7 @@ from ..._compat import is_key_array, thread_count
 from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from .._lift import Sealed, is_state, merge, pack, unpack
+from .._records import passed_on
 from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
@@ -180,7 +181,7 @@ class Program:
         facts = runtime.Facts()
         frame = Sealed(bindings, self.effects, self.discovery_only, facts)
         with frame:
-            out = self._encoded(pack(self.function(*args, **kwargs)))
+            out = self._encoded(pack(passed_on(self.function, *args, **kwargs)))
             effects = frame.effects()
             if (
                 frame.skipped_work
