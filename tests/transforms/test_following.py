@@ -241,6 +241,19 @@ def test_a_variable_of_equal_value_is_another_variable():
     assert float(step()) == 5.0
 
 
+def test_an_item_that_moves_to_another_list_is_seen():
+    class Holder(bo.Node):
+        def __init__(self):
+            self.added, self.taken = [1.0, 2.0], [4.0]
+
+    node = Holder()
+    step = bo.jit(lambda: jnp.zeros(()) + sum(node.added) - sum(node.taken))
+    before = step()
+    node.taken.insert(0, node.added.pop())
+
+    assert (float(before), float(step())) == (-1.0, -5.0)
+
+
 def test_an_appended_layer_is_trained():
     net = Net()
 

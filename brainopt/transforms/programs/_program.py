@@ -72,7 +72,7 @@ class Program:
         self.constants = constants or Constants()
         self._extra = self.constants.inputs
         self.broken = self._looking = self._searched = False
-        self.checked = -1
+        self.checked = self._current = -1
         self._aligned = "out_shardings" in options
         self._decodes = self._aligned
         self._compiled: set[Any] = set()
@@ -134,23 +134,24 @@ class Program:
     def stale(self) -> bool:
         """Whether the code is broken, or something baked into it has changed since.
 
-        Where nothing changes without being counted, `checked` becomes the count of
-        `changes`; as long as both are equal, nobody has to ask.
+        Where no list or dict was read, `checked` becomes the count of `changes`; as
+        long as both are equal, nobody has to ask.
         """
-        if self.broken:
-            return True
         facts, count = self.facts, changes.count
+        if self._current == count and facts.same_items():
+            return False
+        if self.broken or any(r.count != n for r, n in self.revisions.items()):
+            return True
         if facts.count != count or not facts.same_items():
             if not facts.hold():
                 return True
             runtime.warn_of_constants(self.written)
-        if any(r.count != number for r, number in self.revisions.items()):
-            return True
         if self._placed_at != storage.moves:
             moves = storage.moves
             if self._places != _placement.places(self.written):
                 return True
             self._placed_at = moves
+        self._current = count
         self.checked = -1 if facts.safe or facts.views else count
         return False
 
@@ -174,7 +175,7 @@ class Program:
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
-        self.broken, self.checked = True, -1
+        self.broken, self.checked, self._current = True, -1, -1
         values = (*map(self.encoding.decode, donated), *kept)
         values = tuple(map(runtime.on_device, values))
         bindings = zip(self.donated + self.kept, values, strict=True)
