@@ -146,8 +146,7 @@ class Program:
             if not facts.hold():
                 return True
             runtime.warn_of_constants(self.written)
-        if self._placed_at != storage.moves:
-            moves = storage.moves
+        if self._placed_at != (moves := storage.moves):
             if self._places != _placement.places(self.written):
                 return True
             self._placed_at = moves
