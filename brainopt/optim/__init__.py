@@ -43,6 +43,7 @@ from .engine._gradients import clip_by_global_norm as clip_by_global_norm
 from .engine._gradients import clip_by_norm as clip_by_norm
 from .engine._gradients import clip_by_value as clip_by_value
 from .engine._gradients import global_norm as global_norm
+from .engine._loss_scale import LossScale as LossScale
 from .engine._rows import Rows as Rows
 from .engine._tree import abs2 as abs2
 from .engine._tree import zeros as zeros

@@ -19,7 +19,7 @@ from ._parameters import TrainedVariables
 def step_by(self: Any, closure: Callable[[], Any]) -> Any:
     """Take one step of an optimizer on the loss of ``closure``; return its result."""
     self._trained.require(type(self).__name__)
-    out, grads = Loss(closure, self._trained).gradients()
+    out, grads = Loss(closure, self._trained, self.scale_loss).gradients()
     self.update(grads)
     return out
 
@@ -30,10 +30,17 @@ class Loss:
     Args:
         closure: takes no argument; returns a real 0-d loss, or ``(loss, aux)``.
         trained: the variables to differentiate by.
+        scale: from the loss to what is differentiated.
     """
 
-    def __init__(self, closure: Callable[[], Any], trained: TrainedVariables):
+    def __init__(
+        self,
+        closure: Callable[[], Any],
+        trained: TrainedVariables,
+        scale: Callable[[Any], Any] = lambda loss: loss,
+    ):
         self._closure = closure
+        self._scale = scale
         self._trained = trained
         self._written: tuple[Any, ...] = ()
 
@@ -54,7 +61,7 @@ class Loss:
                     help="return one real number, or a tuple that starts with it.",
                 )
             )
-        return loss, (out, values)
+        return self._scale(loss), (out, values)
 
     def gradients(self, keep: bool = True) -> tuple[Any, dict[str, Any]]:
         """Return the result of the closure, and the gradients.

@@ -15,8 +15,9 @@ from .._typing import Array, Arrays, PyTree, Slots
 from ..core import Variable, join
 from ._hyper import Hyper
 from ._optimizer import Optimizer
+from .engine._missed import skipped, unless_missed
 from .engine._precision import narrow, wide, widen
-from .engine._step import Move, rounding_key, skipped
+from .engine._step import Move, rounding_key
 from .engine._tree import named, zeros
 
 ALL = ""
@@ -124,6 +125,7 @@ class AllAtOnce:
         grads: Arrays,
         hypers,
         step: Array,
+        present: Mapping[str, Any],
     ) -> tuple[dict, dict]:
         """Return all parameters and slots after one step."""
         if not params:
@@ -138,8 +140,8 @@ class AllAtOnce:
         owners = self.owners(wide_params)
         kept = {
             name: old[name]
-            if grads.get(owners.get(name, ""), 0) is None
-            else value.astype(old[name].dtype)
+            if grads.get(owner := owners.get(name, ""), 0) is None
+            else unless_missed(owner, present, value.astype(old[name].dtype), old[name])
             for name, value in held.items()
         }
         new, new_slots = {}, {**slots, ALL: kept}
@@ -150,8 +152,13 @@ class AllAtOnce:
             group, hyper = settings[path]
             value = group.constrain(moved[path], hyper)
             key = rounding_key(self.precision, self.seed, hypers.count, path)
-            new[path], extra = narrow(value, param.dtype, slots[path], key)
-            new_slots[path] = {**slots[path], **extra}
+            value, extra = narrow(value, param.dtype, slots[path], key)
+            new[path], new_slots[path] = unless_missed(
+                path,
+                present,
+                (value, {**slots[path], **extra}),
+                (param, skipped(slots[path])),
+            )
         return new, new_slots
 
 

@@ -14,24 +14,22 @@ from typing import Any, ClassVar, Self
 
 import jax
 
-from .._typing import Gradients, Model, Place, PyTree, Scalar, StateDict, Where
+from .._typing import Gradients, Model, Place, PyTree, StateDict, Where
 from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
-from . import _freezing, _nonfinite, _registration, _report, _saving, _stepping, _torch
-from ._ages import note_skipped
-from ._cautions import note_turn, warn_of_nothing
+from . import _freezing, _registration, _report, _saving, _stepping, _torch, _updating
+from ._cautions import warn_of_nothing
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
 from ._freezing import as_frozen_now
-from ._hooks import add_hook, as_hooked_now, changed_by_hooks, end_step
+from ._hooks import add_hook, as_hooked_now
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._names import bind, refuse_slip
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
-from ._swapping import refuse_step
 from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
@@ -42,6 +40,7 @@ from .settings._shared import (
     Limit,
     Mask,
     Rules,
+    Scaling,
     Switch,
     as_kept,
     as_set_now,
@@ -83,6 +82,7 @@ class Optimizer(Node, metaclass=Declaring):
     clip_norm: Limit = Limit(None, DOCS["clip_norm"], "(0, inf)")
     clip_value: Limit = Limit(None, DOCS["clip_value"], "(0, inf)")
     accumulate: Limit = Limit(1, DOCS["accumulate"], "[1, inf)")
+    loss_scale: Scaling = fixed(None, DOCS["loss_scale"])
     monitor: Monitored = fixed(False, DOCS["monitor"])
     seed: int = fixed(0, "of stochastic rounding")
     zero: AxisNames = fixed(None, DOCS["zero"])
@@ -204,34 +204,6 @@ class Optimizer(Node, metaclass=Declaring):
         """
         self._match(grads)
 
-    def update(self, grads: Gradients, *, weight: Scalar | None = None) -> None:
-        """Take one step: change the variables, the slots and the step in place.
-
-        Args:
-            grads: ``{path: gradient}`` as `bo.grad` returns it; a list or a single
-                gradient where a list or a single Variable was registered. A variable
-                whose gradient is None is skipped: no decay, no step of its slots.
-                Those of complex variables as `bo.grad` and `jax.grad` return them.
-            weight: of this micro-batch, with ``accumulate=``; default 1.
-
-        Raises:
-            GradientError: the gradients do not fit, and nothing has changed; or they
-                were not finite too often, see ``nonfinite=``; or there is no variable
-                to train.
-
-        Differs: a complex gradient is ∂L/∂x - i ∂L/∂y, the convention of jax, and the
-        step goes downhill along its conjugate. torch keeps the conjugate in ``.grad``
-        and optax asks for it; pass ``g.conj()`` for such a ``g``.
-        """
-        refuse_step(type(self).__name__, self._trained)
-        _stepping.check_weight(self, weight)
-        _nonfinite.before(self)
-        note_turn(self)
-        grads = self._match(changed_by_hooks(self, grads))
-        note_skipped(self, grads)
-        _stepping.update(self, grads, weight)
-        end_step(self, grads)
-
     def init(self, params: PyTree) -> dict[str, Any]:
         """Return the first state for a pytree of parameters; a pure function.
 
@@ -326,6 +298,10 @@ class Optimizer(Node, metaclass=Declaring):
         takes complex gradients conjugated, as optax does.
         """
         return as_optax(self)
+
+    update = _updating.update
+    flush = _updating.flush
+    scale_loss = _updating.scale_loss
 
     explain = _report.explain
     metrics = _report.metrics

@@ -30,13 +30,14 @@ from .._typing import Array, PyTree, Scalar, StepCount
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
-from ._hyperparameters import HasHyperparams, SettingVariable
+from ._hyperparameters import HasHyperparams
 from ._parameters import check_fit, check_state
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
 from .engine._tree import as_arrays, named
 from .settings._resolve import HyperCache
+from .settings._shared import stages
 from .settings._unmatched import warn_of_unmatched_rules
 
 _COUNTED = ("step", "counters.")
@@ -51,11 +52,11 @@ def owned(optimizer: Any) -> dict[str, Variable]:
 
 
 def first_counters(stages: Iterable[Stage]) -> dict[str, Variable]:
-    """Return the counters of the stages at zero."""
+    """Return the counters of the stages at their first values."""
     return {
-        name: Variable(jnp.zeros((), dtype))
+        name: Variable(value)
         for stage in stages
-        for name, dtype in stage.counters.items()
+        for name, value in stage.first().items()
     }
 
 
@@ -97,9 +98,15 @@ def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
 
 
 def _first_state(optimizer: Any, params: PyTree) -> dict[str, Any]:
+    first = {
+        f"counters.{name}": value
+        for stage in stages(optimizer)
+        for name, value in stage.first().items()
+    }
+    first["step"] = jnp.zeros_like(optimizer.step.value)
     state = {
-        path: jnp.zeros_like(variable.value)
-        if path.startswith(_COUNTED) and not isinstance(variable, SettingVariable)
+        path: first[path]
+        if path in first
         else jax.tree.map(jnp.copy, variable.value)  # it may be donated
         for path, variable in owned(optimizer).items()
     }
@@ -160,6 +167,12 @@ def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     state = {path: variable.value for path, variable in own.items()}
     new, after = program(params, state | slot_values(optimizer), grads, weight)
     commit(optimizer, new, after)
+
+
+def flush(optimizer: Any) -> None:
+    """Take the step of an incomplete window, if there is one."""
+    if "micro_batches" in optimizer.counters:
+        update(optimizer, {}, None)
 
 
 def slot_values(optimizer: Any) -> dict[str, Any]:

@@ -127,6 +127,67 @@ def test_micro_batches_weigh_by_their_size():
     np.testing.assert_allclose(variables["b"].value, 1 - 0.1 * 2.0, rtol=1e-6)
 
 
+def _through(way, opt, variables):
+    """Return a function that takes one micro-batch, and one that reads a variable."""
+    if way != "core":
+        update = bo.jit(opt.update) if way == "jit" else opt.update
+        return update, lambda name: variables[name].value
+    held = [(p := {k: v.value for k, v in variables.items()}, opt.init(p))]
+    return (
+        lambda grads: held.append(opt.apply(*held[-1], grads)),
+        lambda name: held[-1][0][name],
+    )
+
+
+@pytest.mark.parametrize("way", ["eager", "jit", "core", "optax"])
+def test_a_gradient_of_none_in_a_window(way):
+    """Zero beside others, as in torch; in the whole window, no gradient at all."""
+    variables = {k: bo.TrainVar([1.0]) for k in ("always", "once", "never")}
+    if way == "optax":
+        tx = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1))
+        opt = optim.Optax(tx, variables, accumulate=2)
+    else:
+        opt = optim.SGD(0.1, variables, weight_decay=0.5, accumulate=2)
+    update, read = _through(way, opt, variables)
+
+    for i in range(4):
+        none = dict.fromkeys(variables)
+        one = {"always": jnp.ones(1)} | ({"once": jnp.ones(1)} if i % 2 else {})
+        update(none | one)
+
+    expected = {"never": 1.0}
+    for name, mean in {"always": 1.0, "once": 0.5}.items():
+        w = 1 - 0.1 * (mean + 0.5)
+        expected[name] = w - 0.1 * (mean + 0.5 * w)
+    for name, value in expected.items():
+        np.testing.assert_allclose(read(name), value, rtol=1e-6, err_msg=name)
+
+
+def test_the_rest_of_a_window_is_a_step():
+    w = bo.TrainVar([1.0])
+    opt = optim.SGD(0.1, w, accumulate=4, nonfinite="skip")
+
+    for g in (1.0, 3.0, jnp.nan):
+        opt.update(jnp.array([g]))
+    bo.jit(opt.flush)()
+    opt.flush()
+    optim.SGD(0.1, w).flush()
+
+    np.testing.assert_allclose(w.value, 1 - 0.1 * 2.0, rtol=1e-6)
+    assert (int(opt.step), int(opt.counters["micro_batches"].value)) == (1, 0)
+    assert int(opt.metrics()["in_a_row"]) == 1
+
+
+def test_a_wrapper_flushes_what_is_inside():
+    w = bo.TrainVar([1.0])
+    opt = optim.Lookahead(optim.SGD(0.1, w, accumulate=2), sync_period=1, alpha=0.5)
+
+    opt.update({"param": jnp.ones(1)})
+    opt.flush()
+
+    np.testing.assert_allclose(w.value, 0.95, rtol=1e-6)
+
+
 def test_a_bad_micro_batch_does_not_count():
     variables, opt = _pair(optim.SGD, accumulate=2, nonfinite="skip")
 

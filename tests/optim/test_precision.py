@@ -141,3 +141,34 @@ def test_the_second_moment_does_not_stall():
 
     expected = 1 - 0.999**3000  # kept in bfloat16 it stops at 0.5
     np.testing.assert_allclose(opt.slots["param"]["v"].value, expected, rtol=1e-4)
+
+
+EIGHT = [jnp.float8_e4m3fn, jnp.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", EIGHT)
+def test_eight_bits_follow_their_master_copy(dtype):
+    w = bo.TrainVar(jnp.ones(4, dtype))
+    wide = bo.TrainVar(jnp.ones(4))
+    settings = {"weight_decay": 0.0, "clip_norm": 9.0, "monitor": True}
+    opt = bo.optim.AdamW(0.01, w, precision="master", **settings)
+    reference = bo.optim.AdamW(0.01, wide, **settings)
+
+    for _ in range(10):
+        opt.update(jnp.ones(4, dtype))
+        reference.update(jnp.ones(4))
+
+    np.testing.assert_array_equal(opt.slots["param"]["master"].value, wide.value)
+    np.testing.assert_array_equal(
+        np.asarray(w.value, float), np.asarray(wide.value.astype(dtype), float)
+    )
+    assert w.value.dtype == dtype and (np.asarray(w.value, float) < 1).all()
+
+
+@pytest.mark.parametrize("precision", ["plain", "master", "stochastic"])
+def test_eight_bits_stop_at_their_largest_number(precision):
+    w = bo.TrainVar(jnp.full(2, 440.0, jnp.float8_e4m3fn))  # above 448 lies NaN
+
+    bo.optim.SGD(100.0, w, precision=precision).update(-jnp.ones(2, w.dtype))
+
+    assert np.asarray(w.value, float).tolist() == [448.0, 448.0]

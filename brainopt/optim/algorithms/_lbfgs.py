@@ -19,9 +19,10 @@ from .._hooks import end_step
 from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
 from .._stepping import commit, counters, dependencies, owned, slot_values
+from ..engine._missed import next_step
 from ..engine._precision import narrow, wide, widen
 from ..engine._stages import Guard, Monitor, State
-from ..engine._step import Hypers, Move, next_step, rounding_key
+from ..engine._step import Hypers, Move, rounding_key
 from ..engine._tree import named
 from ..settings._shared import stages
 
@@ -30,7 +31,13 @@ _HISTORY = "how many pairs (change of weights, change of gradient) it keeps"
 # c₁ and c₂ of the Wolfe conditions, the usual values for quasi-Newton directions
 # (Nocedal & Wright 2006, section 3.1).
 _SUFFICIENT, _CURVATURE = 1e-4, 0.9
-_REFUSED = {"groups": (), "clip_norm": None, "clip_value": None, "accumulate": 1}
+_REFUSED = {
+    "groups": (),
+    "clip_norm": None,
+    "clip_value": None,
+    "accumulate": 1,
+    "loss_scale": None,
+}
 
 
 class LBFGS(JointOptimizer):
@@ -42,10 +49,10 @@ class LBFGS(JointOptimizer):
     frozen, unfrozen or added.
 
     It needs the gradient of every variable that is not frozen: None is refused. So are
-    ``groups`` (one step has one length), and ``clip_norm``, ``clip_value`` and
-    ``accumulate``, since curvature comes from whole gradients. ``nonfinite`` checks
-    the loss and the gradients at the start of a step; a line search y back at a
-    loss that is not finite.
+    ``groups`` (one step has one length), and ``clip_norm``, ``clip_value``,
+    ``accumulate`` and ``loss_scale``, since curvature comes from whole gradients.
+    ``nonfinite`` checks the loss and the gradients at the start of a step; a line
+    search goes back from a loss that is not finite.
 
     Raises:
         HyperparameterError: a number is out of its range, or an option is refused.
@@ -124,9 +131,9 @@ class LBFGS(JointOptimizer):
     def _move(self) -> Move:
         move = super()._move()
 
-        def checked(params: dict, slots: dict, grads: dict, hypers: Hypers, step: Any):
+        def checked(params, slots, grads: dict, hypers: Hypers, step: Any, present):
             self._refuse_none(grads)
-            return move(params, slots, grads, hypers, step)
+            return move(params, slots, grads, hypers, step, present)
 
         return checked
 

@@ -16,6 +16,7 @@ from ...runtime import depend_on
 from .._fields import number
 from .._hyperparameters import HasHyperparams, check
 from .._parameters import TrainedVariables
+from ..engine._missed import next_step
 from ..engine._precision import wide
 
 
@@ -122,7 +123,7 @@ class RLS(HasHyperparams):
         # px pxᵀ is symmetric to the bit, so P stays so.
         new_p = (p - jnp.outer(px, px) / scale) / forgetting
         targets = [*variables.values(), self.P, self.step]
-        runtime.commit(targets, [*new, new_p, self.step.value + 1])
+        runtime.commit(targets, [*new, new_p, next_step(self.step.value)])
 
     def _checked(
         self, inputs: ArrayLike, errors: ArrayLike | Mapping[str, ArrayLike]

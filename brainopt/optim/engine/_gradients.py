@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._typing import Array, PyTree, Scalar
+from ._precision import wide
 from ._tree import safe_sqrt
 
 
@@ -112,7 +113,7 @@ def _norm_dtype(leaves: list[Any]) -> Any:
 
 def _wide(g: Array) -> Any:
     g = jnp.asarray(g)
-    return g.astype(jnp.promote_types(g.dtype, jnp.float32))
+    return g.astype(wide(g.dtype))
 
 
 def _square_sum(g: Array) -> Any:

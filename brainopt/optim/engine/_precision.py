@@ -23,7 +23,9 @@ PRECISIONS = ("plain", "master", "kahan", "stochastic")
 
 def wide(dtype: DTypeLike) -> Any:
     """Return the dtype to compute in: ``dtype``, but float32 at least."""
-    return jnp.promote_types(dtype, jnp.float32)
+    # By size: JAX promotes floats of 8 bits to nothing by itself.
+    is_small = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.promote_types(jnp.float32 if is_small else dtype, jnp.float32)
 
 
 def is_narrow(dtype: DTypeLike) -> bool:
@@ -46,7 +48,7 @@ def widen(param: Array, slots: Slots) -> Any:
     if "master" in slots:
         # Elements that were changed since the last step (a load, a user's write) are
         # taken as they are now; for all others the copy holds more digits.
-        known = slots["master"].astype(param.dtype) == param
+        known = narrowed(slots["master"], param.dtype) == param
         return jnp.where(known, slots["master"], value)
     if "residual" in slots:
         return value + slots["residual"].astype(value.dtype)
@@ -68,7 +70,7 @@ def narrow(
         return round_stochastically(key, new, dtype), {}
     # Compensated summation (Kahan 1965) is value = param + residual, exact up to the
     # rounding of the residual, so `widen` adds it before the next change.
-    param = new.astype(dtype)
+    param = narrowed(new, dtype)
     if "master" in slots:
         return param, {"master": new}
     if "residual" in slots:
@@ -76,19 +78,31 @@ def narrow(
     return param, {}
 
 
+def narrowed(x: Array, dtype: DTypeLike) -> Any:
+    """Return ``x`` in ``dtype``; in 8 bits the largest number stands for larger ones.
+
+    Some floats of 8 bits have no infinity: a finite number beyond their range would
+    become NaN. Those of 16 bits overflow, as everywhere.
+    """
+    if jnp.finfo(dtype).bits > 8:
+        return x.astype(dtype)
+    most = float(jnp.finfo(dtype).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -most, most), x).astype(dtype)
+
+
 def round_stochastically(key: jax.Array, x: Array, dtype: DTypeLike) -> Any:
     """Round to one of the two neighbours in ``dtype``, so that the mean is ``x``."""
     # ``x`` lies between ``near`` and ``other``, which are ``gap`` apart. The choice of
     # ``other`` with probability |error| / gap gives the expectation x:
     # near + (±gap) (|error| / gap) = near + error.
-    near = x.astype(dtype)
+    near = narrowed(x, dtype)
     error = x - near.astype(x.dtype)
-    away = jnp.where(error > 0, jnp.inf, -jnp.inf).astype(dtype)
+    most = float(jnp.finfo(dtype).max)
+    away = jnp.where(error > 0, most, -most).astype(dtype)
     other = jnp.nextafter(near, away)
     gap = jnp.abs(other.astype(x.dtype) - near.astype(x.dtype))
     leave = jax.random.uniform(key, x.shape, x.dtype) * gap < jnp.abs(error)
-    # The neighbour of the largest finite number is infinite.
-    return jnp.where(leave & jnp.isfinite(other), other, near)
+    return jnp.where(leave, other, near)
 
 
 def key_for(seed: int, step: StepCount, path: str) -> jax.Array:

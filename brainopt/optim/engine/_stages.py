@@ -6,10 +6,11 @@ and one after. Each takes the state of the optimizer, a dict of arrays, and retu
 with its own counters changed. Stages compose in a list; one that is not asked for is
 not in it, and costs nothing. The order is that of `settings._shared.stages`:
 
-1. `Guard`: one NaN in a sum of micro-batches would stay there for good.
-2. `Accumulator`: all that follows sees the mean of the micro-batches.
-3. `Monitor`: notes the norm of the gradients as they were computed, before clipping.
-4. `Clip`: the last, so that the limit holds for what the rule is given.
+1. `_loss_scale.Unscale`: all others see the gradients of the loss itself.
+2. `Guard`: one NaN in a sum of micro-batches would stay there for good.
+3. `Accumulator`: all that follows sees the mean of the micro-batches.
+4. `Monitor`: notes the norm of the gradients as they were computed, before clipping.
+5. `Clip`: the last, so that the limit holds for what the rule is given.
 
 A stage says in ``flow.due`` whether the parameters move; the engine does nothing else
 with it than choose a branch.
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 
 from ..._typing import PyTree
 from ._gradients import all_finite, clip_by_global_norm, clip_by_value, global_norm
+from ._missed import counting, next_step
 from ._rows import as_rows, row_values
 
 Nonfinite = Literal["propagate", "skip", "raise"]
@@ -43,12 +45,15 @@ class Flow(NamedTuple):
         due: whether the parameters move, a 0-d bool array; None for always.
         weight: of this micro-batch, or None.
         limits: the numbers of the stages, by name.
+        present: whether a parameter has a gradient, a 0-d bool array, where only the
+            run can tell; all others have the one in ``grads``.
     """
 
     grads: dict[str, Any]
     due: Any
     weight: Any
     limits: Mapping[str, Any]
+    present: dict[str, Any]
 
 
 class Stage:
@@ -59,6 +64,10 @@ class Stage:
     """
 
     counters: ClassVar[dict[str, Any]] = {}
+
+    def first(self) -> dict[str, Any]:
+        """Return the first value of each counter."""
+        return {name: jnp.zeros((), dtype) for name, dtype in self.counters.items()}
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the state and the gradients for the next stage."""
@@ -79,6 +88,8 @@ class Guard(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the counts, and whether all gradients are finite."""
+        if not flow.grads:
+            return state, flow
         state, is_finite = self.admit(state, row_values(flow.grads))
         return state, flow._replace(due=is_finite)
 
@@ -87,8 +98,8 @@ class Guard(Stage):
         is_finite = all_finite(values)
         skipped, row = state["counters.skipped"], state["counters.in_a_row"]
         counts = {
-            "counters.skipped": skipped + (~is_finite).astype(jnp.int32),
-            "counters.in_a_row": jnp.where(is_finite, jnp.zeros_like(row), row + 1),
+            "counters.skipped": jnp.where(is_finite, skipped, next_step(skipped)),
+            "counters.in_a_row": jnp.where(is_finite, 0, next_step(row)),
         }
         return {**state, **counts}, is_finite
 
@@ -96,7 +107,9 @@ class Guard(Stage):
 class Accumulator(Stage):
     """Sums gradients of micro-batches; every so many, their weighted mean steps.
 
-    The sums lie in the slots of the parameters.
+    The sums lie in the slots of the parameters, with the number of their gradients: a
+    parameter that had none in the whole window has no gradient in the step. A flow
+    without any gradients is no micro-batch: those so far make the step.
 
     Args:
         frozen: the paths whose gradients do not count.
@@ -109,36 +122,48 @@ class Accumulator(Stage):
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the sums, the mean so far, and whether a step is due."""
-        # The only stage before this one is the guard, so ``due`` means "finite" here. A
+        # No stage before this one but the guard says it, so ``due`` means "finite". A
         # micro-batch that it refuses has weight 0 and is not counted.
         is_finite = jnp.ones((), bool) if flow.due is None else flow.due
         total, seen = state["counters.weight"], state["counters.micro_batches"]
         weight = jnp.asarray(1 if flow.weight is None else flow.weight, total.dtype)
         weight = jnp.where(is_finite, weight, jnp.zeros_like(weight))
-        total, seen = total + weight, seen + is_finite.astype(jnp.int32)
-        due = is_finite & (seen >= flow.limits["accumulate"])
+        if flow.grads:
+            total, seen = total + weight, jnp.where(is_finite, next_step(seen), seen)
+            due = is_finite & (seen >= flow.limits["accumulate"])
+        else:
+            due = seen > 0
         # Weights of 0 alone give a mean of 0, not 0 / 0.
         safe = jnp.where(total > 0, total, jnp.ones_like(total))
-        means, slots = {}, {}
-        for path, grad in flow.grads.items():
-            held = state["slots"][path]["grad_sum"]
-            if grad is not None:
+        means, slots, present = {}, {}, {}
+        for path, own in state["slots"].items():
+            if "grad_sum" not in own:
+                continue
+            grad, held, count = flow.grads.get(path), own["grad_sum"], own["grad_count"]
+            if grad is None:
+                own = counting(own)
+            else:
                 # The weight of 0 does not suffice: 0 times NaN is NaN.
                 grad = jnp.where(is_finite, grad, jnp.zeros_like(grad))
                 held = held + weight.astype(held.dtype) * grad
+                count = jnp.where(is_finite, next_step(count), count)
             # Divided at the end and not in each sum: the weights that are still to
             # come are not known before.
             mean = held / safe.astype(held.dtype)
             means[path] = None if path in self.frozen else mean
-            held = jnp.where(due, jnp.zeros_like(held), held)
-            slots[path] = {**state["slots"][path], "grad_sum": held}
+            # Without this count every micro-batch so far had a gradient.
+            if "missed_steps" in own:
+                present[path] = count > 0
+            sums = {"grad_sum": held, "grad_count": count}
+            reset = {k: jnp.where(due, jnp.zeros_like(x), x) for k, x in sums.items()}
+            slots[path] = {**own, **reset}
         state = {
             **state,
             "slots": {**state["slots"], **slots},
             "counters.micro_batches": jnp.where(due, jnp.zeros_like(seen), seen),
             "counters.weight": jnp.where(due, jnp.zeros_like(total), total),
         }
-        return state, flow._replace(grads=means, due=due)
+        return state, flow._replace(grads=means, due=due, present=present)
 
 
 NORMS = ("grad_norm", "param_norm", "update_norm")

@@ -14,7 +14,8 @@
 5. The stages see the old and the new parameters, and update their counters.
 
 The slots of a parameter hold the arrays of its rule and those of the engine
-(`OF_THE_ENGINE`): a wide copy, a sum of gradients, norms. A rule sees only its own.
+(`OF_THE_ENGINE`): a wide copy, a sum of gradients and their count, norms. A rule sees
+only its own.
 
 `opt.update` in eager code, inside `bo.jit`, and `opt.apply` all call `Engine.step`, so
 they compute the same.
@@ -29,7 +30,7 @@ float: it would be a constant of the program, and a later change would do nothin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -38,13 +39,15 @@ import jax.numpy as jnp
 from ..._typing import Array, Arrays, PyTree, Scalar, Slots, StepCount, Values
 from ...errors import HyperparameterError, message
 from ...runtime import cache_of, divided_as
+from ._missed import counting, next_step, skipped, unless_missed
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
 from ._stages import NORMS, Accumulator, Flow, Stage, State
 from ._tree import named, uphill, zeros
 
-_LAST_STEP = jnp.iinfo(jnp.int32).max
-OF_THE_ENGINE = frozenset({"missed_steps", "grad_sum", "master", "residual", *NORMS})
+OF_THE_ENGINE = frozenset(
+    {"missed_steps", "grad_sum", "grad_count", "master", "residual", *NORMS}
+)
 """The slots that no rule sees."""
 
 
@@ -64,9 +67,9 @@ class Hypers(Protocol):
         ...
 
 
-Move = Callable[[dict, dict, dict, Hypers, Any], tuple[dict, dict]]
-"""A function of parameters, slots, gradients, settings and the number of the step to
-new parameters and slots."""
+Move = Callable[[dict, dict, dict, Hypers, Any, Mapping[str, Any]], tuple[dict, dict]]
+"""A function of parameters, slots, gradients, settings, the number of the step and
+whether each gradient is there (see `Flow.present`) to new parameters and slots."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +113,9 @@ class Engine:
         following = next_step(count)
 
         def take():
-            return *self.move(params, slots, flow.grads, hypers, following), following
+            present = flow.present
+            moved = self.move(params, slots, flow.grads, hypers, following, present)
+            return *moved, following
 
         if flow.due is None:
             new, slots, count = take()
@@ -171,12 +176,15 @@ class OneByOne:
         grads: Values,
         hypers,
         step: StepCount,
+        present: Mapping[str, Any],
     ) -> tuple[dict, dict]:
         """Return all parameters and slots after one step."""
         new, new_slots = {}, {}
         for path, param in params.items():
-            new[path], new_slots[path] = self._one(
-                path, grads[path], param, slots[path], hypers, step
+            held = slots[path]
+            moved = self._one(path, grads[path], param, held, hypers, step)
+            new[path], new_slots[path] = unless_missed(
+                path, present, moved, (param, skipped(held))
             )
         return new, new_slots
 
@@ -240,7 +248,8 @@ def first_slots(
 ) -> dict:
     """Return the slots of one parameter: those of the rule, and of the engine."""
     slots = {**own, **extra_slots(precision, param)}
-    slots |= {"grad_sum": zeros(param)} if sums else {}
+    if sums:
+        slots |= {"grad_sum": zeros(param), "grad_count": jnp.zeros((), jnp.int32)}
     return slots | (dict.fromkeys(NORMS, jnp.zeros(())) if norms else {})
 
 
@@ -249,26 +258,8 @@ def rounding_key(precision: str, seed: int, count: StepCount, path: str) -> Any:
     return key_for(seed, count, path) if precision == "stochastic" else None
 
 
-def next_step(count: StepCount) -> Any:
-    """Return the number of the step that follows ``count`` steps; it saturates."""
-    # The minimum first: ``count + 1`` of the last int32 is negative, and a negative
-    # step turns the sign of each bias correction.
-    return jnp.minimum(count, _LAST_STEP - 1) + 1
-
-
-def skipped(slots: Slots) -> dict[str, Any]:
-    """Return the slots of a parameter without a gradient: its step is not counted."""
-    slots = counting(slots)
-    return {**slots, "missed_steps": slots["missed_steps"] + 1}
-
-
-def counting(slots: Slots) -> dict[str, Any]:
-    """Return the slots of a parameter with a count of the steps that it misses."""
-    return {"missed_steps": jnp.zeros((), jnp.int32), **slots}
-
-
 def as_flow(
     grads: PyTree, weight: Scalar | None = None, limits: Values | None = None
 ) -> Flow:
     """Return the flow at the entry of the stages."""
-    return Flow(dict(named(grads, none=True)), None, weight, limits or {})
+    return Flow(dict(named(grads, none=True)), None, weight, limits or {}, {})

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..._typing import Array, Scalar
 from ...core import Variable
 from .._fields import ANY, Number, number, one_of, required
+from ..engine._missed import next_step
 from ._fields import counted_by
 from ._schedule import Schedule
 
@@ -67,7 +68,7 @@ class ReduceLROnPlateau(Schedule):
         # it.
         better = self._is_better(found, best)
         cooling = self.cooling.value
-        bad = jnp.where(better, 0, self.bad.value + 1)
+        bad = jnp.where(better, 0, next_step(self.bad.value))
         bad = jnp.where(cooling > 0, 0, bad)
         falls = bad > self.patience
         lower = jnp.maximum(self.current * self.factor, self.min_lr)

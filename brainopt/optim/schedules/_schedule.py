@@ -18,6 +18,7 @@ from .._declared import takes_fields
 from .._fields import Number, as_given, kept, number
 from .._hyperparameters import HasHyperparams, check, scalar, show
 from .._names import bind
+from ..engine._missed import next_step
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over
 
@@ -117,14 +118,14 @@ class Schedule(HasHyperparams, abc.ABC):
 
     def step_epoch(self) -> None:
         """Count one epoch."""
-        self.last_epoch.value = self.last_epoch.value + 1
+        self.last_epoch.value = next_step(self.last_epoch.value)
 
     def step_call(self) -> None:
         """Count one update of a schedule that is used without an optimizer.
 
         In an optimizer every `update` counts by itself.
         """
-        self.last_call.value = self.last_call.value + 1
+        self.last_call.value = next_step(self.last_call.value)
 
     def count_by(self, counter: Variable) -> None:
         """Read the updates done from ``counter`` when called without an argument."""

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from ..._select import Choice
 from ..._typing import ScalarOrSchedule, Values, Where
 from ...errors import HyperparameterError, message
 from .._fields import Field, Number, Option, Together, is_whole
 from .._hyperparameters import HyperparamVector, scalar
+from ..engine._loss_scale import LossScale, Unscale
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
 from ._groups import DEFAULT, Group, Groups, add_group, group_class
 from ._spec import parse
 
+Scaling = LossScale | Literal["dynamic"] | None
 DOCS = {
     "train_vars": "what to train: a Node (each `TrainVar`), a collector, a Variable, a "
     "foreign model, a list or dict of these, or a list of parameter groups",
@@ -35,7 +37,10 @@ DOCS = {
     "clip_value": "the largest size of an element of a gradient",
     "monitor": "note norms for ``opt.metrics()``: True for those of all variables "
     "together, ``'variables'`` for those of each variable too",
-    "accumulate": "micro-batches to a step; a gradient of None counts as zero then",
+    "accumulate": "micro-batches to a step; a gradient of None counts as zero, and one "
+    "that is None in all of them leaves its variable alone; see ``opt.flush()``",
+    "loss_scale": "``'dynamic'``, or a `LossScale`: gradients are those of "
+    "``opt.scale_loss(loss)``, and a step that overflows is not taken",
     "zero": "the axis, or axes, of the mesh of the variables over which the state is "
     "divided (ZeRO stage 1); see `bo.sharding.zero`",
     "offload": "keep the state in ``'pinned_host'`` or ``'unpinned_host'`` memory",
@@ -154,8 +159,10 @@ def stages(optimizer: Any) -> tuple[Stage, ...]:
     numbers = vars(optimizer).get("numbers")
     names = () if numbers is None else numbers.names
     clips = "clip_norm" in names or "clip_value" in names
+    scale = optimizer.loss_scale
     found = [
-        Guard() if optimizer.nonfinite != "propagate" else None,
+        Unscale(scale) if scale is not None else None,
+        Guard() if optimizer.nonfinite != "propagate" or scale is not None else None,
         Accumulator(frozenset(optimizer.frozen)) if "accumulate" in names else None,
         Monitor() if optimizer.monitor else None,
         Clip() if clips else None,
@@ -187,6 +194,7 @@ def check_shared(given: Values) -> None:
                 f"monitor={given['monitor']!r}.", help="False, True or 'variables'."
             )
         )
+    _check_scale(given)
     if limit is None:
         return
     if given["nonfinite"] == "propagate":
@@ -202,12 +210,35 @@ def check_shared(given: Values) -> None:
         )
 
 
+def _check_scale(given: Values) -> None:
+    scale = given["loss_scale"]
+    if not (scale is None or scale == "dynamic" or isinstance(scale, LossScale)):
+        raise HyperparameterError(
+            message(
+                f"loss_scale={scale!r}.",
+                help="'dynamic', or LossScale(initial=…, growth_interval=…).",
+            )
+        )
+    raises = given["nonfinite"] == "raise" and given["max_nonfinite"] is None
+    if scale is not None and raises:
+        raise HyperparameterError(
+            message(
+                "With a loss scale some gradients overflow in every run, and "
+                "nonfinite='raise' raises at the first.",
+                help="give max_nonfinite= too, or leave nonfinite= out: steps that "
+                "overflow are not taken.",
+            )
+        )
+
+
 def as_kept(given: Values) -> dict[str, Any]:
     """Return the settings that are attributes as they are given."""
     names = ("precision", "nonfinite", "max_nonfinite", "zero", "offload")
     monitor = given["monitor"]
     monitor = monitor if monitor == "variables" else bool(monitor)
-    whole = {"monitor": monitor, "seed": int(given["seed"])}
+    whole: dict[str, Any] = {"monitor": monitor, "seed": int(given["seed"])}
+    scale = given["loss_scale"]
+    whole["loss_scale"] = LossScale() if scale == "dynamic" else scale
     return {name: given[name] for name in names} | whole
 
 

@@ -20,8 +20,8 @@ from .._fields import decay_rate
 from .._hyperparameters import HasHyperparams
 from .._parameters import TrainedVariables
 from .._swapping import refuse_state, refuse_step
+from ..engine._missed import next_step
 from ..engine._precision import wide
-from ..engine._step import next_step
 from ..engine._tree import named
 
 

@@ -16,6 +16,7 @@ from ...runtime import depend_on
 from .._aliases import by_first_names
 from .._averages import Averaged
 from .._fields import number
+from ..engine._missed import add_counts
 from ..engine._precision import wide
 from ..engine._tree import named
 from ._wrapper import OptimizerWrapper
@@ -71,6 +72,12 @@ class Lookahead(Averaged, OptimizerWrapper):
         self.optimizer.update(grads, **options)
         self._sync(before)
 
+    def flush(self) -> None:
+        """Take the step of an incomplete window; see `Optimizer.flush`."""
+        before = self._before()
+        self.optimizer.flush()
+        self._sync(before)
+
     def step(self, closure: Any) -> Any:
         """Take one step on the loss that ``closure`` returns; return it."""
         before = self._before()
@@ -95,7 +102,7 @@ class Lookahead(Averaged, OptimizerWrapper):
     def _sync(self, before: Any) -> None:
         # A micro-batch or a step that was skipped is no fast step.
         moved = self._taken() != before
-        count = self.count.value + moved
+        count = add_counts(self.count.value, moved)
         # Everything below is computed in each step and kept in every k-th: the count is
         # traced under `bo.jit`.
         due = moved & (count % self.sync_period.astype(jnp.int32) == 0)

@@ -124,6 +124,14 @@ class Optax(JointOptimizer):
             names = {"value", "grad", "value_fn"}
         if not names:
             return super()._step_by(closure)
+        if self.loss_scale is not None:
+            raise HyperparameterError(
+                message(
+                    "This transformation asks for the loss itself, which a loss scale "
+                    "would change.",
+                    help="opt.update(grads), or no loss_scale.",
+                )
+            )
         self._trained.require(type(self).__name__)
         params, loss = self._trained.values(), Loss(closure, self._trained)
         out, grads = loss.gradients()

@@ -84,12 +84,13 @@ class SAM(OptimizerWrapper):
         # What the closure writes in the first run is dropped: a random state advanced,
         # or batch statistics updated twice in a step would differ from other
         # optimizers.
-        out, grads = Loss(closure, trained).gradients(keep=False)
+        scale = self.scale_loss
+        out, grads = Loss(closure, trained, scale).gradients(keep=False)
         with kept:
             worst = self._worst(trained.values(), self._slopes(grads))
             places = [trained.variables[path] for path in worst]
             runtime.commit(places, list(worst.values()))
-            _, grads = Loss(closure, trained).gradients()
+            _, grads = Loss(closure, trained, scale).gradients()
         # The variables are back at θ before the step, so decay and moments are those of
         # θ.
         self.optimizer.update(grads)

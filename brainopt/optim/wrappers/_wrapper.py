@@ -41,6 +41,14 @@ class OptimizerWrapper(HasHyperparams):
         """The variables that the optimizer inside trains, by structural path."""
         return self.optimizer.vars_to_train
 
+    def scale_loss(self, loss: Any) -> Any:
+        """Return the loss times the loss scale; see `Optimizer.scale_loss`."""
+        return self.optimizer.scale_loss(loss)
+
+    def flush(self) -> None:
+        """Take the step of an incomplete window; see `Optimizer.flush`."""
+        self.optimizer.flush()
+
     @property
     def lr(self) -> Any:
         """The schedule of the optimizer inside; assign as to ``optimizer.lr``."""
