@@ -7,7 +7,7 @@ import warnings
 from types import FrameType
 
 _LIBRARY = os.path.dirname(__file__) + os.sep
-_BETWEEN = frozenset({"jax", "jaxlib", "importlib", "contextlib"})
+_BETWEEN = frozenset({"jax", "jaxlib", "importlib", "contextlib", "copy"})
 
 
 def warn_user(text: str, category: type[Warning]) -> None:

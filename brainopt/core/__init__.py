@@ -23,6 +23,8 @@ from ._files import save_states as save_states
 from ._files import use_checkpoints as use_checkpoints
 from ._foreign import ForeignTrainVar as ForeignTrainVar
 from ._foreign import ForeignVariable as ForeignVariable
+from ._functions import Recipe as Recipe
+from ._functions import describe as describe
 from ._host import Found as Found
 from ._host import Host as Host
 from ._host import find as find
@@ -43,6 +45,8 @@ from ._state import state_dicts as state_dicts
 from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
+from ._transformed import Transformed as Transformed
+from ._transformed import as_transform as as_transform
 from ._value import entries as entries
 from ._value import initial as initial
 from ._value import plain as plain

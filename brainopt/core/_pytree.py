@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from ..errors import HostError, message
 from ..runtime import Owner, same
 from . import _host
 from ._foreign import ForeignVariable
+from ._functions import flatten, is_function, unflatten
 from ._parts import is_atom, parts
 from ._variable import Variable
 from ._view import VariableView
@@ -46,6 +48,7 @@ class _Link(NamedTuple):
     """The place of a node that stands elsewhere in the skeleton too."""
 
     number: int
+    cls: Any
 
 
 class _Part(NamedTuple):
@@ -62,6 +65,27 @@ class _Box(NamedTuple):
     empty: Any
     keys: tuple[Any, ...]
     items: tuple[Any, ...]
+
+
+class _Function:
+    """The place of a function, and of the objects in the tree that it holds.
+
+    Attributes:
+        function: the one that was found there; not compared.
+        structure: all of it but the objects that it holds.
+        held: places in the tree, or objects that are not in it.
+    """
+
+    __slots__ = ("function", "held", "structure")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, function: Any):
+        self.function = function
+        self.held, self.structure = flatten(function)
+
+    def __eq__(self, other: Any) -> bool:
+        mine, others = (self.structure, self.held), (other.structure, other.held)
+        return self.function is other.function or same(mine, others)
 
 
 class Skeleton:
@@ -91,6 +115,7 @@ class _TakingApart:
         self.paths: list[str] = []
         self.holes: dict[Variable, _Hole] = {}
         self.parts: dict[int, _Part] = {}
+        self.functions: list[_Function] = []
         self.foreign: list[str] = []
 
     def strip(self, value: object, path: str) -> Any:
@@ -111,6 +136,9 @@ class _TakingApart:
             return _Window(self.strip(value.target, path), value.index)
         if is_node(value):
             return self._node(value, path)
+        if is_function(value):
+            self.functions.append(_Function(value))
+            return self.functions[-1]
         items = parts(value)
         # Noted and refused at the end, with all other models of hosts.
         if items is None and _host.find(value):
@@ -119,7 +147,7 @@ class _TakingApart:
 
     def _node(self, node: Any, path: str) -> _Part | _Link:
         if id(node) in self.parts:
-            return _Link(self.parts[id(node)].number)
+            return _Link(self.parts[id(node)].number, type(node))
         # Entered before its attributes, so that a cycle becomes a link.
         part = self.parts[id(node)] = _Part(len(self.parts), type(node), {})
         for name, item in node._pytree_attributes():
@@ -127,20 +155,55 @@ class _TakingApart:
             part.attributes[name] = self.strip(item, own)
         return part
 
+    def finish(self) -> None:
+        """Replace what functions hold by its place, where it is in the tree.
+
+        Done last, when all places are known: what a function holds is no part of the
+        tree by that alone.
+        """
+        for function in self.functions:
+            function.held = [self._place(value) for value in function.held]
+
+    def _place(self, value: Any, above: tuple[int, ...] = ()) -> Any:
+        if isinstance(value, Variable):
+            return self.holes.get(value, value)
+        if isinstance(value, VariableView):
+            target = self._place(value.target)
+            return value if target is value.target else _Window(target, value.index)
+        if is_node(value):
+            part = self.parts.get(id(value))
+            return value if part is None else _Link(part.number, type(value))
+        items = () if is_atom(value) or id(value) in above else parts(value)
+        if not (items := list(items or ())):
+            return value
+        above = (*above, id(value))
+        keys, values = zip(*items, strict=True)
+        places = [tuple(self._place(x, above) for x in xs) for xs in (keys, values)]
+        if all(map(is_, (*keys, *values), (*places[0], *places[1]))):
+            return value
+        return _Box(_emptied(value), *places)
+
     def _container(self, container: Any, items: Any, path: str) -> Any:
         keys, values = zip(*items, strict=True) if (items := list(items)) else ((), ())
         stripped = tuple(
             self.strip(value, join(path, str(key)))
             for key, value in zip(keys, values, strict=True)
         )
-        if isinstance(container, dict | list):
-            # An emptied copy keeps the class and its settings, as of a defaultdict.
-            empty = copy.copy(container)
-            empty.clear()
-            return _Box(empty, keys, stripped)
-        # Where nothing inside was replaced the container stands for itself.
-        whole = all(a is b for a, b in zip(stripped, values, strict=True))
-        return container if whole else _Box(type(container), keys, stripped)
+        # Where nothing inside was replaced the container stands for itself, unless it
+        # may change.
+        whole = not isinstance(container, dict | list) and all(
+            a is b for a, b in zip(stripped, values, strict=True)
+        )
+        return container if whole else _Box(_emptied(container), keys, stripped)
+
+
+def _emptied(container: Any) -> Any:
+    if not isinstance(container, dict | list):
+        return type(container)
+    # An emptied copy keeps the class and its settings, as of a defaultdict.
+    empty = copy.copy(container)
+    empty.clear()
+    return empty
 
 
 def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
@@ -152,6 +215,7 @@ def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
     """
     walk = _TakingApart()
     skeleton = Skeleton(walk.strip(node, ""))
+    walk.finish()
     if walk.foreign:
         raise HostError(
             message(
@@ -181,17 +245,16 @@ class _Building:
             if place.number not in self.variables:
                 value = self.values[place.number]
                 new = place.cls._from_static(place.static, value)
-                new._name = label
                 self.variables[place.number] = new
-            return self.variables[place.number]
+            variable = self.variables[place.number]
+            variable._name = variable._name or label or None
+            return variable
         if isinstance(place, _Window):
             return VariableView(self.build(place.target, label), place.part)
         if isinstance(place, _Link):
-            return self.nodes[place.number]
+            return self._empty(place)
         if isinstance(place, _Part):
-            # Without ``__init__``, which would make Variables of its own, and past
-            # ``__setattr__``, since the attributes have been checked before.
-            node = self.nodes[place.number] = place.cls.__new__(place.cls)
+            node = self._empty(place)
             kind = place.cls.__name__
             for name, value in place.attributes.items():
                 own = kind if name in _REGISTRIES else f"{kind}.{name}"
@@ -199,7 +262,30 @@ class _Building:
             return node
         if isinstance(place, _Box):
             return self._container(place.empty, place.keys, place.items, label)
+        if isinstance(place, _Function):
+            return self._function(place)
         return place.copy() if isinstance(place, np.ndarray) else place
+
+    # A function may hold a node that comes later, so it is there before its attributes.
+    def _empty(self, place: _Part | _Link) -> Any:
+        if place.number not in self.nodes:
+            # Without ``__init__``, which would make Variables of its own, and past
+            # ``__setattr__``, since the attributes have been checked before.
+            self.nodes[place.number] = place.cls.__new__(place.cls)
+        return self.nodes[place.number]
+
+    def _function(self, place: _Function) -> Any:
+        held = [self._held(item) for item in place.held]
+        if all(map(is_, held, place.held)):
+            return place.function
+        return unflatten(place.structure, held)
+
+    def _held(self, item: Any) -> Any:
+        if isinstance(item, _Box):
+            keys = tuple(map(self._held, item.keys))
+            items = tuple(map(self._held, item.items))
+            return self._container(item.empty, keys, items, "")
+        return self.build(item, "") if isinstance(item, _PLACES) else item
 
     def _container(self, empty: Any, keys: Any, items: Any, label: str) -> Any:
         built = [
@@ -224,6 +310,9 @@ class _Building:
                 # A frozen dataclass has a ``__setattr__`` that refuses.
                 object.__setattr__(new, key, item)
         return new
+
+
+_PLACES = _Hole | _Window | _Link
 
 
 def register(cls: Any) -> None:

@@ -102,6 +102,12 @@ def _attributes(
             yield f"{name}.{attribute}", types.MethodType(method, value)
 
 
+def globals_of(function: types.FunctionType) -> dict[str, Any]:
+    """Return what the globals that a function names hold now."""
+    held = function.__globals__
+    return {name: held[name] for name in _names(function.__code__) if name in held}
+
+
 def _is_of_others(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _OTHERS
 

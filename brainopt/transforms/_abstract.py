@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from .._typing import P
+from ..core import as_transform
 from ._jit import jit
 from ._lift import Run, pack, unpack
 from ._records import parted
@@ -37,6 +38,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
     return unpack(jax.eval_shape(pure, *pack((args, kwargs))))
 
 
+@as_transform
 def make_jaxpr(
     fun: Callable[P, Any],
     static_argnums: int | Sequence[int] | None = None,

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.core
 
+from ..core import Transformed
 from ..runtime import Cell, Owner, same
 
 
@@ -133,12 +134,14 @@ def _collect(value: object, found: list[Any], around: set[int]) -> None:
         _collect(item, found, around)
 
 
+_OPAQUE = Cell | Owner | Transformed | jax.Array | type | types.FunctionType
+
+
 def vars_of(value: object) -> dict[str, Any] | None:
     """Return the attributes of a plain object; None for objects followed elsewhere."""
     # A Variable is an input and a Node is followed by `Facts`; the namespace of a class
     # or module is too large to compare.
-    opaque = Cell | Owner | type | types.ModuleType | types.FunctionType | jax.Array
-    if isinstance(value, opaque):
+    if isinstance(value, _OPAQUE | types.ModuleType):
         return None
     held = getattr(value, "__dict__", None)
     return held if type(held) is dict else None

@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 from jax.experimental import checkify as jax_checkify
 
 from .._typing import P, R
+from ..core import as_transform
 from ._lift import lift
 
 ErrorKinds: TypeAlias = frozenset[type]
 
 
+@as_transform
 def checkify(
     fun: Callable[P, R], errors: ErrorKinds = jax_checkify.user_checks
 ) -> Callable[P, tuple[jax_checkify.Error, R]]:

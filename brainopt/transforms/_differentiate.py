@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .._typing import Model, PyTree
+from ..core import Transformed, describe
 from ..errors import message
 from ..runtime import Cell, Effects, top
 from ._errors import explain
@@ -28,7 +28,6 @@ from ._lift import (
 from ._mean import mean, warn_of_sum
 from ._records import parted, rejoined
 from ._targets import Targets
-from .programs._compilations import describe
 
 Diff = tuple[list[Any], tuple[Any, ...]]
 """Inputs of a derivative: (values of the Variables, the chosen arguments)."""
@@ -44,7 +43,7 @@ class Outcome(NamedTuple):
     trees: tuple[list[Any], list[Any]]
 
 
-class Differentiated:
+class Differentiated(Transformed):
     """A function that returns derivatives; what `grad` and its kin return.
 
     Args:
@@ -96,10 +95,7 @@ class Differentiated:
         # Gradients of integers have the dtype float0, which no placeholder stands for.
         self._plain = plain and not dtypes[1]
         self._allow_unused = allow_unused
-        functools.update_wrapper(self, fun, updated=())
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        super().__init__(fun)
 
     def __call__(self, *args, **kwargs):
         try:

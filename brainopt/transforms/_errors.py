@@ -9,8 +9,8 @@ from typing import NoReturn
 import jax
 
 from .._compat import hide_library_frames
+from ..core import describe
 from ..errors import BrainoptError, StateLostError, message
-from .programs._compilations import describe
 
 # The first that fits is taken, so the special come before the general:
 # TracerBoolConversionError is a ConcretizationTypeError too.

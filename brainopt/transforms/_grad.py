@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 import jax
 
 from .._typing import Argnums, Aux, Model, P, R
+from ..core import as_transform
 from ._differentiate import Differentiated
 
 
@@ -102,8 +103,9 @@ def grad(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def grad(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -158,18 +160,6 @@ def grad(
 
     Differs: for a complex input torch has the conjugate, ∂L/∂x + i ∂L/∂y.
     """
-    if fun is None:
-        return functools.partial(
-            grad,
-            grad_vars=grad_vars,
-            argnums=argnums,
-            has_aux=has_aux,
-            return_value=return_value,
-            holomorphic=holomorphic,
-            allow_int=allow_int,
-            allow_unused=allow_unused,
-            mean_over=mean_over,
-        )
     transform = functools.partial(
         jax.grad, has_aux=True, holomorphic=holomorphic, allow_int=allow_int
     )
@@ -243,8 +233,9 @@ def value_and_grad(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def value_and_grad(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -266,17 +257,6 @@ def value_and_grad(
         >>> float(value), float(g)
         (18.0, 12.0)
     """
-    if fun is None:
-        return functools.partial(
-            value_and_grad,
-            grad_vars=grad_vars,
-            argnums=argnums,
-            has_aux=has_aux,
-            holomorphic=holomorphic,
-            allow_int=allow_int,
-            allow_unused=allow_unused,
-            mean_over=mean_over,
-        )
     gradient = grad(
         fun,
         grad_vars,
@@ -289,7 +269,6 @@ def value_and_grad(
         mean_over=mean_over,
     )
 
-    @functools.wraps(fun)
     def wrapper(*args, **kwargs):
         grads, value, *aux = gradient(*args, **kwargs)
         return ((value, *aux), grads) if aux else (value, grads)

@@ -10,6 +10,7 @@ from typing import Any, overload
 import jax
 
 from .._typing import Argnums, Model, P
+from ..core import as_transform
 from ._differentiate import Differentiated
 
 
@@ -40,8 +41,9 @@ def jacrev(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def jacrev(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -76,9 +78,9 @@ def jacrev(
     transform = functools.partial(
         jax.jacrev, has_aux=True, holomorphic=holomorphic, allow_int=allow_int
     )
-    make = functools.partial(
-        Differentiated,
+    return Differentiated(
         transform,
+        fun,
         grad_vars=grad_vars,
         argnums=argnums,
         has_aux=has_aux,
@@ -87,7 +89,6 @@ def jacrev(
         levels=1,
         allow_unused=allow_unused,
     )
-    return make if fun is None else make(fun)
 
 
 jacobian = jacrev
@@ -118,8 +119,9 @@ def jacfwd(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def jacfwd(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -139,9 +141,9 @@ def jacfwd(
         >>> bo.jacfwd(lambda x: gain * x, gain)(jnp.array([1.0, 2.0])).tolist()
         [1.0, 2.0]
     """
-    make = functools.partial(
-        Differentiated,
+    return Differentiated(
         functools.partial(jax.jacfwd, has_aux=True, holomorphic=holomorphic),
+        fun,
         grad_vars=grad_vars,
         argnums=argnums,
         has_aux=has_aux,
@@ -150,7 +152,6 @@ def jacfwd(
         levels=1,
         allow_unused=allow_unused,
     )
-    return make if fun is None else make(fun)
 
 
 @overload
@@ -178,8 +179,9 @@ def hessian(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def hessian(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -216,9 +218,9 @@ def hessian(
         rows = jax.jacrev(pure, has_aux=True, holomorphic=holomorphic)
         return jax.jacfwd(rows, has_aux=True, holomorphic=holomorphic)
 
-    make = functools.partial(
-        Differentiated,
+    return Differentiated(
         transform,
+        fun,
         grad_vars=grad_vars,
         argnums=argnums,
         has_aux=has_aux,
@@ -227,4 +229,3 @@ def hessian(
         levels=2,
         allow_unused=allow_unused,
     )
-    return make if fun is None else make(fun)

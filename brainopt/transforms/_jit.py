@@ -4,26 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import inspect
-import sys
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, overload
+from typing import Any, Concatenate, ParamSpec, overload
 
 import jax
 
 from .. import runtime
 from .._compat import config, is_eager, is_plain
 from .._typing import P, R
-from ..core import models_among, refusal
+from ..core import Transformed, as_transform, describe, models_among, refusal
 from ..errors import HostError, message
 from ..runtime import Effects, changes
 from ._errors import explain, raise_lost
 from ._lift import is_state, is_view, run_directly
 from ._records import keyed
-from .programs._compilations import Compilations, describe
+from .programs._compilations import Compilations
 from .programs._program import Program
 from .programs._retrace import DeepState, UnknownVariables, forget
 from .programs._static import Split, Static
@@ -46,7 +44,7 @@ _MAX_EARLIER = 16
 _Rest = ParamSpec("_Rest")
 
 
-class Jitted(Generic[P, R]):
+class Jitted(Transformed[P, R]):
     """A compiled function, the result of `jit`; it is called as the function is.
 
     It has the methods of what `jax.jit` returns: ``lower``, ``trace``, ``eval_shape``
@@ -75,9 +73,8 @@ class Jitted(Generic[P, R]):
         self._bound: weakref.WeakKeyDictionary[Any, Jitted] = (
             weakref.WeakKeyDictionary()
         )
-        self._owner: Any = None
         self._compilations = Compilations(function)
-        functools.update_wrapper(self, function, updated=())
+        super().__init__(function)
         with contextlib.suppress(TypeError, ValueError):
             self.__signature__ = inspect.signature(function)
 
@@ -105,33 +102,9 @@ class Jitted(Generic[P, R]):
             )
         # The cache must not keep the instance alive; what is handed out must.
         bound = Jitted.__new__(Jitted)
-        own = {"_owner": instance, "__self__": instance, "__func__": self}
+        own = {"__self__": instance, "__func__": self}
         bound.__dict__ = cached.__dict__ | own
         return bound
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Return the same of a copy of what the function is bound to, uncompiled."""
-        if self._owner is not None:
-            return _rebound(vars(self)["__func__"], copy.deepcopy(self._owner, memo))
-        function = copy.deepcopy(self._function, memo)
-        if function is self._function:
-            return self
-        return Jitted(function, *self._settings())
-
-    def __reduce__(self) -> Any:
-        if self._owner is not None:
-            return _rebound, (vars(self)["__func__"], self._owner)
-        path = getattr(self, "__qualname__", "")
-        held = sys.modules.get(self.__module__)
-        for name in path.split("."):
-            held = getattr(held, name, None)
-        if held is self:  # a decorated function or method, which pickle finds by name
-            return path
-        return Jitted, (self._function, *self._settings())
-
-    def _settings(self) -> tuple[Any, ...]:
-        static, safe = self._static, self._safe
-        return static, self._donate, safe, self._options, self._transform
 
     def __repr__(self) -> str:
         return f"<{self._transform} of {describe(self._function)}>"
@@ -282,10 +255,6 @@ class Jitted(Generic[P, R]):
             bound.clear_cache()
 
 
-def _rebound(method: Jitted, owner: Any) -> Jitted:
-    return method.__get__(owner)
-
-
 def _method(function: Callable, ref: weakref.ref) -> Callable:
     # By a weak reference: a program must not keep the instance of its method alive.
     @functools.wraps(function)
@@ -324,8 +293,9 @@ def jit(
 ) -> Callable[[Callable[P, R]], Jitted[P, R]]: ...
 
 
+@as_transform
 def jit(
-    fun: Callable | None = None,
+    fun: Any = None,
     *,
     static_argnums: int | Sequence[int] | None = None,
     static_argnames: str | Sequence[str] | None = None,
@@ -373,15 +343,6 @@ def jit(
         >>> float(step(2.0)), float(count)
         (20.0, 2.0)
     """
-    if fun is None:
-        return functools.partial(
-            jit,
-            static_argnums=static_argnums,
-            static_argnames=static_argnames,
-            donate=donate,
-            safe=safe,
-            **options,
-        )
     if not callable(fun):
         raise TypeError(f"bo.jit takes a function, not a {type(fun).__name__}.")
     if unknown := sorted(options.keys() - _OPTIONS):

@@ -43,7 +43,7 @@ import numpy as np
 
 from .._compat import is_key_array
 from .._typing import PyTree
-from ..core import ArrayLike, Node, Variable, unwrap
+from ..core import ArrayLike, Node, Variable, as_transform, unwrap
 from ..runtime import (
     Cell,
     Effects,
@@ -289,7 +289,7 @@ def run_to_fixed_point(
 
 def lift(
     transform: Callable[[Callable], Callable],
-    split: Callable[[Any], tuple[Any, Any]] = lambda result: result,
+    split: Callable[[Any], tuple[Any, Any]] = tuple,
 ) -> Callable[[Callable], Callable]:
     """Return a transform of JAX as one for functions that read and write Variables.
 
@@ -316,28 +316,29 @@ def lift(
         (20.0, 2.0)
     """
 
-    def lifted(fun: Callable) -> Callable:
-        @functools.wraps(fun)
-        def wrapper(*args, **kwargs):
-            packed = pack((args, kwargs))
+    return functools.partial(_lifted, transform=transform, split=split)
 
-            def attempt(effects: Effects):
-                seen: list[Effects] = []
 
-                def pure(args: Sequence[PyTree], kwargs: dict):
-                    run = Run(fun, args, (), effects, kwargs)
-                    # JAX may trace more than once; the results are of the last trace.
-                    seen[:] = [run.effects]
-                    return run.out, run.results(run.effects.written)
+@as_transform
+def _lifted(fun: Callable, transform: Callable, split: Callable) -> Callable:
+    def wrapper(*args, **kwargs):
+        packed = pack((args, kwargs))
 
-                out, values = split(transform(pure)(*packed))
-                return (out, seen[0].written, values), Effects((), seen[0].inner)
+        def attempt(effects: Effects):
+            seen: list[Effects] = []
 
-            return run_to_fixed_point(lambda: (Effects(), None), attempt)
+            def pure(args: Sequence[PyTree], kwargs: dict):
+                run = Run(fun, args, (), effects, kwargs)
+                # JAX may trace more than once; the results are of the last trace.
+                seen[:] = [run.effects]
+                return run.out, run.results(run.effects.written)
 
-        return wrapper
+            out, values = split(transform(pure)(*packed))
+            return (out, seen[0].written, values), Effects((), seen[0].inner)
 
-    return lifted
+        return run_to_fixed_point(lambda: (Effects(), None), attempt)
+
+    return wrapper
 
 
 def as_operands(operands: PyTree) -> tuple[Any, ...]:

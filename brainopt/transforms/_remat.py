@@ -10,6 +10,7 @@ from typing import Any, overload
 import jax
 
 from .._typing import P, R
+from ..core import as_transform
 from ._lift import lift
 
 
@@ -32,8 +33,9 @@ def remat(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@as_transform
 def remat(
-    fun: Callable | None = None,
+    fun: Any = None,
     *,
     prevent_cse: bool = True,
     policy: Callable[..., bool] | None = None,
@@ -56,17 +58,12 @@ def remat(
         >>> round(float(g), 4)
         -0.4161
     """
-    if fun is None:
-        return functools.partial(
-            remat, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums
-        )
     nums = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
 
     checkpoint = functools.partial(
         jax.checkpoint, prevent_cse=prevent_cse, policy=policy
     )
 
-    @functools.wraps(fun)
     def wrapper(*args, **kwargs):
         # `jax.checkpoint` takes arrays alone; the function closes over everything else.
         fixed = {n % len(args) for n in nums}

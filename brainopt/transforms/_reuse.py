@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from .._compat import config, is_staging
-from ..core import refusal
+from ..core import Transformed, refusal
 from ..runtime import inside_framework
 from ._captures import Captures
 from ._jit import Jitted
@@ -176,7 +176,7 @@ def _unbound(function: Any) -> tuple[Any, Any]:
     method = inspect.getattr_static(type(function), "__call__", None)
     if hasattr(function, "__wrapped__"):  # a function in another form, as by `jit`
         return function, None
-    if isinstance(method, types.FunctionType | Jitted):
+    if isinstance(method, types.FunctionType | Transformed):
         return method, function
     return function, None
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from .._compat import varying_axes
 from .._typing import Model, P, PyTree, R
+from ..core import as_transform
 from ..runtime import Effects
 from ._lift import pack, read, run_to_fixed_point
 from ._records import refuse_records
@@ -57,8 +58,9 @@ def shard_map(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@as_transform
 def shard_map(
-    fun: Callable | None = None,
+    fun: Any = None,
     *,
     mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
     in_specs: Specs,
@@ -96,19 +98,9 @@ def shard_map(
         >>> float(total)
         4.0
     """
-    if fun is None:
-        return functools.partial(
-            shard_map,
-            mesh=mesh,
-            in_specs=in_specs,
-            out_specs=out_specs,
-            specs=specs,
-            check_vma=check_vma,
-        )
     mapping = functools.partial(jax.shard_map, mesh=mesh, check_vma=check_vma)
     in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
 
-    @functools.wraps(fun)
     def wrapper(*args):
         devices = _Devices(fun, Rules(specs), mesh)
         args = pack(args)

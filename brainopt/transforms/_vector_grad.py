@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Argnums, Aux, Model, P, PyTree, R
+from ..core import as_transform
 from ._differentiate import Differentiated
 
 
@@ -85,8 +85,9 @@ def vector_grad(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
 
 
+@as_transform
 def vector_grad(
-    fun: Callable | None = None,
+    fun: Any = None,
     grad_vars: Model = None,
     argnums: Argnums = None,
     return_value: bool = False,
@@ -105,15 +106,6 @@ def vector_grad(
         >>> bo.vector_grad(lambda x: x**2)(jnp.array([1.0, 2.0])).tolist()
         [2.0, 4.0]
     """
-    if fun is None:
-        return functools.partial(
-            vector_grad,
-            grad_vars=grad_vars,
-            argnums=argnums,
-            return_value=return_value,
-            has_aux=has_aux,
-            allow_unused=allow_unused,
-        )
     return Differentiated(
         _of_sum,
         fun,

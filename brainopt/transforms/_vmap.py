@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .._compat import is_eager, is_of_current_trace
 from .._typing import Array, Model, P, PyTree, R
+from ..core import as_transform
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import discovering, pack, read, run_to_fixed_point
@@ -69,8 +70,9 @@ def vmap(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@as_transform
 def vmap(
-    fun: Callable | None = None,
+    fun: Any = None,
     in_axes: Axes = 0,
     out_axes: Axes = 0,
     axis_name: Hashable | None = None,
@@ -123,23 +125,11 @@ def vmap(
         >>> lines.slope.shape
         (5,)
     """
-    if fun is None:
-        return functools.partial(
-            vmap,
-            in_axes=in_axes,
-            out_axes=out_axes,
-            axis_name=axis_name,
-            axis_size=axis_size,
-            spmd_axis_name=spmd_axis_name,
-            axes=axes,
-            discard=discard,
-        )
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     mapping = functools.partial(
         jax.vmap, axis_name=axis_name, spmd_axis_name=spmd_axis_name
     )
 
-    @functools.wraps(fun)
     def wrapper(*args, **kwargs):
         rules = Rules(axes)
         args, kwargs = pack((args, kwargs))

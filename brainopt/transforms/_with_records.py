@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 from .._typing import P, R
+from ..core import as_transform
 from ._lift import lift
 from ._records import collected, parted
 
 
+@as_transform
 def with_records(fun: Callable[P, R]) -> Callable[P, tuple[R, dict[str, Any]]]:
     """Return ``fun`` with what it records as a second result.
 
@@ -43,7 +44,6 @@ def with_records(fun: Callable[P, R]) -> Callable[P, tuple[R, dict[str, Any]]]:
         ([18.0, 36.0], [3.0, 6.0])
     """
 
-    @functools.wraps(fun)
     def wrapper(*args, **kwargs):
         # Closed over and not passed on, so that Nodes among them stay the same Nodes.
         def both():

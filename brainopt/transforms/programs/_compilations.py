@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 
+from ...core import describe
 from ...errors import CompilationError, message
 
 
@@ -36,16 +36,6 @@ class _Blocks(threading.local):
 
 
 _blocks = _Blocks()
-
-
-def describe(function: Callable) -> str:
-    """Return ``name (file:line)`` of a function, as far as they are known."""
-    plain = inspect.unwrap(function)
-    name = getattr(plain, "__qualname__", None) or type(plain).__name__
-    code = getattr(plain, "__code__", None)
-    return (
-        name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
-    )
 
 
 @contextlib.contextmanager
