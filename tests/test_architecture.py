@@ -44,6 +44,7 @@ ROOMS = {
     "checkpoint": ["format", "io", "tree", "interop", "tools", "", "commands"],
     "optim": [
         "_names",
+        "_numbers",
         "_fields",
         "_declared",
         "_hyperparameters",
@@ -190,17 +191,35 @@ def test_imports_stand_at_the_top():
     assert not hidden
 
 
-def test_no_import_circle():
+def _graph():
+    """Return the modules that each module imports."""
     graph = {}
     for module in MODULES:
         targets = {target for _, target, _ in _inside(module)}
         graph[module] = (targets & MODULES.keys()) - {module}
     graph["brainopt"] -= LAZY  # imported by the first use of the name
+    return graph
+
+
+def test_no_import_circle():
+    graph = _graph()
 
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_file_stands_on_few_others():
+    """The longest chain of imports: how many files lie below one, faces left out."""
+    faces = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    graph = {k: v - faces for k, v in _graph().items() if k not in faces}
+
+    depth = {}
+    for module in TopologicalSorter(graph).static_order():
+        depth[module] = 1 + max((depth[below] for below in graph[module]), default=0)
+
+    assert max(depth.values()) <= 13, max(depth, key=lambda module: depth[module])
 
 
 def test_no_import_is_for_type_checkers_alone():

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Array, Values
-from ._hyperparameters import HyperparamVector, derived_of
+from ._numbers import HyperparamVector, derived_of
 
 
 @dataclasses.dataclass(frozen=True)

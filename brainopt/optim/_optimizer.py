@@ -360,7 +360,7 @@ class Optimizer(Node, metaclass=Declaring):
         if key not in self._declared.fields:
             self._revision.note(key, value)
 
-    _step_by = step_by
+    _step_by, _register_group = step_by, _registration.register_group
     _prepare_load, _context = _saving.prepare_load, _saving.context
     _prepare_save, _checkpoint_meta = _saving.prepare_save, _saving.meta
     _checkpoint_notes = _saving.notes

@@ -13,7 +13,7 @@ from .._typing import PyTree, StateDict
 from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
-from ._hyperparameters import HyperparamVector
+from ._numbers import HyperparamVector
 from ._swapping import refuse_state
 from .engine._tree import named
 from .settings._groups import DEFAULT

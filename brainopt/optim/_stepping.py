@@ -34,10 +34,8 @@ from ._hyperparameters import HasHyperparams
 from ._parameters import check_fit, check_state
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
-from .engine._step import as_flow, first_slots
+from .engine._step import Hypers, as_flow, first_slots
 from .engine._tree import as_arrays, named
-from .settings._resolve import HyperCache
-from .settings._shared import stages
 from .settings._unmatched import warn_of_unmatched_rules
 
 _COUNTED = ("step", "counters.")
@@ -68,10 +66,10 @@ def check_weight(optimizer: Any, weight: Scalar | None) -> None:
         )
 
 
-def hypers_of(optimizer: Any, count: StepCount | None = None) -> HyperCache:
+def hypers_of(optimizer: Any, count: StepCount | None = None) -> Hypers:
     """Return the settings of each variable in the step that follows ``count``."""
     now: StepCount = optimizer.step.value if count is None else count
-    return HyperCache(optimizer._settings, optimizer.mask, now)
+    return optimizer._settings.hypers(optimizer.mask, now)
 
 
 def slots_of(optimizer: Any, path: str, param: Array, hypers: Any) -> dict[str, Any]:
@@ -100,7 +98,7 @@ def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
 def _first_state(optimizer: Any, params: PyTree) -> dict[str, Any]:
     first = {
         f"counters.{name}": value
-        for stage in stages(optimizer)
+        for stage in optimizer._engine().stages
         for name, value in stage.first().items()
     }
     first["step"] = jnp.zeros_like(optimizer.step.value)

@@ -18,7 +18,6 @@ from .._typing import StateDict
 from ..core import Variable
 from ..errors import GradientError, HyperparameterError, message
 from ._fields import Together
-from ._registration import register_group
 from .engine._tree import named
 from .settings._groups import Group
 
@@ -156,7 +155,7 @@ def add_param_group(self: Any, param_group: StateDict) -> None:
     settings = {k: v for k, v in param_group.items() if k != "params"}
     if "params" not in param_group:
         raise HyperparameterError(message("A parameter group needs 'params'."))
-    register_group(self, param_group["params"], settings)
+    self._register_group(param_group["params"], settings)
 
 
 def zero_grad(self: Any, set_to_none: bool = True) -> None:

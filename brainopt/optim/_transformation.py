@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .._typing import PyTree
 from ..errors import message
-from ._hyperparameters import SettingVariable
+from ._numbers import SettingVariable
 from ._stepping import owned
 
 

@@ -14,7 +14,8 @@ from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
 from .._fields import number
-from .._hyperparameters import HasHyperparams, check
+from .._hyperparameters import HasHyperparams
+from .._numbers import check
 from .._parameters import TrainedVariables
 from ..engine._missed import next_step
 from ..engine._precision import wide

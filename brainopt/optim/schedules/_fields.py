@@ -13,7 +13,7 @@ from ..._typing import Scalar
 from ...core import Variable
 from ...errors import HyperparameterError, message
 from .._fields import Kept, kept, one_of
-from .._hyperparameters import SettingVariable, check, scalar
+from .._numbers import SettingVariable, check, scalar
 
 Clock = Literal["step", "epoch"]
 Counter: TypeAlias = Kept[int, Variable]

@@ -16,8 +16,9 @@ from ...errors import HyperparameterError, message
 from ...runtime import depend_on
 from .._declared import takes_fields
 from .._fields import Number, as_given, kept, number
-from .._hyperparameters import HasHyperparams, check, scalar, show
+from .._hyperparameters import HasHyperparams
 from .._names import bind
+from .._numbers import check, scalar, show
 from ..engine._missed import next_step
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over

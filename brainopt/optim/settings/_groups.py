@@ -27,7 +27,8 @@ from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
 from .._fields import Number, number
 from .._hyper import Hyper, HyperSource
-from .._hyperparameters import HasHyperparams, HyperparamVector, check, scalar, show
+from .._hyperparameters import HasHyperparams
+from .._numbers import HyperparamVector, check, scalar, show
 from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._spec import GroupSpec, is_off
 

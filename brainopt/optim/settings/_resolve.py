@@ -106,6 +106,10 @@ class Settings:
         group.follows = index > 0 and is_plain(lr)
         group.count_by(self._step)
 
+    def hypers(self, mask: Callable[..., bool] | None, count: StepCount) -> HyperCache:
+        """Return the settings of each variable in the step after ``count`` steps."""
+        return HyperCache(self, mask, count)
+
 
 class HyperCache:
     """The settings of each variable in one step, each combination built once.

@@ -10,7 +10,7 @@ from ..._select import Choice
 from ..._typing import ScalarOrSchedule, Values, Where
 from ...errors import HyperparameterError, message
 from .._fields import Field, Number, Option, Together, is_whole
-from .._hyperparameters import HyperparamVector, scalar
+from .._numbers import HyperparamVector, scalar
 from ..engine._loss_scale import LossScale, Unscale
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage

@@ -15,8 +15,8 @@ from ..._typing import Model, ScalarOrSchedule, Values
 from ...errors import HyperparameterError, message
 from .._declared import Declared
 from .._fields import Number, Option, Together
-from .._hyperparameters import scalar
 from .._names import suggest
+from .._numbers import scalar
 from ..schedules._schedule import Schedule, as_schedule, is_number
 
 _OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
