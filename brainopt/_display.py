@@ -7,10 +7,12 @@ The HTML needs no script and no style from elsewhere.
 from __future__ import annotations
 
 import html
+import importlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import printable
 
@@ -166,3 +168,22 @@ def _folds(tree: Branch, is_open: int) -> Iterator[str]:
 def _is_number_column(cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell]
     return bool(filled) and all(map(_NUMBER.fullmatch, filled))
+
+
+def treescope_object(
+    kind: type, contents: Mapping[str, Any], path: str | None, render: Any
+) -> Any:
+    """Return what treescope shows of an object with attributes."""
+    # Not an import of ours: treescope asks for this, so it is there.
+    library = importlib.import_module("treescope.repr_lib")
+    return library.render_object_constructor(
+        kind, contents, path, render, roundtrippable=False
+    )
+
+
+def treescope_dict(
+    kind: type, contents: Mapping[str, Any], path: str | None, render: Any
+) -> Any:
+    """Return what treescope shows of a dict of a class of its own."""
+    library = importlib.import_module("treescope.repr_lib")
+    return library.render_dictionary_wrapper(kind, contents, path, render)

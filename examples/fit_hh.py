@@ -223,7 +223,10 @@ def main(argv=None):
     fit.recording.value += args.noise * rng.normal(fit.recording.shape)
     traces = {"recorded": fit.recording.value, "before": fit.simulate()}
 
-    program.train(args, fit, lambda: {"loss (mV²)": fit.step()}, every=25)
+    def advance():
+        return {"loss (mV²)": fit.step()}
+
+    program.train(args, fit, advance, every=25)
     by_adam, errors = fit.get(), fit.refine()
     found, traces["after"] = fit.get(), fit.simulate()
     results = {}

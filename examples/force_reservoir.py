@@ -99,9 +99,10 @@ def main(argv=None):
     run = Trainer(args.seed)
     before = Trainer(args.seed).run(2)
 
-    history = program.train(
-        args, run, lambda: {"squared error": run.learn()}, every=min(10, args.steps)
-    )
+    def learn():
+        return {"squared error": run.learn()}
+
+    history = program.train(args, run, learn, every=min(10, args.steps))
     output, wanted, rates = map(np.asarray, run.run(TESTED))
     results = {
         "normalized error": normalized_error(output, wanted),

@@ -7,11 +7,13 @@ history of the run are one file, so a killed program resumes to the same bits.
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
 import resource
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -86,9 +88,9 @@ def train(args, run, advance, every=1, until=None):
         if not rows and until is not None and history and until(history):
             print(f"the aim is reached after step {step - 1}")
             break
-        if step == done + 1:
-            print("compiling the first step …", flush=True)
-        rows.append({name: float(value) for name, value in advance().items()})
+        with _announced(advance, after=2.0 if step == done + 1 else None):
+            row = {name: float(value) for name, value in advance().items()}
+        rows.append(row)
         if step % every and step != args.steps:
             continue
         for name in rows[0]:
@@ -103,6 +105,22 @@ def train(args, run, advance, every=1, until=None):
         print(f"step {step:4d}/{args.steps}  {shown}  {times}", flush=True)
         rows = []
     return history
+
+
+@contextlib.contextmanager
+def _announced(function, after):
+    """Say that a function compiles if a block takes longer than ``after`` seconds."""
+    if after is None:
+        yield
+        return
+    text = f"compiling `{function.__name__}` …"
+    say = threading.Timer(after, print, [text], {"flush": True})
+    say.daemon = True
+    say.start()
+    try:
+        yield
+    finally:
+        say.cancel()
 
 
 def _begin(args, run):

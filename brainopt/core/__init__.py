@@ -28,8 +28,6 @@ from ._functions import describe as describe
 from ._host import Found as Found
 from ._host import Host as Host
 from ._host import find as find
-from ._host import models_among as models_among
-from ._host import refusal as refusal
 from ._host import register_host as register_host
 from ._host import unseen as unseen
 from ._host import wrap as wrap
@@ -37,6 +35,10 @@ from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
 from ._random import RandomState as RandomState
+from ._reachable import within as within
+from ._refusal import models_among as models_among
+from ._refusal import refusal as refusal
+from ._reset import reset as reset
 from ._state import LoadResult as LoadResult
 from ._state import Staged as Staged
 from ._state import load_state_dict as load_state_dict

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import jax
 
-from .._display import table_html
+from .._display import table_html, treescope_dict
 from .._typing import PyTree
 from ..errors import PathError, message
 from ._variable import Variable
@@ -115,6 +115,9 @@ class Collector(dict[str, Item], Generic[Item]):
         title = f"{type(self).__name__}({len(self)})"
         return table_html(("path", type(self)._item), rows, above=[title])
 
+    def __treescope_repr__(self, path: str | None, render: Any) -> Any:
+        return treescope_dict(type(self), dict(self), path, render)
+
     def _said(self, value: Any) -> str:
         return repr(value)
 
@@ -169,6 +172,10 @@ class VarCollector(Collector[Variable]):
     def to_train(self) -> VarCollector:
         """Return what an optimizer trains when it is given this: all of it."""
         return self
+
+    def _models(self) -> list[Any]:
+        """Return the models of other frameworks that this was made of."""
+        return []
 
     def data(self) -> list[Any]:
         """Return the values of the Variables, in order."""

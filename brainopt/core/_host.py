@@ -12,8 +12,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-import jax
-
 from .._typing import Foreign, Model, PyTree
 from .._warnings import warn_user
 from ..errors import HostError, HostWarning, first_line, message
@@ -98,6 +96,17 @@ class Host(abc.ABC):
     def write(self, owner: Foreign, value: PyTree) -> None:
         """Change the value of a parameter."""
         owner.value = value
+
+    def reset(self, model: Foreign, batch_size: int | None) -> None:
+        """Set the state of a model back, by the function of its framework."""
+        framework = self.title or self.package
+        raise HostError(
+            message(
+                f"{framework} has no function that sets the state of a "
+                f"{type(model).__name__} back.",
+                help="write its first values yourself.",
+            )
+        )
 
     def untracked(self, value: Model) -> bool:
         """Whether ``value`` holds parameters that a compiled function would not see.
@@ -278,6 +287,13 @@ def hosts_of(obj: Model) -> Iterator[Host]:
             yield registration.host
 
 
+def registered() -> Iterator[Host]:
+    """Yield the hosts whose package is imported and works."""
+    for registration in list(_registered):
+        if registration.active() and not registration.failure:
+            yield registration.host
+
+
 def find(obj: Model) -> Found | None:
     """Return the Variables of a foreign object, or None if no host knows it.
 
@@ -353,6 +369,14 @@ def trained_in(model: Model) -> Iterator[tuple[str, str, Variable]] | None:
     )
 
 
+def reset(model: Foreign, batch_size: int | None) -> None:
+    """Set the state of a foreign model back, by the function of its framework."""
+    for host in hosts_of(model):
+        if host.find(model) is not None:
+            host.reset(model, batch_size)
+            return
+
+
 def _is_ours(obj: Model) -> bool:
     return "brainopt" in _roots(type(obj)) or isinstance(obj, dict | list | tuple)
 
@@ -366,31 +390,6 @@ def unseen(found: Found, model: Model) -> str:
         found.unseen,
         "keep them in a container of the framework (for brainpy bm.NodeList, "
         "bm.VarList), or name them too: `train_vars=[net, net.layers]`.",
-    )
-
-
-def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
-    """Return why ``bo.jit`` cannot compile this call, or nothing."""
-    wake_entry_points()
-    for registration in list(_registered):
-        if registration.active() and not registration.failure:
-            reason = registration.host.refuse(function, args, kwargs)
-            if reason:
-                return reason
-    return ""
-
-
-def models_among(args: tuple, kwargs: dict) -> str:
-    """Return why JAX cannot take the models among these arguments, or nothing."""
-    leaves = jax.tree.leaves((args, kwargs))
-    kinds = {type(leaf).__name__ for leaf in leaves if find(leaf) is not None}
-    if not kinds:
-        return ""
-    return message(
-        "bo.jit takes no model of another framework as an argument:",
-        sorted(kinds),
-        "let the function close over it, as `bo.jit(lambda x: model(x))`, or name its "
-        "place: `static_argnums=0`; its state is read and written all the same.",
     )
 
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from .._display import tree_html, tree_text
+from .._display import tree_html, tree_text, treescope_object
 from .._typing import FilePath, Model, Place, PlaceRules, PyTree, StateDict
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
 from . import _device, _implicit, _naming, _pytree, _reset, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
-from ._outline import outline
+from ._outline import contents, outline
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
 from ._walk import Method, join
@@ -391,6 +391,9 @@ class Node(Owner):
 
     def _repr_html_(self) -> str:
         return tree_html(outline(self))
+
+    def __treescope_repr__(self, path: str | None, render: Any) -> Any:
+        return treescope_object(type(self), contents(self), path, render)
 
 
 _pytree.register(Node)

@@ -33,6 +33,17 @@ def outline(root: Model) -> Branch:
     return Branch(_title(root), tuple(_Outline().inside(root, "")))
 
 
+def contents(node: Model) -> dict[str, Any]:
+    """Return what a Node is shown to hold, by attribute."""
+    return {
+        str(key): value
+        for key, value in _items(node)
+        if not str(key).startswith("_")
+        or isinstance(value, Variable | Owner)
+        or _holds(value)
+    }
+
+
 def one_line(variable: Variable) -> str:
     """Return kind, shape, dtype and bytes of a Variable."""
     # Not by `Variable.value`, which would count as a read of the function being traced.

@@ -19,7 +19,7 @@ from .. import runtime
 from .._compat import is_eager, is_key_array
 from .._typing import Model
 from ..errors import VariableError, message
-from . import _walk
+from . import _host, _walk
 from ._variable import TrainVar, Variable
 
 
@@ -66,9 +66,13 @@ def reset(root: Model, batch_size: int | None = None) -> None:
     Args:
         batch_size: the new size of each `batch_axis`; default: that of the first value.
 
+    The models of brainpy and brainstate inside, attached or as they are, are set back
+    by the ``reset_state`` of their framework.
+
     Raises:
         VariableError: a Variable has no first value that is known; or none has a
             batch axis, or its first rows differ, and a batch size is given.
+        HostError: the framework of a model inside has no such function.
 
     Example:
         >>> import brainopt as bo
@@ -81,24 +85,20 @@ def reset(root: Model, batch_size: int | None = None) -> None:
 
     Differs: brainpy and brainstate call the ``reset_state`` that each model writes.
     """
+    models = [model for _, model in _walk.foreign_models(root)]
+    states = [set(_walk.collect_vars(model).values()) for model in models]
+    owned: set[Variable] = set().union(*states)
     found = {
         owned.variable: owned.path
         for owned in _walk.walk_vars(root)
         if owned.owner is None or owned.owner._resets
         if not isinstance(owned.variable, TrainVar) and not owned.variable._draws
     }
-    unknown = [path for v, path in found.items() if not hasattr(v, "_first")]
-    if unknown:
-        raise VariableError(
-            message(
-                "The first values of these Variables are not known:",
-                unknown,
-                "make them outside of transforms and assign them to a Node; reset a "
-                "model of another framework by its own function.",
-            )
-        )
+    foreign = [v for v in found if v in owned]
+    found = {v: path for v, path in found.items() if v not in owned}
+    _check_known(found)
     batched = [v for v in found if v.batch_axis is not None]
-    if batch_size is not None and not batched:
+    if batch_size is not None and not batched and not foreign:
         raise VariableError(
             message(
                 f"batch_size={batch_size}, but no Variable has a batch axis.",
@@ -107,7 +107,35 @@ def reset(root: Model, batch_size: int | None = None) -> None:
         )
     # All are made before the first is written, so an error leaves the model as it was.
     new = [_first(v, path, batch_size) for v, path in found.items()]
+    stateful = zip(models, states, strict=True)
+    models = [model for model, held in stateful if not held.isdisjoint(foreign)]
+    _reset_models(models, foreign, batch_size)
     runtime.commit(list(found), new)
+
+
+def _check_known(found: dict[Variable, str]) -> None:
+    unknown = [path for v, path in found.items() if not hasattr(v, "_first")]
+    if unknown:
+        raise VariableError(
+            message(
+                "The first values of these Variables are not known:",
+                unknown,
+                "make them outside of transforms and assign them to a Node.",
+            )
+        )
+
+
+def _reset_models(
+    models: list[Any], variables: list[Variable], batch_size: int | None
+) -> None:
+    """Set models of other frameworks back; all of them or, after an error, none."""
+    before = [runtime.read(v) for v in variables]
+    try:
+        for model in models:
+            _host.reset(model, batch_size)
+    except BaseException:
+        runtime.commit(variables, before)
+        raise
 
 
 def _first(variable: Variable, path: str, batch_size: int | None) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 
+from .._display import treescope_object
 from .._typing import DTypeLike, PyTree
 from ..errors import TraceContextError
 from ..runtime import Cell, Expired, Frozen, create, create_outside, read, top, write
@@ -228,6 +229,14 @@ class Variable(Cell, ArrayLike):
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
+
+    def __treescope_repr__(self, path: str | None, render: Any) -> Any:
+        # Not by `value`, which would count as a read of the function being traced.
+        value = self._committed()
+        shown = {"value": "ended with its trace" if type(value) is Expired else value}
+        if self._name:
+            shown["name"] = self._name
+        return treescope_object(type(self), shown, path, render)
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -76,6 +76,27 @@ def foreign_vars(obj: Model) -> _host.Found | None:
     return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
+def foreign_models(
+    container: Model, path: str = "", above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """Yield ``(path, model)`` for the models of other frameworks below a root."""
+    if isinstance(container, Variable) or is_atom(container) or id(container) in above:
+        return
+    above = (*above, id(container))
+    if is_node(container):
+        items = container._owned_attributes()
+    elif isinstance(container, VarCollector):
+        items = [("", model) for model in container._models()]
+    elif (found := foreign_vars(container)) is not None:
+        if found and "" not in found:  # a single state is no model
+            yield path, container
+        return
+    else:
+        items = parts(container) or ()
+    for name, item in items:
+        yield from foreign_models(item, join(path, str(name)), above)
+
+
 def _inside(node: Model) -> Iterator[tuple[str, Any]]:
     if is_node(node):
         for name, value in node._owned_attributes():

@@ -25,6 +25,7 @@ from ..core import (
     load_state_dict,
     load_states,
     move,
+    reset,
     save_states,
     stage,
     state_dicts,
@@ -87,6 +88,17 @@ class Attached(VarCollector):
         """
         move(list(self.values()), device, lambda: self)
         return self
+
+    def reset(self, batch_size: int | None = None) -> None:
+        """Set the state of the model back, by the function of its framework.
+
+        As `brainopt.Node.reset`. For brainpy it calls ``brainpy.reset_state``, for
+        brainstate ``brainstate.nn.reset_all_states``.
+        """
+        reset(self, batch_size)
+
+    def _models(self) -> list[Any]:
+        return [] if self._tree is not None else [self._model]
 
     @property
     def kinds(self) -> dict[str, str]:

@@ -139,6 +139,8 @@ class BrainstateHost(Host):
                 raise HostError("it keeps its traces elsewhere than brainopt knows.")
         self.State = brainstate.State
         self._params = brainstate.ParamState
+        self._module = brainstate.nn.Module
+        self._reset_all = brainstate.nn.reset_all_states
         self._hooks = brainstate.GlobalHookRegistry.instance()
         self.random = brainstate.random.RandomState
         self._by_key: weakref.WeakValueDictionary[str, ForeignVariable] = (
@@ -154,6 +156,17 @@ class BrainstateHost(Host):
         # By name: brainpy, which has TrainVar, need not be imported.
         kinds = {kind.__name__ for kind in type(owner).__mro__}
         return isinstance(owner, self._params) or "TrainVar" in kinds
+
+    def reset(self, model: Foreign, batch_size: int | None) -> None:
+        """Set the state back by ``reset_state`` of brainpy or brainstate."""
+        size = () if batch_size is None else (batch_size,)
+        brainpy = sys.modules.get("brainpy")
+        if isinstance(model, getattr(brainpy, "DynamicalSystem", ())):
+            brainpy.reset_state(model, *size)  # type: ignore[union-attr]
+        elif isinstance(model, self._module):
+            self._reset_all(model, *size)
+        else:
+            super().reset(model, batch_size)
 
     def hooked(self, owner: Foreign) -> bool:
         """Whether hooks are called when it is written, which brainpy never does."""

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 import jax
 
 from .._compat import hide_library_frames
-from ..core import describe
+from ..core import Node, collect_vars, describe, within
 from ..errors import BrainoptError, StateLostError, message
+from ..runtime import Cell
+from .programs._program import Program
 
 # The first that fits is taken, so the special come before the general:
 # TracerBoolConversionError is a ConcretizationTypeError too.
@@ -97,21 +99,34 @@ def _add_help(error: Exception) -> None:
             return
 
 
-def raise_lost(error: BaseException, lost: Sequence[str]) -> NoReturn:
+def raise_lost(error: BaseException, program: Program) -> NoReturn:
     """Raise the error of a step, or `StateLostError` where it took values with it.
 
     Args:
         error: what was raised while the step ran.
-        lost: the labels of the Variables whose values are gone.
+        program: that of the step.
     """
+    lost = program.lost()
     if not lost:
         raise error
+    paths = _paths(program.function)
     raise StateLostError(
         message(
-            "The step failed while it ran; the values it had been given to overwrite "
-            "are gone:",
-            lost,
+            f"The step {describe(program.function)} failed while it ran; of the "
+            f"{len(program.written)} Variables that it overwrites the values of "
+            f"{len(lost)} are gone:",
+            [paths.get(variable, variable.label) for variable in lost],
             "load the last checkpoint. `bo.jit(safe=True)` keeps the old values until "
             "a step has succeeded.",
         )
     ) from error
+
+
+def _paths(function: Callable) -> dict[Cell, str]:
+    """Return the path of each Variable from a name that the function knows."""
+    found: dict[Cell, str] = {}
+    for name, value in within(function):
+        if isinstance(value, Node):
+            for path, variable in collect_vars(value).items():
+                found.setdefault(variable, f"{name}.{path}")
+    return found

@@ -140,7 +140,7 @@ class Jitted(Transformed[P, R]):
                 except BaseException as error:
                     # Also KeyboardInterrupt, which may come inside of an ``__exit__``.
                     runtime.abandon()
-                    raise_lost(error, program.lost())
+                    raise_lost(error, program)
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
         try:
@@ -218,7 +218,7 @@ class Jitted(Transformed[P, R]):
             traced = self._static.split(args, kwargs)
             if reason := models_among(traced.args, traced.kwargs):
                 raise HostError(reason) from error
-            raise_lost(error, program.lost())
+            raise_lost(error, program)
         forget(error)
 
     def _run(self, program: Program, args, kwargs) -> Any:
@@ -233,7 +233,7 @@ class Jitted(Transformed[P, R]):
             raise  # `_learn` tries again; nothing has run
         except BaseException as error:
             runtime.abandon()
-            raise_lost(error, program.lost())
+            raise_lost(error, program)
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:
         """Return the traced function, as ``jax.jit(…).trace`` does."""

@@ -98,7 +98,7 @@ def _scan(
     (body_fun,), (init, operands) = functions, args
     _check_flag(progress_bar)
     count = _count(operands, length)
-    progress = Progress(count) if progress_bar else None
+    progress = Progress(count, _name(body_fun)) if progress_bar else None
     first = jax.tree.map(_first, operands)
     if config.jax_disable_jit and count:
         loop = functools.partial(_python_loop, body_fun, count, reverse, progress)
@@ -216,7 +216,12 @@ def _for_loop(
     def body(_: PyTree, xs: PyTree):
         return None, body_fun(*xs)
 
+    body.__name__ = _name(body_fun)
     return _scan((body,), (None, operands), **options)[1]
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def check_carried(

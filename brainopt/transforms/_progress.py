@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+import weakref
 from typing import Any
 
 from .._compat import progress_bars
@@ -12,6 +14,7 @@ from .._typing import Array
 
 _SHOWN = 20  # times a bar is drawn; each costs a callback from the device
 _WIDTH = 30
+_PATIENCE = 2.0  # seconds of silence before it is said that something compiles
 
 
 class Progress:
@@ -19,24 +22,29 @@ class Progress:
 
     Where tqdm is installed the bar is its own.
 
+    A compilation of seconds is announced.
+
     Args:
         total: its iterations.
+        name: that of the function in the loop.
 
     Attributes:
         interval: iterations between two drawings.
     """
 
-    def __init__(self, total: int):
+    def __init__(self, total: int, name: str):
         self.total = total
         self.interval = max(1, -(-total // _SHOWN))
         self._tqdm = progress_bars()
         self._bar: Any = None
         self._started = time.monotonic()
         self._drawn = 0
+        _announce(self, name)
 
     def show(self, done: Array | int) -> None:
         """Draw the bar at ``done`` iterations."""
         done = int(done)
+        _silence()
         if done == min(self.interval, self.total):
             self._started, self._drawn, self._bar = time.monotonic(), 0, None
         if done <= self._drawn:
@@ -62,3 +70,32 @@ class Progress:
         more = f", {left:.0f} s left" if done < self.total else "\n"
         sys.stderr.write(f"\r[{bar}] {done}/{self.total} {seconds:.1f} s{more}\x1b[K")
         sys.stderr.flush()
+
+
+_pending: list[threading.Timer] = []
+
+
+def _announce(progress: Progress, name: str) -> None:
+    """Say in a while that a loop compiles, unless it has begun or failed by then."""
+    _silence()
+    alive = weakref.ref(progress)
+
+    def say():
+        if alive() is not None and _is_seen():
+            sys.stderr.write(f"compiling `{name}` …\n")
+            sys.stderr.flush()
+
+    timer = threading.Timer(_PATIENCE, say)
+    timer.daemon = True
+    timer.start()
+    _pending.append(timer)
+
+
+def _silence() -> None:
+    while _pending:
+        _pending.pop().cancel()
+
+
+def _is_seen() -> bool:
+    notebook = type(sys.stderr).__module__.startswith("ipykernel")
+    return notebook or sys.stderr.isatty()

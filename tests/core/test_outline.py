@@ -184,3 +184,20 @@ def test_a_schedule_shows_its_curve():
 
     np.testing.assert_allclose(heights, 10 + 80 * (1 - rates), atol=0.06)
     assert "10 epochs" in picture
+
+
+def test_treescope_shows_contents_values_and_shared_parts():
+    treescope = pytest.importorskip("treescope")
+    node = bo.Node()
+    node.layer, node.label, node._hidden = Cell(), "a", 3
+    node.again = node.layer
+    node.me = node
+
+    shown = treescope.render_to_text(node)
+
+    assert "W=TrainVar(value=<jax.Array float32(2, 3)" in shown
+    assert "label='a'" in shown and "_hidden" not in shown
+    assert "me=<cyclic reference to Node" in shown
+    assert "VarCollector({\n  'layer.W': TrainVar(" in treescope.render_to_text(
+        node.vars()
+    )

@@ -2,6 +2,7 @@
 """scan, for_loop and while_loop: state is carried, options do what they say."""
 
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 import brainopt as bo
 from brainopt.errors import TraceContextError, VariableError
+from brainopt.transforms import _progress
 
 XS = jnp.arange(1.0, 11.0)
 
@@ -293,6 +295,22 @@ def test_the_bar_is_that_of_tqdm_where_it_is_installed(terminal):
 
     shown = terminal()
     assert "100%" in shown and "40/40" in shown
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_bar_announces_a_compilation_of_seconds(slow, terminal, monkeypatch):
+    monkeypatch.setattr(_progress, "_PATIENCE", 0.05 if slow else 60.0)
+
+    def leaky(x):
+        time.sleep(0.2 * slow)  # while it is traced
+        return x
+
+    bo.jit(lambda: bo.for_loop(leaky, jnp.ones(5), progress_bar=True))()
+    jax.effects_barrier()
+
+    shown = terminal()
+    assert ("leaky` …" in shown) is slow
+    assert shown.count("compiling `") <= 2 and "5/5" in shown
 
 
 @pytest.mark.parametrize("has_tqdm", [False, True])

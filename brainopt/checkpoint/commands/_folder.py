@@ -62,7 +62,7 @@ def _told(index: Index, step: int, metrics: dict[str, Any], best: bool) -> dict:
         with open_checkpoint(path) as reader:
             size = reader.size
     except CheckpointError as error:
-        damage = first_line(error)
+        damage = _fault(error)
         size = next(iter(index.folder.stamp(os.path.basename(path))), 0)
     return {
         "step": step,
@@ -72,6 +72,13 @@ def _told(index: Index, step: int, metrics: dict[str, Any], best: bool) -> dict:
         "best": best,
         "damage": damage,
     }
+
+
+def _fault(error: CheckpointError) -> str:
+    """Return what is wrong with a file, on one line and without its name."""
+    _, *lines = str(error).splitlines()
+    facts = [line.strip() for line in lines if line.startswith("  ")]
+    return "; ".join(facts) or first_line(error)
 
 
 def verify(chosen: argparse.Namespace) -> int:

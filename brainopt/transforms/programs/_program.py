@@ -391,9 +391,9 @@ class Program:
         donated = self.encoding.encode_at(self._keys, donated)
         return donated, (*map(runtime.read, self.kept), *self._extra)
 
-    def lost(self) -> list[str]:
-        """Return the labels of the Variables whose values are gone."""
-        return [v.label for v in self.written if is_gone(v._committed())]
+    def lost(self) -> list[Cell]:
+        """Return the Variables whose values are gone."""
+        return [v for v in self.written if is_gone(v._committed())]
 
 
 _NOTHING = contextlib.nullcontext()
