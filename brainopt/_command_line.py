@@ -59,12 +59,18 @@ _ELSEWHERE = {
 }
 
 
-def missing(package: str, name: str) -> AttributeError:
-    """Return the error for a name that a face does not have, with what may be meant."""
+def missing(package: str, name: str, hint: str = "") -> AttributeError:
+    """Return the error for a name that a face does not have, with what may be meant.
+
+    Args:
+        package: whose face it is.
+        name: what was asked for.
+        hint: what is meant, where the package knows it.
+    """
     known = dir(sys.modules[package])
     near = [other for other in known if other.lower() == name.lower()]
     near = near or difflib.get_close_matches(name, known, 1, 0.8)
-    hint = f"did you mean {near[0]}?" if near else ""
+    hint = hint or (f"did you mean {near[0]}?" if near else "")
     if package == "brainopt" and name in _ELSEWHERE:
         hint = f"here it is bo.{_ELSEWHERE[name]}."
     elif package == "brainopt" and not name.startswith("_"):

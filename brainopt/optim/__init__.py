@@ -9,6 +9,8 @@ from ._fields import decay_rate as decay_rate
 from ._fields import flag as flag
 from ._fields import number as number
 from ._fields import option as option
+from ._names import CLASSES as _CLASSES
+from ._names import MEANT as _MEANT
 from ._optimizer import Optimizer as Optimizer
 from .algorithms._adabelief import AdaBelief as AdaBelief
 from .algorithms._adadelta import Adadelta as Adadelta
@@ -79,4 +81,6 @@ from .wrappers._sam import SAM as SAM
 
 
 def __getattr__(name: str):
-    raise _missing(__name__, name)
+    if name in _CLASSES:
+        return globals()[_CLASSES[name]]
+    raise _missing(__name__, name, _MEANT.get(name, ""))

@@ -7,11 +7,19 @@ import collections
 import weakref
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .._compat import is_eager
 from .._typing import Model
 from .._warnings import warn_user
 from ..core import Node, collect_vars
 from ..errors import TrainingWarning, message
+from .engine._tree import named
 
+_MANY = 1000
+"""The updates after which an epoch is over, or nobody counts epochs."""
 _turns: collections.deque[weakref.ref] = collections.deque(maxlen=8)
 """The optimizers that took steps, the latest last; steps in a row are one entry."""
 
@@ -31,6 +39,78 @@ def warn_of_nothing(optimizer: Any, train_vars: Model) -> None:
         ),
         TrainingWarning,
     )
+
+
+def count_call(optimizer: Any) -> None:
+    """Look at an optimizer now and then, at calls of ``update`` in eager code.
+
+    A look waits for the device, so it is rare; a compiled step runs no Python, and is
+    looked at when it is saved or summed up.
+    """
+    calls = vars(optimizer)["_calls"] = vars(optimizer).get("_calls", 0) + 1
+    if (calls in (16, 64) or calls % 256 == 0) and is_eager():
+        look_at(optimizer)
+
+
+def look_at(optimizer: Any) -> None:
+    """Warn once of weights that are not finite, and of epochs that nobody counts."""
+    if not is_eager() or isinstance(optimizer.step.value, Tracer):
+        return
+    told = vars(optimizer).setdefault("_told", set())
+    if "epochs" not in told and int(optimizer.step.value) >= _MANY:
+        _warn_of_epochs(optimizer, told)
+    if "weights" not in told and optimizer.nonfinite == "propagate":
+        _warn_of_weights(optimizer, told)
+
+
+def _warn_of_epochs(optimizer: Any, told: set[str]) -> None:
+    for group in optimizer.groups.values():
+        schedule = group.schedule
+        if schedule is None or schedule.clock != "epoch" or "epochs" in told:
+            continue
+        if int(schedule.last_epoch.value) >= 0:
+            continue
+        told.add("epochs")
+        updates = int(optimizer.step.value)
+        warn_user(
+            message(
+                f"The {type(schedule).__name__} of this {type(optimizer).__name__} "
+                f"counts epochs, and step_epoch() was not called in {updates:,} "
+                f"updates: the rate is still {float(schedule):g}.",
+                help="call opt.lr.step_epoch() after each epoch, or give clock='step' "
+                "to count updates.",
+            ),
+            TrainingWarning,
+        )
+
+
+def _warn_of_weights(optimizer: Any, told: set[str]) -> None:
+    bad = [
+        f"{path}: {count:,} of {leaf.size:,} numbers"
+        for path, leaf in named(optimizer._trained.values())
+        if (count := _count_bad(leaf))
+    ]
+    if not bad:
+        return
+    told.add("weights")
+    warn_user(
+        message(
+            f"Weights that this {type(optimizer).__name__} trains are not finite:",
+            bad,
+            "nonfinite='skip' leaves such steps out, 'raise' stops at the first; "
+            "`bo.debug.find_nan(step, ...)` finds the operation.",
+        ),
+        TrainingWarning,
+    )
+
+
+def _count_bad(leaf: Any) -> int:
+    if isinstance(leaf, Tracer) or not leaf.is_fully_addressable:
+        return 0
+    # Where the memory of the device is that of numpy, nothing is copied or compiled.
+    on_cpu = all(device.platform == "cpu" for device in leaf.devices())
+    isfinite = np.isfinite if on_cpu else jnp.isfinite
+    return int((~isfinite(np.asarray(leaf) if on_cpu else leaf)).sum())
 
 
 def note_turn(optimizer: Any) -> None:

@@ -11,6 +11,7 @@ from ..core import Node
 from ..runtime import Revision
 from ._declared import Declared, Declaring
 from ._fields import Number
+from ._names import absent
 from ._numbers import HyperparamVector, show
 
 REVISION = "_changes"
@@ -60,6 +61,9 @@ class HasHyperparams(Node, metaclass=Declaring):
 
     _fits_a_line = True
     _resets = False
+
+    def __getattr__(self, name: str) -> Any:
+        raise absent(self, name)
 
     def __repr__(self) -> str:
         numbers: HyperparamVector | None = vars(self).get("numbers")

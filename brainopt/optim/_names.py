@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of arguments: suggestions for unknown ones, and their refusal."""
+"""Names that users of other packages type: what they are called here."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from .._typing import Values
 from ..errors import message
 
+# Arguments of the same meaning, taken as they come: optax's and Keras', braintools'.
+_SAME = {
+    "learning_rate": "lr",
+    "base_lr": "lr",
+    "grad_clip_norm": "clip_norm",
+    "grad_clip_value": "clip_value",
+}
 # Names of the same arguments in torch, optax, Keras and others.
 _ELSEWHERE = {
     "learning_rate": "lr",
+    "base_lr": "lr",
+    "init_lr": "lr",
     "params": "train_vars",
     "b1": "beta1",
     "b2": "beta2",
@@ -35,7 +44,58 @@ _ELSEWHERE = {
     "warmup_epochs": "warmup_steps",
     "clipnorm": "bo.optim.clip_by_norm(grads, n)",
 }
-_NEEDLESS = ("foreach", "fused", "capturable", "differentiable")
+_NEEDLESS = ("foreach", "fused", "capturable", "differentiable", "verbose")
+_CYCLED = (
+    "the rate alone is cycled here; a momentum takes a schedule too, as "
+    "SGD(lr, net, momentum=CyclicLR(0.85, 0.95))"
+)
+_TOLD = {
+    "cycle_momentum": _CYCLED,
+    "base_momentum": _CYCLED,
+    "max_momentum": _CYCLED,
+    "centralize": "bo.optim.centralize(grads) before the update",
+    "optimizer": "the schedule is made first and given to the optimizer, as its lr",
+}
+CLASSES = {
+    "ExponentialDecay": "ExponentialDecayLR",
+    "InverseTimeDecay": "InverseTimeDecayLR",
+    "PolynomialDecay": "PolynomialDecayLR",
+    "PiecewiseConstant": "PiecewiseConstantLR",
+    "ChainedScheduler": "ChainedLR",
+    "Nadam": "NAdam",
+    "Lars": "LARS",
+}
+"""Optimizers and schedules of other names, with the same arguments and meaning."""
+MEANT = {
+    "ConstantLR": "a constant rate is a number; for a factor of the first updates "
+    "write Warmup(lr, total_iters, start_factor=factor, mode='constant')",
+    "PolynomialLR": "write PolynomialDecayLR(lr, total_iters, 0.0, power)",
+    "WarmupCosineSchedule": "write Warmup(CosineAnnealingLR(lr, total_steps - "
+    "warmup_steps, eta_min, clock='step'), warmup_steps)",
+    "WarmupScheduler": "write Warmup(lr, warmup_steps)",
+    "LinearWarmup": "write Warmup(lr, warmup_steps)",
+    "PiecewiseConstantSchedule": "write PiecewiseConstantLR(boundaries, values)",
+    "LinearSchedule": "write LinearLR(lr, start_factor, end_factor, total_iters)",
+    "GradScaler": "it is loss_scale='dynamic' of an optimizer, see LossScale",
+    "DynamicScale": "it is loss_scale='dynamic' of an optimizer, see LossScale",
+    "LossScaleOptimizer": "it is loss_scale='dynamic' of an optimizer, see LossScale",
+    "NAdamW": "write AdamW(..., nesterov=True)",
+    "MultiSteps": "it is accumulate= of an optimizer",
+    "ExponentialMovingAverage": "write EMA(net)",
+    "clip_grad_norm_": "it is clip_norm= of an optimizer, or clip_by_global_norm",
+    "clip_grad_value_": "it is clip_value= of an optimizer, or clip_by_value",
+    "apply_updates": "opt.update(grads) changes the variables in place",
+}
+"""Classes and functions of other packages that are something else here."""
+ATTRIBUTES = {
+    "get_last_lr": "the rate is opt.current_lr, or schedule()",
+    "get_lr": "the rate is opt.current_lr, or schedule()",
+    "learning_rate": "here it is lr",
+    "step": "updates are counted by the optimizer; step_epoch() counts an epoch",
+    "set_epoch": "epochs are counted by step_epoch(); schedule.last_epoch is the count",
+    "hyperparams": "numbers are attributes, as opt.lr and opt.beta1",
+}
+"""Attributes of optimizers and schedules elsewhere."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -46,12 +106,35 @@ def suggest(name: str, known: Iterable[str]) -> str:
         known: the names that there are.
     """
     known = tuple(known)
+    if name in _TOLD:
+        return _TOLD[name]
     if name in _NEEDLESS:
         return "not needed here, every step is one compiled program"
     if name in _ELSEWHERE and (_ELSEWHERE[name] in known or "." in _ELSEWHERE[name]):
         return f"here it is {_ELSEWHERE[name]}"
     near = difflib.get_close_matches(name, known, 1, 0.85)
     return f"did you mean {near[0]}?" if near else ""
+
+
+def absent(obj: Any, name: str) -> AttributeError:
+    """Return the error for an attribute that there is not, with what is meant by it."""
+    fact = f"{type(obj).__name__!r} object has no attribute {name!r}"
+    hint = ATTRIBUTES.get(name)
+    text = f"{fact}; {hint}" if hint else fact
+    return AttributeError(text, name=name, obj=obj)
+
+
+def _as_named(kind: type, kwargs: Values, known: Container[str]) -> Iterator[tuple]:
+    """Yield arguments under the names that they have here."""
+    for name, value in kwargs.items():
+        here = _SAME.get(name, name)
+        if name in known or here not in known:
+            here = name
+        elif here in kwargs:
+            raise TypeError(
+                message(f"{kind.__name__}: {name} and {here} are one argument.")
+            )
+        yield here, value
 
 
 def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
@@ -74,6 +157,7 @@ def bind(
     """
     # `Signature.bind` would name the first unknown argument alone, and no likely one.
     known = signature.parameters
+    kwargs = dict(_as_named(kind, kwargs, known))
     listed = [
         f"{name}: {suggest(name, known)}".removesuffix(": ")
         for name in kwargs

@@ -31,7 +31,7 @@ from jax.core import Tracer
 
 from .. import runtime
 from .._typing import Array, PyTree, Scalar, Values
-from ..core import Variable, unwrap
+from ..core import Node, Variable, unwrap
 from ..errors import HyperparameterError, message
 
 _DECAY = "[0, 1)"
@@ -193,6 +193,14 @@ def scalar(value: PyTree, name: str) -> Any:
     value = unwrap(value)
     if isinstance(value, str):
         raise HyperparameterError(message(f"{name} is a number, not {value!r}."))
+    if isinstance(value, Node):  # a schedule has a float, which would be that of now
+        raise HyperparameterError(
+            message(
+                f"{name} must be one number, not the {type(value).__name__}.",
+                help="a schedule is made first, from a number, and given to the "
+                "optimizer: bo.optim.SGD(bo.optim.StepLR(0.1, 30), net).",
+            )
+        )
     if isinstance(value, Tracer) and value.ndim == 0:
         return value
     try:

@@ -14,7 +14,15 @@ from typing import Any, ClassVar, Self
 
 import jax
 
-from .._typing import Gradients, Model, Place, PyTree, StateDict, Where
+from .._typing import (
+    Gradients,
+    Model,
+    Place,
+    PyTree,
+    ScalarOrSchedule,
+    StateDict,
+    Where,
+)
 from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
 from . import _freezing, _registration, _report, _saving, _stepping, _torch, _updating
@@ -26,7 +34,7 @@ from ._freezing import as_frozen_now
 from ._hooks import add_hook, as_hooked_now
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
-from ._names import bind, refuse_slip
+from ._names import absent, bind, refuse_slip
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
@@ -52,7 +60,15 @@ from .settings._shared import (
 from .settings._unmatched import warn_of_unmatched_rules
 
 # Made anew when it is needed, or of this process alone.
-_UNSAVED = (REVISION, "_cache", "_dependencies", "_limit_reached", "_name")
+_UNSAVED = (
+    REVISION,
+    "_cache",
+    "_dependencies",
+    "_limit_reached",
+    "_name",
+    "_calls",
+    "_told",
+)
 
 
 class Optimizer(Node, metaclass=Declaring):
@@ -173,8 +189,12 @@ class Optimizer(Node, metaclass=Declaring):
 
     @property
     def current_lr(self) -> jax.Array:
-        """The learning rate of the next update, a 0-d array."""
+        """The learning rate of the next update, a 0-d array; setting it sets `lr`."""
         return self._settings.rate(0)
+
+    @current_lr.setter
+    def current_lr(self, value: ScalarOrSchedule) -> None:
+        self._settings.set_rate(value)
 
     @property
     def vars_to_train(self) -> VarCollector:
@@ -373,3 +393,6 @@ class Optimizer(Node, metaclass=Declaring):
 
     def _repr_html_(self) -> str:
         return _report.as_html(self)
+
+    def __getattr__(self, name: str) -> Any:
+        raise absent(self, name)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .._display import table_html, table_text
 from ..errors import HyperparameterError, PathError, message
+from ._cautions import look_at
 from ._stepping import owned
 from .engine._stages import NORMS
 from .engine._tree import named
@@ -78,6 +79,7 @@ class Report:
 
 def summary(optimizer: Any) -> Report:
     """Return a table of its variables, groups, settings and bytes."""
+    look_at(optimizer)
     lines = []
     for path, leaf in named(optimizer._trained.values()):
         slots = optimizer.slots[path]

@@ -13,6 +13,7 @@ from .._typing import PyTree, StateDict
 from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
+from ._cautions import look_at
 from ._numbers import HyperparamVector
 from ._swapping import refuse_state
 from .engine._tree import named
@@ -45,6 +46,7 @@ def context(self: Any) -> list[str]:
 def prepare_save(self: Any) -> None:
     """Refuse a state that its variables do not fit; see `Node._prepare_save`."""
     refuse_state(type(self).__name__, self._trained)
+    look_at(self)
 
 
 def meta(self: Any) -> dict[str, Any]:

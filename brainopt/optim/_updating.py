@@ -14,7 +14,7 @@ from .._typing import Gradients, Scalar
 from ..core import unwrap
 from . import _nonfinite, _stepping
 from ._ages import note_skipped
-from ._cautions import note_turn
+from ._cautions import count_call, note_turn
 from ._hooks import changed_by_hooks, end_step
 from ._swapping import refuse_step
 from .engine._precision import wide
@@ -43,6 +43,7 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     _stepping.check_weight(self, weight)
     _nonfinite.before(self)
     note_turn(self)
+    count_call(self)
     matched = self._match(changed_by_hooks(self, grads))
     note_skipped(self, matched)
     _stepping.update(self, matched, weight)

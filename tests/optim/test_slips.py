@@ -68,7 +68,6 @@ def test_a_mean_of_nothing_and_lbfgs_of_nothing_say_so():
         ("foreach", "foreach: not needed here"),
         ("fused", "fused: not needed here"),
         ("global_clipnorm", "global_clipnorm: here it is clip_norm"),
-        ("grad_clip_value", "grad_clip_value: here it is clip_value"),
         ("gradient_accumulation_steps", "here it is accumulate"),
         ("clipnorm", r"here it is bo\.optim\.clip_by_norm"),
         ("weightdecay", "weightdecay: did you mean weight_decay"),

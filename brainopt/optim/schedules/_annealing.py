@@ -9,7 +9,11 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array
+from ..._warnings import warn_user
+from ...errors import TrainingWarning, message
+from .._declared import takes_fields
 from .._fields import Number, number, one_of, required
+from ._counts import divided
 from ._fields import Clock, Counter, counted_by, epochs_over, updates_over
 from ._schedule import Schedule
 
@@ -47,7 +51,23 @@ class CosineAnnealingWarmRestarts(Schedule):
     r"""Half cosine waves, each starting anew at ``lr`` and ``T_mult`` times as long.
 
     Source: Loshchilov & Hutter 2017, SGDR, equation 5.
+    Differs: torch takes ``(optimizer, T_0, T_mult)``; three numbers by position, which
+    may be meant so, are warned of.
     """
+
+    @takes_fields
+    def __init__(self, *args: Any, **kwargs: Any):
+        if len(args) == 3 and not kwargs:
+            warn_user(
+                message(
+                    f"CosineAnnealingWarmRestarts{args} has num_call_per_epoch="
+                    f"{args[1]}, T_0={args[2]}, T_mult=1, as in BrainPy; torch's order "
+                    "is T_0, T_mult.",
+                    help="give them by name.",
+                ),
+                TrainingWarning,
+            )
+        super().__init__(*args, **kwargs)
 
     lr: Number = required(doc="the rate at each start")
     num_call_per_epoch: Number = required(
@@ -62,11 +82,15 @@ class CosineAnnealingWarmRestarts(Schedule):
     last_call: Counter = updates_over()
     _: KW_ONLY
     clock: Clock = counted_by("step", "; then ``num_call_per_epoch`` is not used")
+    _takes_counts = True
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` updates or epochs."""
-        if self.clock == "step":
-            t = t / self.num_call_per_epoch
+        by_step = self.clock == "step"
+        calls = self.num_call_per_epoch if by_step else jnp.ones_like(self.lr)
+        # For waves of one length, the place in the wave is a remainder.
+        place = divided(t, self.T_0 * calls, _HAIR)[1] / calls
+        t = t.astype(calls.dtype) / calls
         # T_mult may change between steps, so both cases are computed. For a ratio of 1
         # the general formula divides by log 1 = 0; 2 replaces it, and the result is not
         # used.
@@ -75,13 +99,9 @@ class CosineAnnealingWarmRestarts(Schedule):
         growth = jnp.where(same, 2.0, ratio)
         # Cycle n starts at T_0 (rⁿ - 1) / (r - 1); a hair more keeps its start in it.
         n = jnp.floor(jnp.log(1 + t / first * (growth - 1)) / jnp.log(growth) + _HAIR)
-        start = jnp.where(
-            same,
-            first * jnp.floor(t / first + _HAIR),
-            first * (growth**n - 1) / (growth - 1),
-        )
+        place = jnp.where(same, place, t - first * (growth**n - 1) / (growth - 1))
         length = jnp.where(same, first, first * growth**n)
-        part = jnp.clip((t - start) / length, 0, 1)
+        part = jnp.clip(place / length, 0, 1)
         return _cosine(self.lr, self.eta_min, part)
 
 
@@ -91,7 +111,8 @@ class OneCycleLR(Schedule):
     Source: Smith & Topin 2018, Super-Convergence.
     Differs: the peaks lie where torch has them, one update before the ends of the
     phases; optax has them at the ends. After the cycle the last rate stays; torch
-    raises.
+    raises. torch cycles the momentum, or beta1, against the rate unless it is told not
+    to; here the rate alone is cycled, and a momentum takes a schedule of its own.
     """
 
     max_lr: Number = required(doc="the highest rate")
@@ -135,6 +156,8 @@ class CyclicLR(Schedule):
     r"""Up and down between two rates, again and again.
 
     Source: Smith 2017, Cyclical Learning Rates, section 3.
+    Differs: torch cycles the momentum against the rate unless it is told not to; here
+    the rate alone is cycled, and a momentum takes a schedule of its own.
     """
 
     lr: Number = required(doc="the lowest rate")
@@ -147,6 +170,7 @@ class CyclicLR(Schedule):
         none="step_size_up",
     )
     mode: Mode = one_of("triangular", get_args(Mode), _MODES)
+    _takes_counts = True
     gamma: Number = number(1.0, doc="see ``mode``", range="(0, 1]")
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
@@ -156,15 +180,14 @@ class CyclicLR(Schedule):
         """Return the rate after ``t`` steps or epochs."""
         up, length = self.step_size_up, self.step_size_up + self.step_size_down
         # With the hair added, ``t`` may lie just before the start of its cycle.
-        cycle = jnp.floor(t / length + _HAIR)
-        place = jnp.maximum(t - cycle * length, 0)
+        cycle, place = divided(t, length, _HAIR)
         height = jnp.where(
             place <= up, place / up, (length - place) / self.step_size_down
         )
         if self.mode == "triangular2":
             height = height / 2**cycle
         elif self.mode == "exp_range":
-            height = height * self.gamma**t
+            height = height * self.gamma ** t.astype(self.gamma.dtype)
         return self.lr + (self.max_lr - self.lr) * height
 
 

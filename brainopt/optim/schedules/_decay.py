@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..._typing import Array
 from ...errors import HyperparameterError, message
 from .._fields import Number, number, one_of, required
+from ._counts import divided, reached
 from ._fields import (
     Clock,
     Counter,
@@ -37,10 +38,11 @@ class StepLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
+    _takes_counts = True
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
-        return self.lr * self.gamma ** jnp.floor(t / self.step_size)
+        return self.lr * self.gamma ** divided(t, self.step_size)[0]
 
 
 class MultiStepLR(Schedule):
@@ -55,11 +57,12 @@ class MultiStepLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
+    _takes_counts = True
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         # Without a branch on the count: it is traced.
-        passed = (self.milestones.value <= t).sum()
+        passed = reached(t, self.milestones.value).sum()
         return self.lr * self.gamma ** passed.astype(self.gamma.dtype)
 
 
@@ -88,10 +91,11 @@ class ExponentialDecayLR(Schedule):
     _: KW_ONLY
     staircase: bool = one_of(False, (False, True), _STAIRCASE)
     clock: Clock = counted_by("step")
+    _takes_counts = True
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
-        return self.lr * self.decay_rate ** _stairs(t / self.decay_steps, self)
+        return self.lr * self.decay_rate ** _stairs(t, self)
 
 
 class InverseTimeDecayLR(Schedule):
@@ -105,10 +109,11 @@ class InverseTimeDecayLR(Schedule):
     last_call: Counter = updates_over()
     _: KW_ONLY
     clock: Clock = counted_by("step")
+    _takes_counts = True
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
-        return self.lr / (1 + self.decay_rate * _stairs(t / self.decay_steps, self))
+        return self.lr / (1 + self.decay_rate * _stairs(t, self))
 
 
 class PolynomialDecayLR(Schedule):
@@ -146,6 +151,7 @@ class PiecewiseConstantLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("epoch")
+    _takes_counts = True
 
     def _start(self) -> None:
         rates, boundaries = len(self.values.value), len(self.boundaries.value)
@@ -161,8 +167,10 @@ class PiecewiseConstantLR(Schedule):
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
-        return self.values.value[(self.boundaries.value <= t).sum()]
+        return self.values.value[reached(t, self.boundaries.value).sum()]
 
 
 def _stairs(t: Any, schedule: Any) -> Any:
-    return jnp.floor(t) if schedule.staircase else t
+    if schedule.staircase:
+        return divided(t, schedule.decay_steps)[0]
+    return t.astype(schedule.decay_steps.dtype) / schedule.decay_steps

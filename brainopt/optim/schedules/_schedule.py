@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeGuard
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ..._typing import Array, PyTree, Scalar, ScalarOrSchedule, StepCount
 from ...core import Node, Variable, wrap
@@ -19,7 +20,7 @@ from .._fields import Number, as_given, kept, number
 from .._hyperparameters import HasHyperparams
 from .._names import bind
 from .._numbers import check, scalar, show
-from ..engine._missed import next_step
+from ..engine._missed import add_counts, next_step
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over
 
@@ -46,6 +47,8 @@ class Schedule(HasHyperparams, abc.ABC):
     last_call = updates_over()
     clock = counted_by("epoch")
     _counter: ClassVar[Variable | None] = None
+    _takes_counts: ClassVar[bool] = False
+    """Whether `rate` takes whole counts as they are, in int32; see `_counts`."""
     _borrowed = frozenset({"_counter"})
 
     @takes_fields
@@ -90,7 +93,7 @@ class Schedule(HasHyperparams, abc.ABC):
     def at(self, step: StepCount) -> Array:
         """Return the rate of the update that follows ``step`` updates."""
         depend_on(self._revision)
-        return self.rate(self._time(step))
+        return self._rate_of(self._time(step))
 
     def multiplier(self, step: StepCount) -> Array:
         """Return η, the rate of that update divided by `base`."""
@@ -101,18 +104,29 @@ class Schedule(HasHyperparams, abc.ABC):
         # optimizer is added to that of the updates before it, and is never written
         # here: a schedule is a function of counts, and two optimizers may share it.
         if self.clock == "epoch":
-            return self._float(self.last_epoch.value + 1)
-        return self._float(step + self.last_call.value + 1)
+            return next_step(self.last_epoch.value)
+        return add_counts(step, next_step(self.last_call.value))
 
-    def _float(self, t: Any) -> Any:
-        return jnp.asarray(t).astype(self.numbers.value.dtype)
+    def _rate_of(self, t: Any) -> Any:
+        """Return `rate` after a count, which may be a whole one."""
+        t = jnp.asarray(t)
+        is_count = self._takes_counts and jnp.issubdtype(t.dtype, jnp.integer)
+        return self.rate(t if is_count else t.astype(self.numbers.value.dtype))
 
     def __call__(self, i: Any = None) -> Any:
         """Return the rate after ``i`` steps or epochs, or that of the next update."""
         if i is not None:
-            return self.rate(self._float(i))
+            return self._rate_of(i)
         # Looked at, not owned: the count is saved and moved with the optimizer.
         return self.at(0 if self._counter is None else self._counter.value)
+
+    def __float__(self) -> float:
+        rate = self()
+        # The shortest text, so that 0.1 in float32 is 0.1 again.
+        return float(rate if isinstance(rate, Tracer) else str(rate))
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec) if spec else str(self)
 
     def _repr_html_(self) -> str:
         return curve(self)
@@ -187,6 +201,15 @@ class Constant(Schedule):
         """Return 1."""
         return jnp.ones((), self.numbers.value.dtype)
 
+    # As in ``opt.lr *= 0.5``; a product of any other schedule would end it.
+    def __mul__(self, factor: Scalar) -> Any:
+        return self() * factor
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, by: Scalar) -> Any:
+        return self() / by
+
     def set_value(self, lr: Scalar) -> None:
         """Change the rate."""
         if self.variable is not None:
@@ -211,9 +234,8 @@ class Function(Schedule):
     def at(self, step: StepCount) -> Any:
         """Return ``function(step)``."""
         depend_on(self._revision)
-        # The integer, as optax gives it to a schedule; `_time` would make a float of
-        # it.
-        return self.function(step + self.last_call.value + 1)
+        # The integer, as optax gives it to a schedule.
+        return self.function(add_counts(step, next_step(self.last_call.value)))
 
     def rate(self, t: Array) -> Any:
         """Return ``function(t)``."""

@@ -13,6 +13,7 @@ from ..._typing import Array, ScalarOrSchedule
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
 from .._fields import Kept, kept
+from ._counts import reached, since
 from ._fields import Clock, Counter, Series, counted_by, epochs_over, series
 from ._schedule import Schedule, as_schedule
 
@@ -38,6 +39,7 @@ class SequentialLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("step", "; all go by this count")
+    _takes_counts = True
 
     def _start(self) -> None:
         milestones = self.milestones.value.tolist()
@@ -59,11 +61,12 @@ class SequentialLR(Schedule):
         # All parts are evaluated, since the count is traced; those that have not begun
         # at their count 0, since a schedule need not be defined below it.
         depend_on(self.schedules[0]._revision)
-        rate = jnp.asarray(self.schedules[0].rate(t))
+        rate = jnp.asarray(self.schedules[0]._rate_of(t))
         for i, schedule in enumerate(self.schedules[1:]):
             depend_on(schedule._revision)
             start = self.milestones.value[i]
-            rate = jnp.where(t < start, rate, schedule.rate(jnp.maximum(t - start, 0)))
+            following = schedule._rate_of(since(t, start))
+            rate = jnp.where(reached(t, start), following, rate)
         return rate
 
 
@@ -76,6 +79,7 @@ class ChainedLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("step", "; all go by this count")
+    _takes_counts = True
 
     @property
     def base(self) -> Any:
@@ -87,5 +91,5 @@ class ChainedLR(Schedule):
         rate = self.base
         for schedule in self.schedules:
             depend_on(schedule._revision)
-            rate = rate * (schedule.rate(t) / schedule.base)
+            rate = rate * (schedule._rate_of(t) / schedule.base)
         return rate

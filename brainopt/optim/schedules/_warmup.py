@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..._typing import Array, ScalarOrSchedule
 from ...runtime import depend_on
 from .._fields import Kept, Number, kept, number, one_of, required
+from ._counts import since
 from ._fields import Clock, Counter, counted_by, epochs_over
 from ._schedule import Schedule, as_schedule
 
@@ -51,6 +52,7 @@ class Warmup(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("step", "; what follows goes by the same count")
+    _takes_counts = True
 
     @property
     def base(self) -> Any:
@@ -62,7 +64,8 @@ class Warmup(Schedule):
         # What follows is held at its count 0 during the rise, so that the product rises
         # to exactly its first rate. A rise of 0 updates must not divide by 0.
         depend_on(self.schedule._revision)
-        following = self.schedule.rate(jnp.maximum(t - self.warmup_steps, 0))
+        following = self.schedule._rate_of(since(t, self.warmup_steps))
+        t = t.astype(self.warmup_steps.dtype)
         part = jnp.clip(t / jnp.maximum(self.warmup_steps, 1), 0, 1)
         if self.mode == "cosine":
             part = (1 - jnp.cos(jnp.pi * part)) / 2
