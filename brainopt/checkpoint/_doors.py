@@ -203,7 +203,8 @@ def restore(
             as it was given to `save`.
         strict: whether paths that are missing or unexpected, and metadata that
             differ, and globs that match nothing, are errors. A shape or a unit that
-            differs always is one.
+            differs always is one. An array in a plain attribute whose numbers differ
+            from when the file was saved is an error too, else a warning.
         cast: let a stored dtype become that of its variable, as float64 does where
             ``jax_enable_x64`` is off, instead of refusing.
         only: the paths to restore, such as ``"net.layers.*"``; the rest of the nodes

@@ -10,6 +10,9 @@ from ._average import Average as Average
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector
 from ._collectors import VarCollector as VarCollector
+from ._constants import constants as constants
+from ._constants import fingerprints as fingerprints
+from ._constants import is_constant as is_constant
 from ._containers import NodeDict as NodeDict
 from ._containers import NodeList as NodeList
 from ._containers import VarDict as VarDict

@@ -42,7 +42,8 @@ class Found(VarCollector):
         """Give each Variable without a display name one; return self."""
         for path, variable in (*self.items(), *self.unseen.items()):
             if variable._name is None:
-                variable._name = _display_name(model, path)
+                kind = type(model).__name__
+                variable._name = f"{kind}.{path}" if path else kind
         return self
 
 
@@ -107,6 +108,10 @@ class Host(abc.ABC):
                 help="write its first values yourself.",
             )
         )
+
+    def constants(self, obj: Model) -> dict[str, Any]:
+        """Return the arrays of a model that are no parameters, by path."""
+        return {}
 
     def untracked(self, value: Model) -> bool:
         """Whether ``value`` holds parameters that a compiled function would not see.
@@ -391,7 +396,3 @@ def unseen(found: Found, model: Model) -> str:
         "keep them in a container of the framework (for brainpy bm.NodeList, "
         "bm.VarList), or name them too: `train_vars=[net, net.layers]`.",
     )
-
-
-def _display_name(model: Model, path: str) -> str:
-    return f"{type(model).__name__}.{path}" if path else type(model).__name__

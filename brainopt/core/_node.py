@@ -10,7 +10,7 @@ from .._display import tree_html, tree_text, treescope_object
 from .._typing import FilePath, Model, Place, PlaceRules, PyTree, StateDict
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
-from . import _device, _implicit, _naming, _pytree, _reset, _state, _walk
+from . import _constants, _device, _implicit, _naming, _pytree, _reset, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
 from ._outline import contents, outline
@@ -301,7 +301,8 @@ class Node(Owner):
 
     def _checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
-        return _state.meta(self, Node._checkpoint_meta)
+        meta = _state.meta(self, Node._checkpoint_meta)
+        return {**meta, **_constants.fingerprints(self)}
 
     def _prepare_save(self) -> None:
         """Hook that may refuse to give a state dict now."""

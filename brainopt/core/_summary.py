@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from .._display import size_text, table_html, table_text
 from .._typing import Model
 from ..errors import message
 from . import _walk
+from ._constants import constants
 from ._value import entries, place
+from ._variable import Variable
 
 _STATS = ("min", "max", "mean", "not finite")
 
@@ -58,10 +60,13 @@ class Summary:
     Attributes:
         rows: one for each array, in order of the paths.
         groups: with ``depth=`` one for each node of that depth; else the same.
+        constants: one for each array that is no Variable, of the kind "constant".
+            They are in no total, since no state dict has them.
     """
 
     rows: tuple[Row, ...]
     groups: tuple[Row, ...] = ()
+    constants: tuple[Row, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -88,7 +93,7 @@ class Summary:
                 for r in shown
             ]
         else:
-            head, shown = _HEAD, self.rows
+            head, shown = _HEAD, (*self.rows, *self.constants)
             body = [
                 (_path(r), r.kind, str(r.shape), r.dtype, r.place, f"{r.nbytes:,}")
                 for r in shown
@@ -104,7 +109,8 @@ class Summary:
     def _totals(self) -> list[str]:
         kinds = sorted({row.kind for row in self.rows})
         totals = [_total(k, [r for r in self.rows if r.kind == k]) for k in kinds]
-        return [*totals, _total("total", self.rows)]
+        fixed = [_total("constants", self.constants)] if self.constants else []
+        return [*totals, _total("total", self.rows), *fixed]
 
     __repr__ = __str__
 
@@ -113,7 +119,7 @@ _HEAD = ("path", "kind", "shape", "dtype", "device", "bytes")
 
 
 def summary(node: Model, *, depth: int | None = None, stats: bool = False) -> Summary:
-    """Return a table of the Variables below ``node``.
+    """Return a table of the Variables below ``node``, and of its other arrays.
 
     Args:
         node: a Node, or a list or dict of Nodes and Variables.
@@ -150,28 +156,39 @@ def summary(node: Model, *, depth: int | None = None, stats: bool = False) -> Su
                 help="give a Node, or a list or dict of Nodes and Variables.",
             )
         )
+    rows = tuple(_rows(variables, stats))
+    fixed = tuple(
+        _row(path, "constant", value, (), stats)
+        for path, value in constants(node).items()
+    )
+    groups = () if depth is None else _groups(node, rows, depth)
+    return Summary(rows, groups, fixed)
+
+
+def _rows(variables: Mapping[str, Variable], stats: bool) -> Iterator[Row]:
     # A shared Variable counts once; its further paths are shown beside the first.
     aliases: dict[Any, list[str]] = {}
     for path, variable in variables.items():
         aliases.setdefault(variable, []).append(path)
     values = runtime.snapshot(list(aliases))
-    rows = []
     for (variable, paths), value in zip(aliases.items(), values, strict=True):
         for tail, leaf in entries(value):
-            rows.append(
-                Row(
-                    path=_walk.join(paths[0], tail),
-                    kind=type(variable).__name__,
-                    shape=leaf.shape,
-                    dtype=str(leaf.dtype),
-                    place=place(leaf),
-                    nbytes=leaf.size * leaf.dtype.itemsize,
-                    aliases=tuple(_walk.join(path, tail) for path in paths[1:]),
-                    size=math.prod(leaf.shape),
-                    stats=_stats(leaf) if stats else None,
-                )
-            )
-    return Summary(tuple(rows), () if depth is None else _groups(node, rows, depth))
+            path, *others = (_walk.join(path, tail) for path in paths)
+            yield _row(path, type(variable).__name__, leaf, tuple(others), stats)
+
+
+def _row(path: str, kind: str, leaf: Any, aliases: tuple, stats: bool) -> Row:
+    return Row(
+        path=path,
+        kind=kind,
+        shape=leaf.shape,
+        dtype=str(leaf.dtype),
+        place=place(leaf),
+        nbytes=leaf.size * leaf.dtype.itemsize,
+        aliases=aliases,
+        size=math.prod(leaf.shape),
+        stats=_stats(leaf) if stats else None,
+    )
 
 
 def _groups(node: Any, rows: Sequence[Row], depth: int) -> tuple[Row, ...]:

@@ -21,7 +21,9 @@ from ..core import (
     VarCollector,
     Variable,
     collect_vars,
+    constants,
     find,
+    fingerprints,
     load_state_dict,
     load_states,
     move,
@@ -143,8 +145,9 @@ class Attached(VarCollector):
         return load_states(self, filename, verbose, strict=strict, cast=cast)
 
     def _checkpoint_meta(self) -> dict[str, Any]:
-        """Return the class of the model, and the units of its quantities."""
-        return {"class": type(self._model).__name__, **units(self)}
+        """Return class, units of quantities, and checksums of constants."""
+        meta = {"class": type(self._model).__name__, **units(self)}
+        return meta | ({} if self._tree else fingerprints(self._model))
 
     def _stage_state_dict(
         self, state: StateDict, *, strict: bool = True, cast: bool = False
@@ -160,6 +163,10 @@ class Attached(VarCollector):
             mark = "  trained" if isinstance(self[path], TrainVar) else ""
             lines.append(f"  {path:{width}}  {kind}{mark}")
         lines += [f"  {path}: not collected by the framework" for path in self.unseen]
+        fixed = {} if self._tree else constants(self._model)
+        lines += [
+            f"  {path}: constant, {x.dtype} {x.shape}" for path, x in fixed.items()
+        ]
         return "\n".join(lines)
 
     def __reduce__(self):

@@ -26,8 +26,10 @@ from ..core import (
     TrainVar,
     Variable,
     initial,
+    is_constant,
     is_weak,
     join,
+    plain,
 )
 from ..errors import HostError, message
 from ..runtime import Expired, add_tracker
@@ -196,6 +198,11 @@ class BrainstateHost(Host):
         seen = _collected(obj)
         return None if seen is None else self._in_model(obj, seen)
 
+    def constants(self, obj: Model) -> dict[str, Any]:
+        """Return the arrays of a module, and of those below, that are no states."""
+        found = _walk(obj, "", {}, self.State, arrays=True)
+        return {path: array for path, x in found if is_constant(array := plain(x))}
+
     def resolve(self, key: str) -> Any:
         """Return the Variable of a living brainpy object that ``key`` names."""
         owner = named(key.partition(".")[0])
@@ -273,12 +280,22 @@ def _collected(obj: Model) -> dict[str, Any] | None:
 
 
 def _walk(
-    obj: Model, path: str, visited: dict[int, Any], kind: type
+    obj: Model, path: str, visited: dict[int, Any], kind: type, arrays: bool = False
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the states below ``obj``, and Variables of ours, each container once."""
+    """Yield the states below ``obj``, and Variables of ours, each container once.
+
+    With ``arrays`` that is the arrays which are no states.
+    """
     if isinstance(obj, kind | Variable):
-        if not _is_view(obj, kind):
+        if not arrays and not _is_view(obj, kind):
             yield path, obj
+        return
+    if arrays and (
+        isinstance(obj, np.ndarray)
+        or hasattr(obj, "__jax_array__")
+        or isinstance(obj, jax.Array)
+    ):
+        yield path, obj
         return
     if isinstance(obj, dict):
         items = zip(counted(obj), obj.values(), strict=True)
@@ -298,7 +315,7 @@ def _walk(
         return
     visited[id(obj)] = obj  # held, so that no other object can get its id
     for key, item in items:
-        yield from _walk(item, join(path, key), visited, kind)
+        yield from _walk(item, join(path, key), visited, kind, arrays)
 
 
 def _is_view(obj: Model, kind: type) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from .._typing import Foreign, Model, PyTree
-from ..core import Found, Host
+from ..core import Found, Host, is_constant
 
 _ADVICE = (
     "split the model and use the functional core inside nnx.jit: `params = "
@@ -56,6 +56,16 @@ class NnxHost(Host):
             if isinstance(variable, nnx.Variable):
                 found[".".join(map(str, path))] = self.variable(variable)
         return found.name_after(obj)
+
+    def constants(self, obj: Model) -> dict[str, Any]:
+        """Return the arrays in plain attributes of the modules."""
+        found = {}
+        for path, module in self._nnx.iter_graph(obj):
+            if isinstance(module, self._holders):
+                for key, value in vars(module).items():
+                    if is_constant(value):
+                        found[".".join(map(str, (*path, key)))] = value
+        return found
 
     def trainable(self, owner: Foreign) -> bool:
         """Whether it is a Param."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Comparison of the metadata of a node with those in a file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ...errors import PathError
+from ..._warnings import warn_user
+from ...errors import CheckpointWarning, PathError, message
 from ._equality import equal
 from ._paths import ABSENT, under
 from ._selection import Selection
@@ -25,12 +26,13 @@ def chosen(selection: Selection, path: str, table: Mapping) -> dict[Any, Any]:
             below = chosen(selection, name, value)
             found |= {key: below} if below else {}
         # The class is compared even where ``only=`` does not name it.
-        elif _takes(selection, name, is_asked=key != "class"):
+        elif takes(selection, name, is_asked=key != "class"):
             found[key] = value
     return found
 
 
-def _takes(selection: Selection, path: str, is_asked: bool) -> bool:
+def takes(selection: Selection, path: str, is_asked: bool = True) -> bool:
+    """Whether a setting was chosen; see `Selection.takes`."""
     try:
         return selection.takes(path, NO_ARRAY, is_asked)
     except PathError:
@@ -48,6 +50,45 @@ def differences(path: str, stored: object, own: object) -> Iterator[str]:
             yield from differences(under(path, str(key)), *values)
     else:
         yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
+
+
+def other_units(stored: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each unit that differs."""
+    for path, unit in own.items():
+        if stored.get(path, unit) != unit:
+            yield f"{path}: stored in {stored[path]}, not in {unit}"
+
+
+def changed_constants(
+    stored: Mapping[str, Any], own: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a line for each array in plain attributes that differs.
+
+    One that only the file or only the node has is a matter of their classes.
+    """
+    for path in (path for path in own if stored.get(path, own[path]) != own[path]):
+        # Shape and dtype without the checksum, unless they are what differs.
+        what, was = (str(table[path]).rpartition(" ")[0] for table in (own, stored))
+        how = "other numbers" if what == was else was
+        yield f"{path}: the constant {what} was saved with {how}"
+
+
+def warn_of_constants(file: str, lines: Iterable[str]) -> None:
+    """Warn of a restore into a model with other constants."""
+    warn_user(
+        message(
+            f"{file} was saved by a model with other constants; they stay as they are:",
+            lines,
+            "build the model from the same seed and data, or keep them in Variables, "
+            "which are saved.",
+        ),
+        CheckpointWarning,
+    )
+
+
+def joined(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a table by the paths from the root, of a node by its path."""
+    return {under(name, str(path)): value for path, value in table.items()}
 
 
 def paths_in(path: str, table: object) -> Iterator[str]:

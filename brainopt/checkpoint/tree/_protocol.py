@@ -12,6 +12,9 @@ NOTES = "notes"
 UNITS = "units"
 """Key of the units of quantities, by path, in the metadata of a node."""
 
+CONSTANTS = "constants"
+"""Key of the checksums of arrays that are no state, by path, in the metadata."""
+
 
 class Staged(Protocol):
     """A state that was compared with its object and converted, but not written.
@@ -59,7 +62,8 @@ class Stateful(Protocol):
         """Return plain data that must be equal when the state is restored.
 
         The name of the class and its fixed settings belong here, and in a dict
-        ``units`` the unit of each quantity by its path. Numbers that are
+        ``units`` the unit of each quantity by its path, in a dict ``constants`` shape,
+        dtype and checksum of each array that is no state. Numbers that are
         part of the state come back with it; an object that also has
         ``_checkpoint_notes(state) -> dict`` has them noted beside its metadata, by
         name, for whoever inspects the file. Notes are not compared.

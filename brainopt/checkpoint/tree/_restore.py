@@ -31,9 +31,19 @@ from ..._select import is_below
 from ..._typing import Model
 from ...errors import CheckpointMismatchError, PathError, message
 from ._build import SavedNode
-from ._metadata import NO_ARRAY, chosen, differences, paths_in
+from ._metadata import (
+    NO_ARRAY,
+    changed_constants,
+    chosen,
+    differences,
+    joined,
+    other_units,
+    paths_in,
+    takes,
+    warn_of_constants,
+)
 from ._paths import ABSENT, dotted, flat_paths, leaves, under
-from ._protocol import NOTES, UNITS, Staged, Stateful
+from ._protocol import CONSTANTS, NOTES, UNITS, Staged, Stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
 
@@ -67,6 +77,7 @@ class Restore:
         self.strict = strict
         self.cast = cast
         self.wrong: list[str] = []
+        self.changed: list[str] = []
         self.staged: dict[str, Staged] = {}
         self.targets = self._named(_stateful(nodes), "the nodes")
         self.saved: dict[str, SavedNode] = {}
@@ -87,6 +98,8 @@ class Restore:
         # Also after a misfit of names, so that the error lists those of shapes with
         # them.
         self._stage(chosen)
+        if self.strict:
+            self.wrong += self.changed
         if self.wrong:
             self.discard()
             raise self._mismatch()
@@ -99,6 +112,8 @@ class Restore:
 
     def commit(self) -> Any:
         """Change all nodes at once, and return the plain values of the file."""
+        if self.changed and not self.strict:
+            warn_of_constants(self.source.name, self.changed)
         if self.staged:
             first, *others = self.staged.values()
             first.commit_with(*others)
@@ -200,10 +215,11 @@ class Restore:
             self.wrong += self.selection.unmatched(candidates.items())
 
     def _meta_paths(self) -> Iterator[str]:
-        for name, saved in self.saved.items():
-            yield from paths_in(self.selection.renamed(name), saved.meta)
-        for name, node in self.targets.items():
-            yield from paths_in(name, node._checkpoint_meta())
+        metas = [(self.selection.renamed(n), s.meta) for n, s in self.saved.items()]
+        metas += [(name, n._checkpoint_meta()) for name, n in self.targets.items()]
+        for name, meta in metas:
+            yield from paths_in(name, meta)
+            yield from paths_in(name, meta.get(CONSTANTS, {}))
 
     def _owner(self, path: str) -> str | None:
         # The longest name: a target may lie below another, as a part of it.
@@ -293,24 +309,23 @@ class Restore:
         if saved is None or not saved.meta:
             return
         mine, stored = dict(node._checkpoint_meta()), dict(saved.meta)
-        both = stored.get(UNITS, {}), mine.get(UNITS, {})
-        if all(isinstance(units, Mapping) for units in both):
-            # Also without ``strict``: numbers in another unit are wrong numbers.
-            self._compare_units(_joined(old, both[0]), _joined(name, both[1]))
-            stored.pop(UNITS, None)
-            mine.pop(UNITS, None)
+        # Units also without ``strict``: numbers in another unit are wrong numbers.
+        for kind, compare, lines in (
+            (UNITS, other_units, self.wrong),
+            (CONSTANTS, changed_constants, self.changed),
+        ):
+            if any(not isinstance(t.get(kind, {}), dict) for t in (stored, mine)):
+                continue  # compared as other metadata
+            was = joined(old, stored.pop(kind, {}))
+            was = {self.selection.renamed(path): text for path, text in was.items()}
+            own = joined(name, mine.pop(kind, {})).items()
+            lines += compare(was, {p: x for p, x in own if takes(self.selection, p)})
         # Notes repeat numbers of the state, which is about to be replaced.
         stored.pop(NOTES, None)
         mine.pop(NOTES, None)
         if self.strict:
             stored, mine = (chosen(self.selection, name, m) for m in (stored, mine))
             self.wrong += differences(name, stored, mine)
-
-    def _compare_units(self, stored: dict[str, Any], own: dict[str, Any]) -> None:
-        stored = {self.selection.renamed(path): unit for path, unit in stored.items()}
-        for path, unit in own.items():
-            if self._takes(path) and stored.get(path, unit) != unit:
-                self.wrong.append(f"{path}: stored in {stored[path]}, not in {unit}")
 
     def _mismatch(self) -> CheckpointMismatchError:
         error = CheckpointMismatchError(
@@ -382,7 +397,3 @@ def _merged(nodes: Model, plain: Any) -> Any:
         elif not any(True for _ in _stateful(default)):
             found.setdefault(key, default)
     return found
-
-
-def _joined(name: str, table: Mapping[Any, Any]) -> dict[str, Any]:
-    return {under(name, str(path)): value for path, value in table.items()}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Constants: the arrays of a model that are no Variables.
+
+Fixed recurrent weights, masks and connections are part of what a model computes, and
+no state dict has them. So tables list them, and a checkpoint keeps a checksum of each:
+a model that was built from another seed is another model.
+"""
+
+from __future__ import annotations
+
+import weakref
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from .._typing import Foreign, Model
+from ..runtime import Owner
+from . import _host, _walk
+from ._parts import is_atom, parts
+from ._variable import Variable
+
+
+def constants(root: Model) -> dict[str, Any]:
+    """Return the arrays below ``root`` that are no Variables, by path, each once."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for path, node in _walk.walk_nodes(root):
+        # An optimizer is no part of what the model computes.
+        if isinstance(node, Owner) and not node._resets:
+            continue
+        for key, value in _own(node):
+            if id(value) not in seen:
+                seen.add(id(value))
+                found.setdefault(_walk.join(path, key), value)
+    return found
+
+
+def is_constant(value: Model) -> bool:
+    """Whether it is an array that a model computes with.
+
+    A single number is a setting, and unsigned ints may be a random key.
+    """
+    if not isinstance(value, jax.Array | np.ndarray) or not value.ndim:
+        return False
+    if isinstance(value, jax.core.Tracer) or jnp.issubdtype(
+        value.dtype, jnp.unsignedinteger
+    ):
+        return False
+    return jnp.issubdtype(value.dtype, np.number) or value.dtype == bool
+
+
+def fingerprints(root: Model) -> dict[str, dict[str, str]]:
+    """Return ``{"constants": {path: shape, dtype and checksum}}``, if there are any."""
+    # A process of several may keep its own part of the data in an attribute.
+    if jax.process_count() > 1:
+        return {}
+    found = {path: _fingerprint(value) for path, value in constants(root).items()}
+    return {"constants": found} if found else {}
+
+
+def _own(node: Model) -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, Owner):
+        yield from _inside(node, "", ())
+        return
+    for key, value in node._owned_attributes():
+        yield from _inside(value, key, ())
+
+
+def _inside(
+    value: Model, key: str, above: tuple[int, ...]
+) -> Iterator[tuple[str, Any]]:
+    if is_constant(value):
+        yield key, value
+    elif is_atom(value) or isinstance(value, Variable | Owner) or id(value) in above:
+        return  # the walk comes to each node by itself
+    elif (foreign := _foreign(value)) is not None:
+        for path, array in foreign.items():
+            yield _walk.join(key, path), array
+    else:
+        for name, item in parts(value) or ():
+            yield from _inside(item, _walk.join(key, str(name)), (*above, id(value)))
+
+
+def _foreign(value: Foreign) -> dict[str, Any] | None:
+    if isinstance(value, list | tuple | dict):
+        return None
+    return next((host.constants(value) for host in _host.hosts_of(value)), None)
+
+
+_known: dict[int, tuple[weakref.ref, str]] = {}
+"""The fingerprints of arrays of JAX, which never change, by id."""
+
+
+def _fingerprint(value: Any) -> str:
+    held = _known.get(id(value))
+    if held is not None and held[0]() is value:
+        return held[1]
+    text = f"{value.dtype} {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"{text} {_checksum(value)}"
+    if not value.is_deleted() and value.is_fully_addressable:
+        text = f"{text} {_checksum(np.asarray(value))}"
+        key = id(value)
+        _known[key] = weakref.ref(value, lambda _: _known.pop(key, None)), text
+    return text
+
+
+def _checksum(value: np.ndarray) -> str:
+    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    return f"{zlib.crc32(data.data):08x}"
