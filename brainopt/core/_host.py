@@ -18,6 +18,7 @@ from ..errors import HostError, HostWarning, first_line, message
 from ..runtime import pending_trackers
 from ._collectors import Items, VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
+from ._parts import is_atom
 from ._reachable import used_by
 from ._variable import TrainVar, Variable
 
@@ -383,7 +384,8 @@ def reset(model: Foreign, batch_size: int | None) -> None:
 
 
 def _is_ours(obj: Model) -> bool:
-    return "brainopt" in _roots(type(obj)) or isinstance(obj, dict | list | tuple)
+    plain = is_atom(obj) or isinstance(obj, dict | list | tuple)
+    return plain or "brainopt" in _roots(type(obj))
 
 
 def unseen(found: Found, model: Model) -> str:

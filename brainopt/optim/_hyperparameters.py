@@ -21,7 +21,8 @@ REVISION = "_changes"
 @property
 def revision(self: Any) -> Revision:
     """The count that compiled functions compare to see whether they still fit."""
-    return vars(self).setdefault(REVISION, Revision())
+    held = vars(self).get(REVISION)
+    return vars(self).setdefault(REVISION, Revision()) if held is None else held
 
 
 class HasHyperparams(Node, metaclass=Declaring):

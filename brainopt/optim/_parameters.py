@@ -251,6 +251,8 @@ def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any
             if len(alone) == 1 and trained.knows(alone[0][0]):
                 return alone
             return [(path, grads)]
+    if isinstance(grads, dict) and grads.keys() <= trained.variables.keys():
+        return list(grads.items())  # as `bo.grad` returns them
     if branches(grads) is None:
         raise GradientError(
             message(
@@ -290,12 +292,11 @@ def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[st
         return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
     problems = []
     for i, ((keys, leaf), part) in enumerate(zip(leaves, parts, strict=True)):
-        name = join(path, jax.tree_util.keystr(keys, simple=True, separator="."))
         if part is None:
             continue
-        problem = _misfit(part, leaf)
-        if problem:
-            problems.append(f"{name}: {problem}")
+        if problem := _misfit(part, leaf):
+            below = jax.tree_util.keystr(keys, simple=True, separator=".")
+            problems.append(f"{join(path, below)}: {problem}")
         elif not isinstance(part, jax.Array):
             parts[i] = jnp.asarray(part)
     return jax.tree.unflatten(tree, parts), problems

@@ -154,8 +154,10 @@ def _limits(optimizer: Any) -> dict[str, Any]:
 
 def dependencies(optimizer: Any) -> Dependencies:
     """Return the Variables of others that functions of an optimizer read."""
-    new = Dependencies(type(optimizer).__name__)
-    return vars(optimizer).setdefault("_dependencies", new)
+    held = vars(optimizer).get("_dependencies")
+    if held is None:
+        held = vars(optimizer)["_dependencies"] = Dependencies(type(optimizer).__name__)
+    return held
 
 
 def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
@@ -164,7 +166,7 @@ def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     own, program = _program(optimizer)
     state = {path: variable.value for path, variable in own.items()}
     new, after = program(params, state | slot_values(optimizer), grads, weight)
-    commit(optimizer, new, after)
+    commit(optimizer, own, new, after)
 
 
 def flush(optimizer: Any) -> None:
@@ -220,11 +222,12 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     return cache[0][2:]
 
 
-def commit(optimizer: Any, params: PyTree, after: PyTree) -> None:
-    """Write parameters, counters and slots at one instant."""
+def commit(
+    optimizer: Any, own: Mapping[str, Variable], params: PyTree, after: PyTree
+) -> None:
+    """Write parameters, counters (some of its ``own``) and slots at one instant."""
     # Slots go by the Variables that exist, not by what the step returned: a slot of
     # missed steps that it added has no Variable to be written to.
-    own = _compiled(optimizer)[0]
     targets = [optimizer._trained.variables[path] for path in params]
     targets += [own[path] for path in after if path != "slots"]
     values = [*params.values(), *(v for k, v in after.items() if k != "slots")]

@@ -174,7 +174,7 @@ class LBFGS(JointOptimizer):
         # The search ran the closure at points that it gave up, and nothing of that was
         # kept. What the closure writes is that of one run at the result.
         _, (_, written) = loss(new)
-        commit(self, new, after)
+        commit(self, own, new, after)
         loss.keep(written)
         end_step(self)
         return out
