@@ -24,16 +24,19 @@ its values over newer ones. Python code between a donating computation and the s
 of its results, unless signals are held back (see `_signals`).
 """
 
+import contextlib
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import repeat, starmap
 from operator import call, is_
 from typing import Any
 
 from .._typing import PyTree
 from ._owner import changes
+from ._signals import Deferred
 
 
 class Slot:
@@ -61,13 +64,28 @@ _PATIENCE = 10.0  # seconds; a host callback of the step itself would wait for e
 
 def after_flight(slot: Slot) -> Any:
     """Return the value of a slot once no step is overwriting it."""
-    held = lock.acquire(timeout=_PATIENCE)
+    end = time.monotonic() + _PATIENCE
+    # In short pieces, so that handlers of signals run while a long step is waited for.
+    while time.monotonic() < end:
+        with _taken(timeout=0.05) as held:
+            if held:
+                flush()
+                return get(slot)
     flush()
-    try:
-        return get(slot)
-    finally:
-        if held:
-            lock.release()
+    return get(slot)
+
+
+@contextlib.contextmanager
+def _taken(timeout: float) -> Iterator[bool]:
+    """Take the lock within a time in seconds, and say whether that succeeded."""
+    # A signal between `acquire` and the `try` would leave the lock taken for ever.
+    with Deferred():
+        held = lock.acquire(timeout=timeout)
+        try:
+            yield held
+        finally:
+            if held:
+                lock.release()
 
 
 class ResidentState:
@@ -139,16 +157,17 @@ class ResidentState:
         """Write the values to their slots, and end the residence if this is active.
 
         The garbage collector calls this in any thread at any moment, also where JAX
-        holds a lock of its own. So it waits only where there is something to do:
-        another thread that has our lock may be waiting for that one, and writes
-        all values back before.
+        holds a lock of its own, for which the thread that has our lock may be waiting.
+        So this never waits: whoever has the lock, or the next reader, writes the values
+        back, since `resident` goes on holding them.
         """
         if self.box[0] is self.written_back and resident is not self:
             return
-        with lock:
-            self.write_back()
-            if resident is self:
-                release()
+        with _taken(timeout=0) as held:
+            if held:
+                self.write_back()
+                if resident is self:
+                    release()
 
 
 _WHOLE = (slice(0, 2),)

@@ -4,6 +4,7 @@
 import gc
 import pickle
 import threading
+import weakref
 
 import hypothesis
 import hypothesis.strategies as st
@@ -186,6 +187,33 @@ def test_values_outlive_the_step_that_kept_them(pair):
     del step
     gc.collect()
 
+    assert pair.look() == (3, 30)
+
+
+def test_dropping_a_step_does_not_wait_for_one_that_runs(pair):
+    step = bo.jit(pair.step)
+    for _ in range(3):
+        step()
+    dropped = weakref.ref(step)
+    holder = [step]
+    holder.append(holder)  # only the garbage collector frees it
+    del step, holder
+    taken, free = threading.Event(), threading.Event()
+
+    def run_for_long():
+        with storage.lock:
+            taken.set()
+            assert free.wait(20)
+
+    thread = threading.Thread(target=run_for_long)
+    thread.start()
+    taken.wait(20)
+
+    gc.collect()
+
+    assert dropped() is None and thread.is_alive()
+    free.set()
+    thread.join()
     assert pair.look() == (3, 30)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Threads: whole steps, whole snapshots, and never a tracer."""
 
+import faulthandler
 import threading
 import time
 
@@ -37,13 +38,19 @@ def together(*functions):
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+    threads = [
+        threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions
+    ]
+    end = time.monotonic() + 60
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(max(0.0, end - time.monotonic()))
     if errors:
         raise errors[0]
+    if any(thread.is_alive() for thread in threads):
+        faulthandler.dump_traceback(all_threads=True)
+        pytest.fail("threads wait for each other; standard error says where")
 
 
 @pytest.mark.parametrize("options", [{}, {"donate": False}, {"safe": True}], ids=str)
