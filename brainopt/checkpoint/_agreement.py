@@ -25,7 +25,7 @@ from .tree._protocol import Stateful
 
 
 class Agreement:
-    """A block in which each process makes ready, and which all leave in one way.
+    """A block of preparations that ends alike in every process: done, or an error.
 
     It does nothing where no array of the nodes spans processes.
 
@@ -43,7 +43,7 @@ class Agreement:
         self._needed = jax.process_count() > 1 and any(_spanning(nodes))
 
     def __enter__(self) -> Agreement:
-        """Give the agreement itself."""
+        """Return the agreement itself."""
         return self
 
     def __exit__(
@@ -70,21 +70,21 @@ class Agreement:
             return
         # Once only: an error below is known to all, and `__exit__` must not report it.
         self._needed = False
-        told = self._exchange(None)
+        reports = self._exchange(None)
         failed = [
             f"process {process}: {report['failed']}"
-            for process, report in enumerate(told)
+            for process, report in enumerate(reports)
             if report["failed"]
         ]
         others = [
             f"process {process}: {report['name']}"
-            for process, report in enumerate(told)
+            for process, report in enumerate(reports)
             if report["name"] != self._name
         ]
         if failed:
             # The class is that of the cause where all agree, so that a loop which
             # passes over damaged steps works in every process.
-            kinds = {report["kind"] for report in told if report["failed"]}
+            kinds = {report["kind"] for report in reports if report["failed"]}
             fact = f"{self._path} was not restored; nothing has changed:"
             raise _KINDS[kinds.pop() if len(kinds) == 1 else ""](message(fact, failed))
         if others:

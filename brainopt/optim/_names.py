@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Any
 
 from .._typing import Values
@@ -137,6 +137,12 @@ def _as_named(kind: type, kwargs: Values, known: Container[str]) -> Iterator[tup
         yield here, value
 
 
+def unknown_of(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return the names that are not known, each with a hint where there is one."""
+    unknown = [name for name in names if name not in known]
+    return [f"{name}: {suggest(name, known)}".removesuffix(": ") for name in unknown]
+
+
 def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
     """Raise `AttributeError` for a new attribute whose name looks like a field's."""
     # Python accepts ``opt.weight_deacy = 0`` silently, and training goes on with decay.
@@ -158,12 +164,7 @@ def bind(
     # `Signature.bind` would name the first unknown argument alone, and no likely one.
     known = signature.parameters
     kwargs = dict(_as_named(kind, kwargs, known))
-    listed = [
-        f"{name}: {suggest(name, known)}".removesuffix(": ")
-        for name in kwargs
-        if name not in known
-    ]
-    if listed:
+    if listed := unknown_of(kwargs, known):
         raise TypeError(
             message(
                 f"{kind.__name__} takes no such arguments:",

@@ -33,11 +33,11 @@ def as_optax(optimizer: Any) -> Any:
     The numbers are those in the state. A transformation that made no state brings its
     own: `optax.inject_hyperparams` makes a new one at each step, with new numbers.
     """
-    began = False
+    made_state = False
 
     def init(params: PyTree):
-        nonlocal began
-        began = True
+        nonlocal made_state
+        made_state = True
         return optimizer.init(params)
 
     def update(grads: PyTree, state: PyTree, params: PyTree = None, **_: Any):
@@ -51,7 +51,7 @@ def as_optax(optimizer: Any) -> Any:
             )
         # Without `init` the state was made by another instance, as inject_hyperparams
         # does. Then the numbers are those of this one, which carries the new ones.
-        if not began:
+        if not made_state:
             state = {**state, **_numbers_of(optimizer)}
         grads = jax.tree.map(jnp.conj, grads)
         new, state = optimizer.apply(params, state, grads)

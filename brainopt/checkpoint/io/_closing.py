@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Closing(abc.ABC):
-    """Abstract: a context that gives itself, and closes itself at the end."""
+    """Abstract: a context that is closed at its end."""
 
     __slots__ = ()
 
@@ -18,7 +18,7 @@ class Closing(abc.ABC):
         """End it; a second time does nothing."""
 
     def __enter__(self) -> Self:
-        """Give the object itself."""
+        """Return the object itself."""
         return self
 
     def __exit__(

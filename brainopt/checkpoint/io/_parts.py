@@ -127,23 +127,22 @@ class PartsFolder:
         return secrets.token_hex(6)
 
     def _refuse_other(self, folder: Folder) -> None:
-        found = [] if not os.path.exists(self.path) else None
-        if found is None and os.path.isdir(self.path):
-            ours = (MANIFEST, NAME)
-            found = [
-                name
-                for name in folder.names()
-                if name not in ours
-                and not name.startswith(".bopt-")
-                and not PART.fullmatch(name)
-            ]
-        if found is None:
+        if not os.path.exists(self.path):
+            return
+        if not os.path.isdir(self.path):
             fact = f"{self.path} is a file, and stays untouched."
             raise CheckpointError(message(fact, help="give the name of a folder."))
-        if found:
+        others = [
+            name
+            for name in folder.names()
+            if name not in (MANIFEST, NAME)
+            and not name.startswith(".bopt-")
+            and not PART.fullmatch(name)
+        ]
+        if others:
             fact = f"{self.path} holds other files, and stays untouched:"
             help = "give the name of a new folder."
-            raise CheckpointError(message(fact, sorted(found), help))
+            raise CheckpointError(message(fact, sorted(others), help))
 
     def _named(self) -> dict[str, bytes]:
         if not has_manifest(self.path):

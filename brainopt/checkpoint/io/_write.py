@@ -203,7 +203,7 @@ class _Temporary:
             except FileExistsError:
                 continue
             self._open = True
-            # Between creation and lock a sweep may have taken it for dead.
+            # Between creation and lock a sweep may have removed it as left over.
             if _os.fs.lock(self.fd) and _os.fs.fstat(self.fd).st_nlink:
                 return
             self.close()

@@ -21,7 +21,7 @@ from ._folder import Folder
 
 NAME = ".writer.lock"
 
-_here: weakref.WeakValueDictionary[tuple[str, int], "Writer"] = (
+_writers: weakref.WeakValueDictionary[tuple[str, int], "Writer"] = (
     weakref.WeakValueDictionary()
 )
 _opening = threading.Lock()
@@ -45,8 +45,8 @@ class Writer:
             fd = _os.fs.open_lock(path)
             try:
                 if not _os.fs.lock_for_process(fd):
-                    raise _taken(folder, _os.fs.read_some(fd))
-                _os.fs.rewrite(fd, _signature())
+                    raise _refusal(folder, _os.fs.read_some(fd))
+                _os.fs.rewrite(fd, _own_entry())
             except BaseException:
                 _os.fs.close(fd)
                 raise
@@ -56,7 +56,7 @@ class Writer:
             raise CheckpointIOError.of(path, error, "could not be written") from error
         # Runs when the last Manager is gone. A forked child has the finalizer, too, and
         # is told by the number of its process.
-        weakref.finalize(self, _let_go, fd, os.getpid())
+        weakref.finalize(self, _release, fd, os.getpid())
 
 
 def writer_of(folder: Folder) -> Writer:
@@ -69,37 +69,37 @@ def writer_of(folder: Folder) -> Writer:
     key = os.path.realpath(folder.name) if not folder.remote else folder.name
     with _opening:
         # A forked child finds the writer of its parent, which is not its own.
-        writer = _here.get((key, os.getpid()))
+        writer = _writers.get((key, os.getpid()))
         if writer is None:
             writer = Writer(folder)
-            _here[key, os.getpid()] = writer
+            _writers[key, os.getpid()] = writer
         return writer
 
 
-def _let_go(fd: int, pid: int) -> None:
+def _release(fd: int, pid: int) -> None:
     if pid == os.getpid():
         _os.fs.close(fd)
 
 
-def _signature() -> bytes:
-    told = {
+def _own_entry() -> bytes:
+    entry = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
-    return json.dumps(told).encode()
+    return json.dumps(entry).encode()
 
 
-def _taken(folder: Folder, data: bytes) -> CheckpointError:
+def _refusal(folder: Folder, data: bytes) -> CheckpointError:
     try:
-        told = json.loads(data)
-        who = f"process {told['pid']} on {told['host']} since {told['time']}"
+        entry = json.loads(data)
+        holder = f"process {entry['pid']} on {entry['host']} since {entry['time']}"
     except (ValueError, KeyError, TypeError):
-        who = "a process that left no name"
+        holder = "a process that left no name"
     return CheckpointError(
         message(
-            f"Another Manager writes into {folder.name}: {who}.",
+            f"Another Manager writes into {folder.name}: {holder}.",
             help="give each run a folder of its own, or end the other one; a Manager "
-            "lets go of its folder with `close()`.",
+            "gives its folder up with `close()`.",
         )
     )

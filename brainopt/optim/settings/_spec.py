@@ -15,7 +15,7 @@ from ..._typing import Model, ScalarOrSchedule, Values
 from ...errors import HyperparameterError, message
 from .._declared import Declared
 from .._fields import Number, Option, Together
-from .._names import suggest
+from .._names import unknown_of
 from .._numbers import scalar
 from ..schedules._schedule import Schedule, as_schedule, is_number
 
@@ -159,12 +159,7 @@ def _off(
 
 
 def _refuse_unknown(settings: dict, known: tuple[str, ...], owner: str) -> None:
-    unknown = [
-        f"{name}: {suggest(name, known)}".removesuffix(": ")
-        for name in settings
-        if name not in known
-    ]
-    if unknown:
+    if unknown := unknown_of(settings, known):
         raise HyperparameterError(
             message(
                 f"A group of this {owner} has no such settings:",
