@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import ArrayLike
+from ..runtime import exclusive
 from ._node import Node
 from ._operators import unwrap
 from ._variable import Variable
@@ -58,6 +59,10 @@ class Average(Node):
         weights = jnp.asarray(1.0 if weight is None else unwrap(weight), values.dtype)
         weights = jnp.broadcast_to(weights, values.shape)
         more = jnp.stack([(values * weights).sum(), weights.sum()])
+        with exclusive():
+            self._take(more)
+
+    def _take(self, more: jax.Array) -> None:
         held = jnp.stack([self.total.value, self.weight.value])
         # The barrier keeps the compiler from cancelling what is the rounding itself.
         # Kahan's sum: what rounding added last time is taken off this time.

@@ -12,6 +12,7 @@ import numpy as np
 from .._compat import is_key_array
 from .._typing import PyTree
 from ..errors import VariableError, message
+from ..runtime import exclusive
 from ._dtypes import keeps_kind
 
 
@@ -39,7 +40,8 @@ _Self = TypeVar("_Self")
 
 def _in_place(op: Callable) -> Callable[[_Self, Any], _Self]:
     def method(self: Any, other: object):
-        self.value = op(self.value, unwrap(other))
+        with exclusive():
+            self.value = op(self.value, unwrap(other))
         return self  # Python assigns it, so the name stays with the Variable
 
     return method
@@ -141,7 +143,8 @@ class ArrayLike:
 
     def __setitem__(self, index, new):
         index, new = _unwrap_index(index), unwrap(new)
-        self.value = _with_item(self.value, index, new, self.label)
+        with exclusive():
+            self.value = _with_item(self.value, index, new, self.label)
 
     def __len__(self):
         return len(self.value)

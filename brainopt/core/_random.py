@@ -10,6 +10,7 @@ import jax
 from .._compat import is_key_array
 from .._typing import ArrayLike, DTypeLike, Shape
 from ..errors import VariableError, message
+from ..runtime import exclusive
 from ._operators import unwrap
 from ._variable import Variable
 
@@ -47,15 +48,17 @@ class RandomState(Variable):
     def split_key(self) -> jax.Array:
         """Return a fresh key and advance the state."""
         # The state is a key that no sample is drawn from.
-        state, key = jax.random.split(self.value)
-        self.value = state
+        with exclusive():
+            state, key = jax.random.split(self.value)
+            self.value = state
         return key
 
     def split_keys(self, n: int) -> jax.Array:
         """Return ``n`` fresh keys of shape ``(n,)`` and advance the state."""
         # One split for all, of which the first key is the next state.
-        keys = jax.random.split(self.value, n + 1)
-        self.value = keys[0]
+        with exclusive():
+            keys = jax.random.split(self.value, n + 1)
+            self.value = keys[0]
         return keys[1:]
 
     def uniform(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import jax
 
 from .._typing import Index, PyTree
+from ..runtime import exclusive
 from ._operators import ArrayLike
 from ._value import describe, fit
 from ._variable import Variable
@@ -49,7 +50,8 @@ class VariableView(ArrayLike):
     def value(self, new: PyTree) -> None:
         # The whole Variable is written: a trace sees Variables, not parts of them.
         fitted = fit(new, self.value, None, self.label)
-        self.target.value = self.target.value.at[self.index].set(fitted)
+        with exclusive():
+            self.target.value = self.target.value.at[self.index].set(fitted)
 
     def __repr__(self) -> str:
         return f"VariableView({self.label}, {describe(self.value)})"

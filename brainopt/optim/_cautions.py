@@ -119,7 +119,7 @@ def note_turn(optimizer: Any) -> None:
     One after the other is no mistake: the first may only be still in memory.
     """
     # Back to its own last turn: whoever stepped since then steps in turn with it.
-    turns = [ref() for ref in _turns]
+    turns = [ref() for ref in list(_turns)]  # other threads add to it
     if turns and turns[-1] is optimizer:
         return
     _turns.append(weakref.ref(optimizer))

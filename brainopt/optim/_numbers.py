@@ -147,6 +147,10 @@ class HyperparamVector(SettingVariable):
         """
         number = scalar(new, name)
         self.check({name: number})
+        with runtime.exclusive():
+            self._set(name, number, where)
+
+    def _set(self, name: str, number: Any, where: Array | bool) -> None:
         places, entries = [self.names.index(name)], [number]
         if name in self.decays:
             i = len(self.names) + 2 * self.decays.index(name)

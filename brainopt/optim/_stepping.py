@@ -162,11 +162,20 @@ def dependencies(optimizer: Any) -> Dependencies:
 
 def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     """Take one step with gradients by path."""
-    params = optimizer._trained.values()
-    own, program = _program(optimizer)
-    state = {path: variable.value for path, variable in own.items()}
-    new, after = program(params, state | slot_values(optimizer), grads, weight)
-    commit(optimizer, own, new, after)
+    with runtime.exclusive():
+        own, program = _program(optimizer)
+
+    def inputs() -> list[Variable]:
+        slots = [v for held in optimizer.slots.values() for v in tuple(held.values())]
+        return [*optimizer._trained.variables.values(), *own.values(), *slots]
+
+    def step() -> tuple[list[Variable], list[Any]]:
+        params = optimizer._trained.values()
+        state = {path: variable.value for path, variable in own.items()}
+        new, after = program(params, state | slot_values(optimizer), grads, weight)
+        return results(optimizer, own, new, after)
+
+    runtime.exchange(inputs, step)
 
 
 def flush(optimizer: Any) -> None:
@@ -178,7 +187,7 @@ def flush(optimizer: Any) -> None:
 def slot_values(optimizer: Any) -> dict[str, Any]:
     """Return ``{"slots": {path: {name: value}}}``."""
     slots = {
-        path: {name: variable.value for name, variable in slots.items()}
+        path: {name: variable.value for name, variable in tuple(slots.items())}
         for path, slots in optimizer.slots.items()
     }
     return {"slots": slots}
@@ -222,16 +231,18 @@ def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
     return cache[0][2:]
 
 
-def commit(
+def results(
     optimizer: Any, own: Mapping[str, Variable], params: PyTree, after: PyTree
-) -> None:
-    """Write parameters, counters (some of its ``own``) and slots at one instant."""
+) -> tuple[list[Variable], list[Any]]:
+    """Return the parameters, counters and slots as Variables, and their new values."""
     # Slots go by the Variables that exist, not by what the step returned: a slot of
     # missed steps that it added has no Variable to be written to.
     targets = [optimizer._trained.variables[path] for path in params]
     targets += [own[path] for path in after if path != "slots"]
     values = [*params.values(), *(v for k, v in after.items() if k != "slots")]
     for path, held in optimizer.slots.items():
-        targets += held.values()
-        values += [after["slots"][path][name] for name in held]
-    runtime.commit(targets, values)
+        new = after["slots"][path]
+        kept = [(held[name], new[name]) for name in tuple(held) if name in new]
+        targets += [variable for variable, _ in kept]
+        values += [value for _, value in kept]
+    return targets, values

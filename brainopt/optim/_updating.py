@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .. import runtime
 from .._typing import Gradients, Scalar
 from ..core import unwrap
 from . import _nonfinite, _stepping
@@ -45,7 +46,8 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     note_turn(self)
     count_call(self)
     matched = self._match(changed_by_hooks(self, grads))
-    note_skipped(self, matched)
+    with runtime.exclusive():
+        note_skipped(self, matched)
     _stepping.update(self, matched, weight)
     end_step(self, matched)
 

@@ -8,10 +8,12 @@ ask in that order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
-from .._compat import EAGER, current_trace, is_eager
+from .._compat import EAGER, current_trace, is_eager, thread_count
 from .._typing import PyTree
 from ..errors import TraceContextError
 from . import _trackers, storage
@@ -102,6 +104,50 @@ def commit(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
     with storage.lock:
         values = list(map(kept, _held(variables), values))
         _store_all(variables, values)
+
+
+_ALONE = contextlib.nullcontext()
+
+
+def _is_shared() -> bool:
+    """Whether other threads may write what this code reads and writes."""
+    return thread_count() > 0 and at_rest() and is_eager()
+
+
+def exclusive() -> contextlib.AbstractContextManager[Any]:
+    """Return a block to read, compute and write in, beside other threads.
+
+    It does nothing while tracing, and where there is one thread. What runs inside is
+    short: every other thread waits.
+    """
+    return storage.lock if _is_shared() else _ALONE
+
+
+def exchange(
+    inputs: Callable[[], Sequence[Cell]],
+    compute: Callable[[], tuple[Sequence[Cell], Sequence[PyTree]]],
+) -> None:
+    """Commit what is computed of Variables, and lose no write of another thread.
+
+    Args:
+        inputs: returns the Variables that are read.
+        compute: reads them; returns Variables and their new values. It may compile,
+            so it runs outside of the lock, and once more inside where another thread
+            wrote meanwhile.
+    """
+    if not _is_shared():
+        commit(*compute())
+        return
+    before = _as_they_are(inputs())
+    new = compute()
+    with exclusive():
+        now = _as_they_are(inputs())
+        unchanged = len(before) == len(now) and all(map(is_, before, now))
+        commit(*(new if unchanged else compute()))
+
+
+def _as_they_are(variables: Sequence[Cell]) -> list[Any]:
+    return [*variables, *snapshot(variables)]
 
 
 def move(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:

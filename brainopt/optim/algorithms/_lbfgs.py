@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ... import runtime
 from ..._typing import Array, Arrays
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
@@ -18,7 +19,7 @@ from .._fields import Number, Rate, argument, count, flag, number, rate
 from .._hooks import end_step
 from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
-from .._stepping import commit, counters, dependencies, owned, slot_values
+from .._stepping import counters, dependencies, owned, results, slot_values
 from ..engine._missed import next_step
 from ..engine._precision import narrow, wide, widen
 from ..engine._stages import Guard, Monitor, State
@@ -164,6 +165,13 @@ class LBFGS(JointOptimizer):
                 )
             )
         _nonfinite.before(self)
+        # All of it: the search has no use for a point that another thread has left.
+        with runtime.exclusive():
+            out = self._search_by(closure)
+        end_step(self)
+        return out
+
+    def _search_by(self, closure: Callable[[], Any]) -> Any:
         loss, params = Loss(closure, self._trained), self._trained.values()
         own = owned(self)
         values = {path: variable.value for path, variable in own.items()}
@@ -174,9 +182,8 @@ class LBFGS(JointOptimizer):
         # The search ran the closure at points that it gave up, and nothing of that was
         # kept. What the closure writes is that of one run at the result.
         _, (_, written) = loss(new)
-        commit(self, own, new, after)
+        runtime.commit(*results(self, own, new, after))
         loss.keep(written)
-        end_step(self)
         return out
 
     def _step_from(

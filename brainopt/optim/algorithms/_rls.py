@@ -109,8 +109,12 @@ class RLS(HasHyperparams):
             GradientError: a name or a shape does not fit; nothing has changed.
         """
         depend_on(self._revision)
-        variables = self._trained.variables
         sample, given = self._checked(inputs, errors)
+        with runtime.exclusive():
+            self._move(sample, given)
+
+    def _move(self, sample: Array, given: Arrays) -> None:
+        variables = self._trained.variables
         p, x = self.P.value, sample.astype(self.P.dtype)
         forgetting = self.numbers.value[0].astype(p.dtype)
         # The gain k is px / scale. P is symmetric, so xᵀP = (P x)ᵀ and one product

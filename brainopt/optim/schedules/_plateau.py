@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
+from ... import runtime
 from ..._typing import Array, Scalar
 from ...core import Variable
 from .._fields import ANY, Number, number, one_of, required
@@ -61,6 +62,10 @@ class ReduceLROnPlateau(Schedule):
 
     def step_metric(self, metric: Scalar) -> None:
         """Update the rate by a metric, a real number; NaN counts as no better."""
+        with runtime.exclusive():
+            self._take(metric)
+
+    def _take(self, metric: Scalar) -> None:
         best = self.best.value
         found = jnp.asarray(metric).astype(best.dtype)
         # The order is torch's: count, discard what falls into the cooldown, then lower.

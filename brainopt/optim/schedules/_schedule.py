@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from ... import runtime
 from ..._typing import Array, PyTree, Scalar, ScalarOrSchedule, StepCount
 from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
@@ -133,18 +134,23 @@ class Schedule(HasHyperparams, abc.ABC):
 
     def step_epoch(self) -> None:
         """Count one epoch."""
-        self.last_epoch.value = next_step(self.last_epoch.value)
+        _count(self.last_epoch)
 
     def step_call(self) -> None:
         """Count one update of a schedule that is used without an optimizer.
 
         In an optimizer every `update` counts by itself.
         """
-        self.last_call.value = next_step(self.last_call.value)
+        _count(self.last_call)
 
     def count_by(self, counter: Variable) -> None:
         """Read the updates done from ``counter`` when called without an argument."""
         vars(self)["_counter"] = counter
+
+
+def _count(counter: Variable) -> None:
+    with runtime.exclusive():
+        counter.value = next_step(counter.value)
 
 
 def _resumed(held: Mapping[str, Any], owner: str) -> dict[str, Any]:

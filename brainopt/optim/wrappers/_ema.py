@@ -82,6 +82,10 @@ class EMA(Averaged, HasHyperparams):
         self._trained.require("EMA")
         refuse_step("EMA", self._trained)
         depend_on(self._revision)
+        with runtime.exclusive():
+            self._average()
+
+    def _average(self) -> None:
         count = self.count.value
         common = self._weights(count)
         variables, new = [], []

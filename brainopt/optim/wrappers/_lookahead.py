@@ -68,21 +68,24 @@ class Lookahead(Averaged, OptimizerWrapper):
 
     def update(self, grads: Gradients, **options: Any) -> None:
         """Take one fast step, and every k steps the slow one."""
-        before = self._before()
-        self.optimizer.update(grads, **options)
-        self._sync(before)
+        with runtime.exclusive():
+            before = self._before()
+            self.optimizer.update(grads, **options)
+            self._sync(before)
 
     def flush(self) -> None:
         """Take the step of an incomplete window; see `Optimizer.flush`."""
-        before = self._before()
-        self.optimizer.flush()
-        self._sync(before)
+        with runtime.exclusive():
+            before = self._before()
+            self.optimizer.flush()
+            self._sync(before)
 
     def step(self, closure: Any) -> Any:
         """Take one step on the loss that ``closure`` returns; return it."""
-        before = self._before()
-        out = self.optimizer.step(closure)
-        self._sync(before)
+        with runtime.exclusive():
+            before = self._before()
+            out = self.optimizer.step(closure)
+            self._sync(before)
         return out
 
     def _before(self) -> Any:

@@ -80,6 +80,12 @@ class SAM(OptimizerWrapper):
         depend_on(self._revision)
         trained = self._trained
         trained.require(type(self.optimizer).__name__)
+        # All of it: other threads must not step from the worst point.
+        with runtime.exclusive():
+            return self._step_exclusively(closure)
+
+    def _step_exclusively(self, closure: Callable[[], Any]) -> Any:
+        trained = self._trained
         kept = Swapped({v: runtime.read(v) for v in trained.variables.values()})
         # What the closure writes in the first run is dropped: a random state advanced,
         # or batch statistics updated twice in a step would differ from other
