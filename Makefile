@@ -75,7 +75,7 @@ docs: $(VENV)/.with-docs
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-test-site: docs
+test-site: $(VENV)/.with-test docs
 	@$(PY) -m pytest -q -m site $(ARGS)
 
 bench: $(VENV)/.with-bench

@@ -48,7 +48,7 @@ class Decision:
     length, decided = fixation + stimulus + choice, fixation + stimulus
     coherences = np.array([0.032, 0.064, 0.128, 0.256, 0.512], np.float32)
     levels = np.concatenate([-coherences[::-1], coherences])  # > 0: the first stream
-    labels = tuple(f"{100 * level:+.1f}" for level in levels)
+    labels = tuple(f"{100 * level:+.1f} %" for level in levels)
     first = levels > 0  # the first choice is right
 
     def trials(self, rng, condition, training):

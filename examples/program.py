@@ -41,7 +41,12 @@ def options(doc, name, steps, a_step, seed=1):
     add("--seed", type=int, default=seed, help=f"of weights and noise ({seed})")
     add("--steps", type=int, default=steps, help=f"steps: each is {a_step} ({steps})")
     add("--resume", action="store_true", help="go on from the file of --checkpoint")
-    add("--checkpoint", default=f"{name}.bo", metavar="FILE", help=f"({name}.bo)")
+    add(
+        "--checkpoint",
+        default=f"{name}.bo",
+        metavar="FILE",
+        help=f"file to save after each epoch ({name}.bo)",
+    )
     add(
         "--figure",
         default=f"{name}.png",

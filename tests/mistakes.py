@@ -154,6 +154,18 @@ MISTAKES = {
         "SGD trains nothing",
         "TrainVar",
     ),
+    "a pytree that is not attached": (
+        "bo.optim.SGD(0.1, jax.tree_util.Partial(jnp.add, jnp.ones(2)))",
+        TypeError,
+        "a Partial has no Variables",
+        r"net = bo\.attach\(model\)",
+    ),
+    "an array to train": (
+        "bo.optim.SGD(0.1, jnp.ones(2))",
+        TypeError,
+        "Array",
+        r"bo\.TrainVar\(array\)",
+    ),
     "two optimizers of one variable": (
         "other = bo.optim.Adam(0.1, net)\nfor o in (opt, other, opt): o.update(grads)",
         errors.TrainingWarning,

@@ -237,6 +237,21 @@ def train_vars_of(source: Model) -> VarCollector:
     return found
 
 
+_ATTACH = (
+    "attach the pytree, `net = bo.attach(model)`; train `net`, and read `net.model`."
+)
+_TRAINABLE = (
+    "give a Node, `node.train_vars()`, a Variable, a foreign model, or a list or dict "
+    "of these; an array becomes a Variable by `bo.TrainVar(array)`."
+)
+
+
+def _is_pytree(source: Model) -> bool:
+    """Whether arrays are below it that JAX knows."""
+    leaves = jax.tree.leaves(source)
+    return any(isinstance(x, jax.Array) for x in leaves if x is not source)
+
+
 def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
     """Yield ``(key, path, Variable)``; only in foreign collectors the two differ."""
     if isinstance(source, Variable):
@@ -264,9 +279,7 @@ def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
             message(
                 f"{path or 'train_vars'}: a {type(source).__name__} has no Variables "
                 f"to train.",
-                help="give a Node, `node.train_vars()`, a Variable, a foreign model, "
-                "or a list or dict of these; `bo.attach(tree)` makes new Variables "
-                "of a pytree, and its `.model` has their values.",
+                help=_ATTACH if _is_pytree(source) else _TRAINABLE,
             )
         )
 

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the notebooks: the text of a page, with a first cell that installs brainopt."""
+"""Write the notebooks: pages and programs, with a cell that installs brainopt."""
 
+import ast
 import re
 from pathlib import Path
 
 import jupytext
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from pages import EXAMPLES, SCRIPT
+from pages import EXAMPLES
 
 # Pages that come as notebooks too, and the extra that they need.
 NOTEBOOKS = {
     "start/quickstart": "examples",
     "start/from-brainpy": "brainpy",
+}
+# Example programs that do, and the options of a short run.
+PROGRAMS = {
+    "yinyang_snn": ["--steps", "20"],
+    "dale_rnn": ["--steps", "4"],
+    "fit_hh": [],
 }
 ROLE = re.compile(r"\{[\w:]+\}`(?:([^`<]+?) *<[^`]*>|~?([^`]+))`")
 DIRECTIVE = re.compile(r"^(```+|:::+)\{.*?^\1 *\n", re.MULTILINE | re.DOTALL)
@@ -20,10 +27,45 @@ COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE | re.DOTALL)
 
 def notebook(text: str, extra: str):
     """Return the page ``text`` as a notebook of nbformat."""
-    text = SCRIPT.sub(_written_script, text)
     text = DIRECTIVE.sub("", COMMENT.sub("", text))
     text = ROLE.sub(lambda match: f"`{match[1] or match[2]}`", text)
     book = jupytext.reads(text, fmt="md")
+    return _finished(book, extra)
+
+
+def program_notebook(name: str):
+    """Return an example program as a notebook: its code cell by cell, then a run."""
+    source = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    about, *body = ast.parse(source).body
+    # Without the licence and the docstring, which becomes the first cell, and without
+    # the guard, which would read the options of the kernel.
+    code = "\n".join(source.splitlines()[about.end_lineno : body[-1].lineno - 1])
+    book = jupytext.reads(code.strip(), fmt="py:light")
+    for cell in book.cells:
+        cell.source = re.sub(r"^-+ ", "## ", cell.source)
+    title, _, rest = ast.get_docstring(ast.parse(source)).partition("\n")
+    beside = [f"{m}.py" for m in re.findall(r"^(?:import|from) (\w+)", code, re.M)]
+    files = [SCRIPT_CELL.format(n, _read(n)) for n in beside if (EXAMPLES / n).exists()]
+    options = [*PROGRAMS[name], "--figure", "figure.png"]
+    run = f"from IPython.display import Image\n\nresults = main({options})"
+    book.cells = [
+        new_markdown_cell(f"# {title}\n{rest}"),
+        *map(new_code_cell, files),
+        *book.cells,
+        new_code_cell(run),
+        new_code_cell('Image("figure.png")'),
+    ]
+    return _finished(book, "examples")
+
+
+SCRIPT_CELL = "%%writefile {}\n{}"
+
+
+def _read(name):
+    return (EXAMPLES / name).read_text("utf-8").rstrip("\n")
+
+
+def _finished(book, extra):
     for cell in book.cells:
         cell.metadata.clear()
     install = [
@@ -44,9 +86,13 @@ def notebook(text: str, extra: str):
     return book
 
 
-def _written_script(match):
-    source = (EXAMPLES / match["name"]).read_text("utf-8")
-    return f"```python\n%%writefile {match['name']}\n{source}```"
+def books(docs: Path):
+    """Yield (name, notebook) of all."""
+    for page, extra in NOTEBOOKS.items():
+        text = (docs / f"{page}.md").read_text("utf-8")
+        yield Path(page).name, notebook(text, extra)
+    for name in PROGRAMS:
+        yield name, program_notebook(name)
 
 
 def _write(app, exception):
@@ -54,10 +100,8 @@ def _write(app, exception):
         return
     folder = Path(app.outdir) / "notebooks"
     folder.mkdir(exist_ok=True)
-    for page, extra in NOTEBOOKS.items():
-        text = (Path(app.srcdir) / f"{page}.md").read_text("utf-8")
-        book = notebook(text, extra)
-        jupytext.write(book, folder / f"{Path(page).name}.ipynb", fmt="ipynb")
+    for name, book in books(Path(app.srcdir)):
+        jupytext.write(book, folder / f"{name}.ipynb", fmt="ipynb")
 
 
 def setup(app):

@@ -9,8 +9,6 @@ a block say more:
 ``<!-- skip -->``, ``<!-- skip: hosts -->``, ``<!-- skip: gpu -->``
     the block is shown and not executed where a package that it imports, or the GPU,
     is not there; the same rule as in the tests.
-``<!-- build -->``
-    the block is executed by the build of the site only: a training run of minutes.
 ``<!-- fold -->``
     the source of the block is folded, its output shown.
 """
@@ -24,10 +22,6 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BLOCK = re.compile(
     r"^(?:<!-- *(?P<mark>[a-z:, ]+?) *-->\n+)?```python *\n(?P<code>.*?)^``` *$",
-    re.MULTILINE | re.DOTALL,
-)
-SCRIPT = re.compile(
-    r"^```\{literalinclude\} [./]*/examples/(?P<name>\w+\.py)\n(?:.*?)^``` *$",
     re.MULTILINE | re.DOTALL,
 )
 HEADER = """---
@@ -51,15 +45,8 @@ def executable(text: str) -> str:
         tags = ":tags: [hide-input]\n" if "fold" in mark else ""
         return f"```{{code-cell}} ipython3\n{tags}{code}```"
 
-    text = BLOCK.sub(cell, SCRIPT.sub(_written_script, text))
+    text = BLOCK.sub(cell, text)
     return HEADER + text if "{code-cell}" in text else text
-
-
-def _written_script(match):
-    # The script becomes a file beside the notebook, so that `%run` finds it.
-    source = (EXAMPLES / match["name"]).read_text("utf-8")
-    tags = ":tags: [hide-input, remove-output]\n"
-    return f"```{{code-cell}} ipython3\n{tags}%%writefile {match['name']}\n{source}```"
 
 
 def _not_installed(code):

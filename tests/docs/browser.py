@@ -94,10 +94,8 @@ class Browser:
         assert "error" not in message, message
         return message["result"]
 
-    async def open(self, address, width=1360, dark=False):
-        """Show a page, and wait until it has loaded and its formulas are set."""
-        self.errors.clear()
-        self.requests.clear()
+    async def shape(self, width=1360, dark=False):
+        """Give the window a width and a scheme, and wait until both are shown."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -107,6 +105,13 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
+        frame = "new Promise(done => requestAnimationFrame(() => done(0)))"
+        await self.run(f"{frame}.then(() => {frame})")
+
+    async def open(self, address):
+        """Show a page, and wait until it has loaded and its formulas are set."""
+        self.errors.clear()
+        self.requests.clear()
         self._loaded.clear()
         await self.call("Page.navigate", url=address)
         await asyncio.wait_for(self._loaded.wait(), 60)

@@ -64,8 +64,9 @@ def seen(address):
         found, links = {}, set()
         async with Browser() as browser:
             for page in PAGES:
+                await browser.open(address + page)
                 for width, dark in SHAPES:
-                    await browser.open(address + page, width, dark)
+                    await browser.shape(width, dark)
                     found[page, width, dark] = {
                         "errors": list(browser.errors),
                         "hosts": hosts(browser.requests) - {"127.0.0.1"},
