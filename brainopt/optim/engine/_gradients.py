@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,8 +28,9 @@ def global_norm(grads: PyTree) -> Any:
     if not any(g.size for g in leaves):
         return safe_sqrt(squares)
     # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
+    # Functions of the module, not closures: JAX compiles these once.
     return jax.lax.cond(
-        jnp.isinf(squares), lambda: _scaled_norm(leaves), lambda: safe_sqrt(squares)
+        jnp.isinf(squares), _scaled_norm, _usual_norm, tuple(leaves), squares
     )
 
 
@@ -92,7 +94,11 @@ def all_finite(grads: PyTree) -> Any:
 _ZERO = 0.0
 
 
-def _scaled_norm(leaves: list[Any]) -> Any:
+def _usual_norm(_: tuple[Array, ...], squares: Array) -> Any:
+    return safe_sqrt(squares)
+
+
+def _scaled_norm(leaves: tuple[Array, ...], _: Array) -> Any:
     """Return the norm by the largest modulus, which itself overflows nowhere."""
     # ‖g‖ = m ‖g / m‖ for any m > 0. As the result does not depend on m, neither does
     # its derivative: m is held fixed in it.
@@ -107,7 +113,7 @@ def _scaled_norm(leaves: list[Any]) -> Any:
     )
 
 
-def _norm_dtype(leaves: list[Any]) -> Any:
+def _norm_dtype(leaves: Sequence[Array]) -> Any:
     return jnp.result_type(*(jnp.finfo(_wide(g).dtype).dtype for g in leaves))
 
 
