@@ -187,6 +187,32 @@ def _initial_leaf(path: str, leaf: PyTree, dtype: Any) -> Any:
     )
 
 
+_ARRAYS: set[type] = set()
+"""The classes of the arrays and tracers that were seen; a look-up here is quick."""
+
+
+def fresh(value: PyTree) -> Any:
+    """Return the value of a Variable for a caller that may use it up.
+
+    Objects are made anew around the same arrays: one that changes when it is used, as
+    the State of equinox does, would spoil what the Variable holds.
+    """
+    if type(value) in _ARRAYS:
+        return value
+    if isinstance(value, jax.Array | jax.core.Tracer):
+        _ARRAYS.add(type(value))
+        return value
+    return value if _is_builtin(value) else jax.tree.map(lambda leaf: leaf, value)
+
+
+def _is_builtin(value: PyTree) -> bool:
+    if type(value) in (tuple, list):
+        return all(map(_is_builtin, value))
+    if type(value) is dict:
+        return all(map(_is_builtin, value.values()))
+    return value is None or jax.tree_util.all_leaves([value])
+
+
 def check_batch_axis(value: PyTree, batch_axis: int | None) -> int | None:
     """Return ``batch_axis`` counted from the front, or raise `VariableError`."""
     if batch_axis is None:

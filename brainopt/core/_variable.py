@@ -21,6 +21,7 @@ from ._value import (
     describe,
     entries,
     fit,
+    fresh,
     initial,
 )
 
@@ -150,11 +151,14 @@ class Variable(Cell, ArrayLike):
     def value(self) -> jax.Array:
         """The current value; assignment keeps structure, shape and dtype.
 
+        A pytree comes in new objects around the same arrays, so a value that is used up
+        where it is read, as `eqx.nn.State`, stays good in the Variable.
+
         Raises:
             VariableError: the assigned value does not fit.
             TraceContextError: see `brainopt.errors.TraceContextError`.
         """
-        return read(self)
+        return fresh(read(self))
 
     @value.setter
     def value(self, new: PyTree) -> None:

@@ -178,3 +178,42 @@ def test_numbers_that_would_lose_their_kind_are_refused(first, new):
         v.value = new
 
     assert int(v) == 1
+
+
+@jax.tree_util.register_pytree_node_class
+class UsedOnce:
+    """A value that gives its array away once, as `eqx.nn.State` does."""
+
+    def __init__(self, array):
+        self.array, self.used = array, False
+
+    def take(self):
+        assert not self.used
+        self.used = True
+        return self.array
+
+    def tree_flatten(self):
+        assert not self.used
+        return (self.array,), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, bo.jit, bo.remat], ids=str)
+@pytest.mark.parametrize("inside", [False, True], ids=["itself", "in a dict"])
+def test_a_value_that_is_used_up_stays_good_in_its_variable(inside, wrap):
+    value = UsedOnce(jnp.array(1.0))
+    v = bo.Variable({"a": value} if inside else value)
+
+    @wrap
+    def step():
+        used = v.value["a"] if inside else v.value
+        new = UsedOnce(used.take() + 1)
+        v.value = {"a": new} if inside else new
+
+    for _ in range(3):
+        step()
+
+    assert float((v.value["a"] if inside else v.value).array) == 4.0

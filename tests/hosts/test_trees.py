@@ -296,3 +296,53 @@ def test_the_conductances_of_a_jaxley_cell_train_as_with_optax(route):
 def test_a_whole_equinox_module_is_refused_by_the_functional_core():
     with pytest.raises(VariableError, match=r"activation: a [\s\S]*eqx\.filter"):
         bo.optim.SGD(0.1).init(eqx_model())
+
+
+def eqx_counter():
+    """Return a layer of equinox that adds up its inputs, and its state."""
+    import equinox as eqx
+
+    class Sum(eqx.Module):
+        index: eqx.nn.StateIndex
+
+        def __init__(self):
+            self.index = eqx.nn.StateIndex(jnp.array(0.0))
+
+        def __call__(self, x, state):
+            total = state.get(self.index) + x
+            return 2 * total, state.set(self.index, total)
+
+    return eqx.nn.make_with_state(Sum)()
+
+
+EQX_ROUTES = {
+    "eager": lambda call, w: (call(w), call(w))[1],
+    "jit": lambda call, w: (step := bo.jit(call), step(w), step(w))[2],
+    "for_loop": lambda call, w: bo.for_loop(call, jnp.ones(2))[1],
+    "grad": lambda call, w: (
+        bo.grad(lambda: call(w.value) + 0 * call(w.value), w)(),
+        call(0.0),
+    )[1],
+    "cond": lambda call, w: (bo.cond(w > 0, call, call, 1.0), call(w.value))[1],
+    "jit for grad": lambda call, w: bo.jit(
+        lambda: bo.for_loop(
+            lambda x: bo.grad(lambda: call(x * w.value), w, return_value=True)()[1],
+            jnp.ones(2),
+        )
+    )()[1],
+}
+
+
+@pytest.mark.hosts("equinox")
+@pytest.mark.parametrize("route", EQX_ROUTES)
+def test_a_state_of_equinox_is_the_value_of_a_variable(route):
+    layer, first = eqx_counter()
+    state, w = bo.Variable(first), bo.TrainVar(jnp.array(1.0))
+
+    def call(x):
+        y, new = layer(jnp.asarray(x), state.value)
+        state.value = new
+        return y
+
+    assert float(EQX_ROUTES[route](call, w)) == 4.0
+    assert float(state.value.get(layer.index)) == 2.0
