@@ -225,7 +225,7 @@ MISTAKES = {
         "rename",
     ),
     "variables in a set": (
-        "net.more = {bo.TrainVar([1.0])}; net.vars()",
+        "net.more = {bo.TrainVar([1.0])}; net.train_vars()",
         errors.StateWarning,
         r"Net\.more",
         "list",

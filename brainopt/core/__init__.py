@@ -28,6 +28,7 @@ from ._foreign import ForeignTrainVar as ForeignTrainVar
 from ._foreign import ForeignVariable as ForeignVariable
 from ._functions import Recipe as Recipe
 from ._functions import describe as describe
+from ._hidden import warn_of_hidden as warn_of_hidden
 from ._host import Found as Found
 from ._host import Host as Host
 from ._host import find as find

@@ -13,6 +13,7 @@ from ..runtime import Owner, changing, dict_of
 from . import _constants, _device, _implicit, _naming, _pytree, _reset, _state, _walk
 from ._collectors import NodeCollector, VarCollector
 from ._files import load_states, save_states
+from ._hidden import warn_of_hidden
 from ._outline import contents, outline
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
@@ -99,7 +100,6 @@ class Node(Owner):
             for name, item in parts(value) or ():
                 if not is_atom(item):
                     self._label(item, join(key, str(name)), (*above, id(value)))
-            _walk.warn_of_set(self, key, value)
 
     def _owned_attributes(self) -> Iterator[tuple[str, Any]]:
         # A copy: a walk that asks a node for its name adds an attribute.
@@ -178,6 +178,7 @@ class Node(Owner):
         self, method: Method = "relative", level: int = -1, include_self: bool = True
     ) -> VarCollector:
         """Collect the `TrainVar` Variables; arguments as in `vars`."""
+        warn_of_hidden(self)
         return self.vars(method, level, include_self).subset(TrainVar)
 
     def register_implicit_vars(
@@ -214,10 +215,11 @@ class Node(Owner):
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``{path: array}`` of every Variable, each once, at one instant."""
-        return _state.state_dicts([self])[0]
+        return self._state_dict_with()[0]
 
     def _state_dict_with(self, *others: Any) -> list[dict[str, Any]]:
         """Return the state dicts of this node and of others, all at one instant."""
+        warn_of_hidden(self, *others)
         return _state.state_dicts([self, *others])
 
     def load_state_dict(
@@ -235,8 +237,7 @@ class Node(Owner):
             state_dict: ``{path: array}``; paths of aliases and BrainPy's absolute
                 names are understood.
             warn: with ``strict=False``, warn about what did not fit.
-            compatible: layout of a dict written by BrainPy: ``"v2"`` (one dict for
-                each node) or ``"v1"`` (flat).
+            compatible: layout of BrainPy's: ``"v2"`` (a dict for a node) or ``"v1"``.
             strict: raise unless names, shapes and dtypes all fit; otherwise load
                 what fits.
             cast: convert other dtypes instead of refusing them.
@@ -301,8 +302,7 @@ class Node(Owner):
 
     def _checkpoint_meta(self) -> dict[str, Any]:
         """Return plain data about this node that checkpoints keep and compare."""
-        meta = _state.meta(self, Node._checkpoint_meta)
-        return {**meta, **_constants.fingerprints(self)}
+        return _state.meta(self, Node._checkpoint_meta) | _constants.fingerprints(self)
 
     def _prepare_save(self) -> None:
         """Hook that may refuse to give a state dict now."""

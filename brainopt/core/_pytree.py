@@ -7,7 +7,6 @@ equal tree structures: `jax.tree.map` pairs them and `jax.jit` compiles once for
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from ..runtime import Owner, same
 from . import _host
 from ._foreign import ForeignVariable
 from ._functions import flatten, is_function, unflatten
-from ._parts import is_atom, parts
+from ._parts import emptied, filled, is_atom, is_mutable, parts
 from ._variable import Variable
 from ._view import VariableView
 from ._walk import is_node, join
@@ -181,7 +180,7 @@ class _TakingApart:
         places = [tuple(self._place(x, above) for x in xs) for xs in (keys, values)]
         if all(map(is_, (*keys, *values), (*places[0], *places[1]))):
             return value
-        return _Box(_emptied(value), *places)
+        return _Box(emptied(value), *places)
 
     def _container(self, container: Any, items: Any, path: str) -> Any:
         keys, values = zip(*items, strict=True) if (items := list(items)) else ((), ())
@@ -191,19 +190,10 @@ class _TakingApart:
         )
         # Where nothing inside was replaced the container stands for itself, unless it
         # may change.
-        whole = not isinstance(container, dict | list) and all(
+        whole = not is_mutable(container) and all(
             a is b for a, b in zip(stripped, values, strict=True)
         )
-        return container if whole else _Box(_emptied(container), keys, stripped)
-
-
-def _emptied(container: Any) -> Any:
-    if not isinstance(container, dict | list):
-        return type(container)
-    # An emptied copy keeps the class and its settings, as of a defaultdict.
-    empty = copy.copy(container)
-    empty.clear()
-    return empty
+        return container if whole else _Box(emptied(container), keys, stripped)
 
 
 def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
@@ -292,24 +282,7 @@ class _Building:
             self.build(item, f"{label}.{key}")
             for key, item in zip(keys, items, strict=True)
         ]
-        new: Any
-        if isinstance(empty, list):
-            new = copy.copy(empty)
-            new.extend(built)
-        elif isinstance(empty, dict):
-            new = copy.copy(empty)
-            new.update(zip(keys, built, strict=True))
-        elif hasattr(empty, "_fields"):
-            new = empty(*built)
-        elif issubclass(empty, tuple):
-            new = empty(built)
-        else:
-            kind: Any = empty
-            new = kind.__new__(kind)
-            for key, item in zip(keys, built, strict=True):
-                # A frozen dataclass has a ``__setattr__`` that refuses.
-                object.__setattr__(new, key, item)
-        return new
+        return filled(empty, keys, built)
 
 
 _PLACES = _Hole | _Window | _Link

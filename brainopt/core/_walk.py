@@ -2,8 +2,8 @@
 """The walk from a root to its Nodes and Variables, and the one grammar of paths.
 
 A path joins attribute names, list positions and dict keys with dots:
-``layers.0.W``. Plain lists, tuples, dicts and dataclasses are walked like the
-containers of this package; they do not count as a level.
+``layers.0.W``. Plain containers, see `_parts`, are walked like the containers of this
+package; they do not count as a level.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 import jax
 
 from .._typing import Model, PyTree
-from .._warnings import warn_user
-from ..errors import StateWarning, message
+from ..errors import message
 from ..runtime import Owner
 from . import _host
 from ._collectors import NodeCollector, VarCollector
@@ -103,23 +102,6 @@ def _inside(node: Model) -> Iterator[tuple[str, Any]]:
             yield from children(value, name)
     else:
         yield from children(node)
-
-
-def warn_of_set(owner: object, key: str, items: object) -> None:
-    """Warn of Variables and Nodes in a set, which has no order to name them by."""
-    if not isinstance(items, set | frozenset):
-        return
-    found = [type(x).__name__ for x in items if isinstance(x, Variable) or is_node(x)]
-    if found:
-        warn_user(
-            message(
-                f"{type(owner).__name__}.{key} is a set, which is not searched, so "
-                "these are not found:",
-                sorted(found),
-                "keep them in a list or a dict.",
-            ),
-            StateWarning,
-        )
 
 
 def may_own(obj: Model) -> bool:

@@ -26,6 +26,7 @@ from ..core import (
     join,
     plain,
     train_vars_of,
+    warn_of_hidden,
 )
 from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read
@@ -60,6 +61,7 @@ class TrainedVariables(Node):
             PathError: two different Variables have one path.
             VariableError: a Variable is not of a floating or complex dtype.
         """
+        warn_of_hidden(source)
         found = self.find(source)
         known = {variable: path for path, variable in self.variables.items()}
         new: dict[str, Variable] = {}
@@ -103,10 +105,7 @@ class TrainedVariables(Node):
         """Whether ``name`` is a path, or a key that was registered."""
         return name in self.variables or name in self.paths
 
-    @staticmethod
-    def find(source: Model) -> VarCollector:
-        """Return the Variables that ``source`` offers, by path."""
-        return train_vars_of(source)
+    find = staticmethod(train_vars_of)
 
     def collector(self) -> VarCollector:
         """Return the variables by path."""

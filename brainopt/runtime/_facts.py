@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import weakref
-from collections import deque
+from collections import UserDict, UserList, deque
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -206,7 +206,7 @@ def _find_containers(value: PyTree, found: dict[int, Any]) -> None:
     elif isinstance(value, dict):
         found[id(value)] = value
         value = list(value.values())
-    elif isinstance(value, types.SimpleNamespace) or (
+    elif isinstance(value, types.SimpleNamespace | UserDict | UserList) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     ):
         held = getattr(value, "__dict__", None)

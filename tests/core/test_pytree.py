@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -228,6 +229,11 @@ class Record:
         collections.defaultdict(list, a=bo.Variable([1.0])),
         Pair(bo.Variable([1.0]), 2),
         Record(bo.Variable([1.0])),
+        collections.deque([bo.Variable([1.0]), 2], maxlen=3),
+        collections.UserDict(b=bo.Variable([1.0]), a=1),
+        collections.UserList([bo.Variable([1.0])]),
+        collections.ChainMap({"b": bo.Variable([1.0])}),
+        types.SimpleNamespace(b=bo.Variable([1.0]), a=1),
         bo.VarList([[1.0]]),
         bo.VarDict(b=[1.0], a=[2.0]),
         bo.NodeList([Cell()]),

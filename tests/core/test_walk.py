@@ -3,8 +3,10 @@
 
 import collections
 import dataclasses
+import types
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import brainopt as bo
@@ -125,6 +127,13 @@ CONTAINERS = [
     (Record([V]), ["x.weight.0"]),
     (bo.VarList([V]), ["x.0"]),
     (bo.VarDict(a=V), ["x.a"]),
+    (collections.deque([V, W]), ["x.0", "x.1"]),
+    (collections.UserDict(a=V), ["x.a"]),
+    (collections.UserList([V]), ["x.0"]),
+    (collections.ChainMap({"a": V}), ["x.a"]),
+    (types.MappingProxyType({"a": V}), ["x.a"]),
+    (types.SimpleNamespace(a=[V]), ["x.a.0"]),
+    (np.array([[None, V]], object), ["x.0.1"]),
     ([None, 3, "text", {1, 2}, print, V], ["x.5"]),
 ]
 
