@@ -45,7 +45,7 @@ def options(doc, name, steps, a_step, seed=1):
         "--checkpoint",
         default=f"{name}.bo",
         metavar="FILE",
-        help=f"file to save after each epoch ({name}.bo)",
+        help=f"file that keeps the run ({name}.bo)",
     )
     add(
         "--figure",

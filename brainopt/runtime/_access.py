@@ -71,7 +71,7 @@ def read(variable: Cell) -> Any:
         raise TraceContextError(has_ended(variable, [f"created at {value.where}"]))
     if variable._creation_trace is not None:
         check_creation(variable, value)
-    elif frame is None and not is_eager():
+    elif frame is None and not is_eager() and not _trackers.inside_framework():
         # A plain JAX trace: JAX takes the value for a constant, and shows it to nobody.
         note_constant(variable)
     return value

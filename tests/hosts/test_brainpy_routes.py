@@ -6,6 +6,7 @@ for β = 0.999 is wrong in the fifth digit, and no two programs would agree to 1
 """
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -385,3 +386,13 @@ def test_a_compiled_step_raises_after_gradients_that_are_not_finite(wrap):
     with pytest.raises(bo.errors.GradientError, match="not finite 1 times"):
         jax.effects_barrier()
         step()
+
+
+@pytest.mark.parametrize("run", [in_bm_jit, in_bm_for_loop])
+def test_no_value_is_taken_for_a_constant(run):
+    net, loss = make()
+    step = step_of(by_brainpy(loss, net), adamw(net.train_vars().unique()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bo.errors.TracingWarning)
+        run(step)

@@ -346,3 +346,13 @@ def test_a_state_of_equinox_is_the_value_of_a_variable(route):
 
     assert float(EQX_ROUTES[route](call, w)) == 4.0
     assert float(state.value.get(layer.index)) == 2.0
+
+
+@pytest.mark.hosts("equinox")
+def test_a_model_that_is_not_attached_is_told_to_be():
+    import equinox as eqx
+
+    model = eqx.nn.Linear(2, 2, key=jax.random.key(0))
+
+    with pytest.raises(TypeError, match=r"a Linear has no Variables[\s\S]*bo\.attach"):
+        bo.optim.SGD(0.1, model)
