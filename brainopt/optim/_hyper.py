@@ -57,6 +57,7 @@ class Hyper:
         self._vector = vector
         self._replace = replace
         self._is_exempt = is_exempt
+        self._shape: tuple[int, ...] | None = None
         self._kept: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -127,7 +128,10 @@ class Hyper:
                 # Else XLA computes it anew for each element of each parameter.
                 found = jax.lax.optimization_barrier(found)
             self._kept[key] = found, step
-        return self._kept[key][0]
+        found = self._kept[key][0]
+        if self._shape is None:
+            return found
+        return jax.lax.optimization_barrier(jnp.broadcast_to(found, self._shape))
 
     def decay(self, x: Array, param: Array, by: Array | float | None = None) -> Any:
         """Return ``x + weight_decay * param``; ``x`` where a mask exempts the variable.
@@ -169,6 +173,16 @@ class Hyper:
         """
         new = Hyper(self._source, self._vector, self._replace, True)
         new._kept = self._kept
+        return new
+
+    def for_pack(self, shape: tuple[int, ...]) -> Hyper:
+        """Return the same view for a rule that moves many variables as one array.
+
+        A bias correction that only one array is divided by becomes a factor in XLA,
+        see `without_decay`; one that is spread over the array stays a divisor.
+        """
+        new = Hyper(self._source, self._vector, self._replace, self._is_exempt)
+        new._kept, new._shape = self._kept, shape
         return new
 
     def with_own_step(self) -> Hyper:

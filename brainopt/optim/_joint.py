@@ -32,6 +32,8 @@ class JointOptimizer(Optimizer):
     gradient counts as zero.
     """
 
+    _needs = "all variables at once"
+
     @abc.abstractmethod
     def init_all(self, params: Arrays) -> dict[str, Any]:
         """Return the arrays to keep for all parameters together, by name."""

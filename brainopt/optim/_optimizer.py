@@ -35,13 +35,14 @@ from ._hooks import add_hook, as_hooked_now
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._names import absent, bind, refuse_slip
+from ._packing import check_pack, move_of
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
 from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
-from .engine._step import Engine, Move, OneByOne
+from .engine._step import Engine, Move
 from .settings._resolve import Settings
 from .settings._shared import (
     DOCS,
@@ -84,7 +85,10 @@ class Optimizer(Node, metaclass=Declaring):
         groups: the settings; the first holds for all that no rule matches.
         counters: the counts of the stages, by name.
         frozen: the paths that are not trained.
+        elementwise: whether the rule treats each element by itself, for ``pack``.
     """
+
+    elementwise: ClassVar[bool] = False
 
     lr: Rate = rate()
     trained: Model = argument(alias="train_vars", default=None, doc=DOCS["train_vars"])
@@ -103,10 +107,12 @@ class Optimizer(Node, metaclass=Declaring):
     seed: int = fixed(0, "of stochastic rounding")
     zero: AxisNames = fixed(None, DOCS["zero"])
     offload: Offload = fixed(None, DOCS["offload"])
+    pack: bool = fixed(False, DOCS["pack"])
 
     _declared: ClassVar[Declared]
     _revision = revision
     _takes_rows: ClassVar[bool] = False
+    _needs = "whole variables, unless its class says `elementwise = True`"
     _fits_a_line = True
     _resets = False
     _borrowed = frozenset(
@@ -119,6 +125,7 @@ class Optimizer(Node, metaclass=Declaring):
         given = bind(kind, kind._declared.signature, args, kwargs)
         given |= {"groups": ()} if given["groups"] is None else {}
         check_shared(given)
+        check_pack(kind, given["pack"])
         self._check_arguments(given)
         if given.get("name") is not None:
             self.name = given["name"]
@@ -355,7 +362,7 @@ class Optimizer(Node, metaclass=Declaring):
         return Engine(self._move(), stages(self), frozenset(self.frozen), self.maximize)
 
     def _move(self) -> Move:
-        return OneByOne(self.rule, self.precision, self.seed)
+        return move_of(self)
 
     def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Hook that returns slots of all parameters together."""

@@ -8,6 +8,7 @@ Nothing here is promised to users: these are the names that the other wings use.
 * signals: handlers deferred until the values of a step are stored;
 * access and guard: the choice between frame and storage, and what is legal there;
 * effects, facts and revisions: the dependencies of a trace;
+* flat: many small arrays side by side in one, for the time of a trace;
 * places: the shardings of Variables, which only a move changes;
 * trackers: the interface of frameworks with traces of their own.
 """
@@ -30,13 +31,19 @@ from ._effects import merge as merge
 from ._equality import Frozen as Frozen
 from ._equality import same as same
 from ._facts import Facts as Facts
+from ._flat import flat_of as flat_of
+from ._flat import joined as joined
+from ._flat import remembering as remembering
+from ._flat import sliced as sliced
 from ._frame import Frame as Frame
 from ._frame import abandon as abandon
 from ._frame import at_rest as at_rest
 from ._frame import cache_of as cache_of
 from ._frame import created_in_frames as created_in_frames
 from ._frame import depend_on as depend_on
+from ._frame import depend_on_counts as depend_on_counts
 from ._frame import depend_on_facts as depend_on_facts
+from ._frame import note_packs as note_packs
 from ._frame import read_outside as read_outside
 from ._frame import top as top
 from ._overlay import Expired as Expired

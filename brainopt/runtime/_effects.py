@@ -19,19 +19,23 @@ class Effects:
         inner: the effects of the transforms called inside, in order of the calls.
         known: further Variables that the transform has to thread though it only
             reads them.
+        packs: lists of Variables that the function may take as one flat array, see
+            `_flat`; None where it cannot.
     """
 
-    __slots__ = ("inner", "known", "written")
+    __slots__ = ("inner", "known", "packs", "written")
 
     def __init__(
         self,
         written: Iterable[Cell] = (),
         inner: Sequence[Effects] = (),
         known: Iterable[Cell] = (),
+        packs: Iterable[tuple[Cell, ...]] | None = (),
     ):
         self.written = tuple(written)
         self.inner = list(inner)
         self.known = tuple(known)
+        self.packs = None if packs is None else tuple(dict.fromkeys(packs))
 
 
 def merge(*many: Effects) -> Effects:
@@ -41,4 +45,6 @@ def merge(*many: Effects) -> Effects:
     written = dict.fromkeys(v for effects in many for v in effects.written)
     known = dict.fromkeys(v for effects in many for v in effects.known)
     inner = [inner for effects in many for inner in effects.inner]
-    return Effects(written, inner, known)
+    packs = [pack for effects in many for pack in effects.packs or ()]
+    cannot = any(effects.packs is None for effects in many)
+    return Effects(written, inner, known, None if cannot else packs)

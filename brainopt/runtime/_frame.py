@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -274,7 +274,7 @@ class Frame(Overlay):
         """Return what this run did, with ``values`` up to date."""
         for listener in self.listeners:
             listener.sync()
-        return Effects(self.written, self.inner)
+        return Effects(self.written, self.inner, packs=self.packs)
 
 
 def _exists(variable: Cell) -> bool:
@@ -313,13 +313,25 @@ def has_ended(variable: Cell, where: Sequence[str]) -> str:
 
 def depend_on(revision: Revision) -> None:
     """Note that the function being traced depends on what ``revision`` counts."""
+    depend_on_counts({revision: revision.count})
+
+
+def depend_on_counts(counts: Mapping[Revision, int]) -> None:
+    """Note that the function being traced depends on revisions at these counts."""
     # Every frame, not the innermost alone: the program of an outer one contains the
     # code of the inner one.
     frame = local.top
     while frame is not None:
-        frame.revisions.append((revision, revision.count))
+        frame.revisions.extend(counts.items())
         frame = frame.parent
-    _trackers.depend(revision)
+    for revision in counts:
+        _trackers.depend(revision)
+
+
+def note_packs(packs: Iterable[tuple[Cell, ...]]) -> None:
+    """Note lists of Variables that the function being traced moves as one array."""
+    if local.top is not None:
+        local.top.packs.extend(packs)
 
 
 def depend_on_facts(facts: Facts) -> None:

@@ -43,6 +43,7 @@ class Overlay:
         created_here: the Variables that this run created, each with what stands in it
             afterwards.
         inner: the effects of the transforms called so far.
+        packs: lists of Variables that could be one flat array.
         revisions: what the run depends on beside Variables, with its count then.
     """
 
@@ -50,6 +51,7 @@ class Overlay:
         "created_here",
         "inner",
         "missing",
+        "packs",
         "reads",
         "revisions",
         "sealed",
@@ -69,6 +71,7 @@ class Overlay:
         self.missing: dict[Cell, None] = {}
         self.created_here: dict[Cell, Expired] = {}
         self.inner: list[Effects] = []
+        self.packs: list[tuple[Cell, ...]] = []
         self.revisions: list[tuple[Revision, int]] = []
 
     def has(self, variable: Cell) -> bool:

@@ -118,12 +118,12 @@ class ResidentState:
         release()
         resident = self
 
-    def take(self, values: tuple) -> None:
-        """Take ``values`` out of the first slots."""
+    def take(self, values: tuple, count: int) -> None:
+        """Take ``values``, which stand in the first ``count`` slots, out of them."""
         self.box[0] = values
         # The slots must let go of the values: an array that is donated but that XLA
         # does not reuse would otherwise keep its memory until the next flush.
-        deque(map(set_, self.slots, repeat(None, len(values))), 0)
+        deque(map(set_, self.slots, repeat(None, count)), 0)
 
     def run(self, compiled: Callable[..., tuple[tuple, Any]], arguments: tuple) -> Any:
         """Call ``compiled``, keep the values it returns, and return the rest.

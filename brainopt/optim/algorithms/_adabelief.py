@@ -24,6 +24,8 @@ class AdaBelief(Optimizer):
     Source: Zhuang et al. 2020, AdaBelief Optimizer, algorithm 2.
     """
 
+    elementwise = True
+
     lr: Rate = rate(default=1e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")

@@ -39,6 +39,8 @@ class Adafactor(Optimizer):
     torch has them.
     """
 
+    _needs = "the axes of each variable"
+
     lr: Rate = rate(default=1e-2)
     beta2_decay: Number = number(-0.8, "d", range="(-inf, 0]")
     eps1 = number(range=ANY, none=-1.0)

@@ -26,6 +26,8 @@ class Adagrad(Optimizer):
     Source: Duchi et al. 2011, Adaptive Subgradient Methods, figure 1.
     """
 
+    elementwise = True
+
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     epsilon: Number = number(1e-6, r"\epsilon")
     display_name: str | None = argument(alias="name", default=None)

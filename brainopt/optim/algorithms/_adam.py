@@ -42,6 +42,8 @@ class Adam(Optimizer):
     the learning rate.
     """
 
+    elementwise = True
+
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
     eps: Number = number(1e-8, r"\epsilon", "outside the root of the corrected moment")

@@ -27,6 +27,8 @@ class ASGD(Averaged, Optimizer):
     has it.
     """
 
+    elementwise = True
+
     lr: Rate = rate(default=1e-2)
     lambd: Number = number(1e-4, "l", "the decay")
     alpha: Number = number(0.75, r"\alpha", "how fast the rate falls")

@@ -30,6 +30,8 @@ class LARS(Optimizer):
     1.
     """
 
+    _needs = "the norm of each variable"
+
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(1e-4, r"\lambda", "an L2 penalty")
     tc: Number = number(1e-3, r"\tau", "the trust coefficient")
@@ -66,6 +68,8 @@ class Lamb(Optimizer):
 
     Source: You et al. 2020, Large Batch Optimization for Deep Learning, algorithm 2.
     """
+
+    _needs = "the norm of each variable"
 
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")

@@ -23,6 +23,8 @@ class Momentum(Optimizer):
     by ``weight_decay`` itself.
     """
 
+    elementwise = True
+
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
@@ -49,6 +51,8 @@ class MomentumNesterov(Optimizer):
     Source: Sutskever et al. 2013, equations 3 and 4, at the point looked ahead to
     (Bengio et al. 2013, equation 7).
     """
+
+    elementwise = True
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")

@@ -53,6 +53,8 @@ class Muon(Optimizer):
     Differs: torch iterates in bfloat16, here it is the dtype of computation.
     """
 
+    _needs = "whole matrices"
+
     lr: Rate = rate(default=1e-3)
     momentum: Number = decay_rate(0.95, r"\mu")
     weight_decay: Number = number(0.1, r"\lambda", "as in AdamW")

@@ -39,6 +39,8 @@ class NAdam(Optimizer):
     that torch uses. ``AdamW(nesterov=True)`` is optax's variant, without it.
     """
 
+    _needs = "one number for each variable, its product of momenta"
+
     lr: Rate = rate(default=2e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")

@@ -26,6 +26,8 @@ class Rprop(Optimizer):
     has it.
     """
 
+    elementwise = True
+
     lr: Rate = rate(
         default=1e-2,
         doc="the first step size; a later change of ``lr`` is without effect",

@@ -33,6 +33,8 @@ class ScheduleFreeAdamW(Averaged, Optimizer):
     Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
     """
 
+    _needs = "numbers for each variable, which weigh its average"
+
     lr: Rate = rate(default=2.5e-3)
     beta1: Number = decay_rate(
         0.9, r"\beta_1", "how far y lies towards the average, above 0"

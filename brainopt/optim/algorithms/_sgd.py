@@ -35,6 +35,8 @@ class SGD(Optimizer):
     the learning rate.
     """
 
+    elementwise = True
+
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
     _: KW_ONLY

@@ -27,6 +27,8 @@ class SM3(Optimizer):
     Differs: with ``beta`` brainpy never lets an accumulator shrink.
     """
 
+    _needs = "the axes of each variable"
+
     beta: Number = decay_rate(0.0, r"\beta", "0 sums the squares, as the paper does")
     momentum: Number = decay_rate(0.0, r"\mu", has_buffer=True)
     eps: Number = number(1e-30, r"\epsilon")

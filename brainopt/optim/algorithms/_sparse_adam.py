@@ -28,6 +28,8 @@ class SparseAdam(Optimizer):
     Differs: torch adds eps to the root of the uncorrected moment.
     """
 
+    _needs = "the rows of each variable"
+
     lr: Rate = rate(default=1e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")

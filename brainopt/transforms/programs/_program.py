@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
 import jax
 
 from ... import runtime
-from ..._compat import is_key_array, thread_count
+from ..._compat import thread_count
 from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from .._lift import Sealed, is_state, merge, pack, unpack
@@ -25,7 +25,8 @@ from ._compilations import Compilations
 from ._constants import Constants
 from ._encoding import Encoding, is_encoded, is_plain
 from ._named import named_as
-from ._questions import call_key, is_donatable, is_gone, unshared
+from ._packing import packing_of
+from ._questions import call_key, is_donatable, is_gone, key_positions, unshared
 from ._retrace import DeepState, UnknownVariables
 
 
@@ -55,7 +56,7 @@ class Program:
         self,
         function: Callable,
         effects: Effects,
-        known: Sequence[Cell],
+        known: Iterable[Cell],
         options: dict[str, Any],
         discovery_only: bool = False,
         compilations: Compilations | None = None,
@@ -72,21 +73,19 @@ class Program:
         self.constants = constants or Constants()
         self._extra = self.constants.inputs
         self.broken = self._looking = self._searched = False
-        self.checked = self._current = -1
+        self.checked = self._current = self._moves = self._placed_at = -1
         self._aligned = "out_shardings" in options
         self._decodes = self._aligned
         self._compiled: set[Any] = set()
-        self._moves = -1
         self._deferred: Deferred | None = None
         self.donated = tuple(filter(is_donatable, effects.written))
+        self._halfway = len(self.donated) < len(effects.written)
+        self.packing = packing_of(effects, known, self.donated, self._aligned)
+        self.donated = self.packing.order
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
-        self._halfway = len(self.donated) < len(self.written)
-        self.kept = tuple(
-            v
-            for v in dict.fromkeys((*self.written, *known))
-            if v not in set(self.donated)
-        )
         self.taken = frozenset(self.donated)
+        known = dict.fromkeys((*self.written, *known))
+        self.kept = tuple(v for v in known if v not in self.taken)
         self.native = all(v._native or v._direct for v in (*self.donated, *self.kept))
         alone = all(v._native for v in (*self.donated, *self.kept))
         self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
@@ -94,14 +93,14 @@ class Program:
         self.resident = storage.ResidentState(self.written) if alone else None
         self._keys: tuple[int, ...] = ()
         if self.resident is not None:
-            # A program that is dropped must not take the last values with it.
-            weakref.finalize(self, self.resident.close).atexit = False
-            values = enumerate(map(runtime.read, self.donated))
-            self._keys = tuple(i for i, value in values if is_key_array(value))
+            self.resident.decode = self.packing.decoder(self.encoding, False)
+            if not self.packing:
+                # A program that is dropped must not take the last values with it.
+                weakref.finalize(self, self.resident.close).atexit = False
+            self._keys = key_positions(self.donated)
         # Whether Python runs in each call between the computation and the storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
-        self._placed_at = -1
         encoding = None if self.resident is None else self.encoding
         aligned, free = _placement.options_of_jit(
             options, self.written, self._places, encoding
@@ -127,7 +126,7 @@ class Program:
         """
         return self._like(self.effects, self.kept, self.constants)
 
-    def _like(self, effects: Effects, known: Sequence[Cell], constants: Constants):
+    def _like(self, effects: Effects, known: Iterable[Cell], constants: Constants):
         kept = self.function, effects, known, self.options, False, self.compilations
         return Program(*kept, constants)
 
@@ -175,6 +174,7 @@ class Program:
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
         self.broken, self.checked, self._current = True, -1, -1
+        donated, is_packed = self.packing.slices(donated)
         values = (*map(self.encoding.decode, donated), *kept)
         values = tuple(map(runtime.on_device, values))
         bindings = zip(self.donated + self.kept, values, strict=True)
@@ -191,7 +191,7 @@ class Program:
                 raise UnknownVariables(
                     effects, [v for v in frame.missing if v not in frame.created_here]
                 )
-            results = self._stored(frame.values), out
+            results = self._stored(frame.values, is_packed), out
         self.effects.inner = effects.inner
         self.revisions.update(frame.revisions)
         facts.add(self.facts)  # of another shape of the arguments
@@ -203,7 +203,8 @@ class Program:
 
     def _traced(self, *args):
         """Trace what donates its first argument."""
-        out = self._pure(*args)
+        with runtime.remembering():
+            out = self._pure(*args)
         if not self._looking and self._deferred is None:
             # `launch` did not foresee this trace. JAX now compiles and runs the code in
             # Python, and so the rest of the call is no place for a signal handler.
@@ -211,15 +212,16 @@ class Program:
             self._moves = -1
         return out
 
-    def _stored(self, values: dict[Cell, Any]) -> tuple[Any, ...]:
+    def _stored(self, values: dict[Cell, Any], is_packed: bool) -> tuple[Any, ...]:
         """Return the values to store, encoded where Python would rebuild them."""
         new = [values[v] for v in self.written]
+        new = self.packing.results(new) if is_packed else new
         if all(map(is_plain, new)):
             return tuple(new)
         if self.resident is None:
             self._guarded = True
             return tuple(new)
-        self.resident.decode = self.encoding.decode_all
+        self.resident.decode = self.packing.decoder(self.encoding, True)
         return tuple(x if is_plain(x) else self.encoding.encode(x) for x in new)
 
     def _encoded(self, out: PyTree) -> Any:
@@ -255,7 +257,7 @@ class Program:
                     # their references are counted again.
                     if resident.box[0] is resident.written_back or self._halfway:
                         resident.activate()
-                        resident.take(self._donated_inputs())
+                        resident.take(self._donated_inputs(), len(self.donated))
                     # Without a flush: the pending values are those of this program, and
                     # none of them is kept (for `_halfway` they are written below).
                     kept = self._extra
@@ -329,7 +331,7 @@ class Program:
 
     def _donated_inputs(self) -> tuple:
         values = unshared(self.storage, self.donated, self._keys)
-        return self.encoding.encode_at(self._keys, values)
+        return self.packing.join(self.encoding.encode_at(self._keys, values))
 
     def keep(self, args: tuple, kwargs: dict, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
@@ -354,12 +356,7 @@ class Program:
             self._search(self.plain, args, kwargs)
             values, out = self.plain(*self._inputs(), args, kwargs)
         # JAX may have traced this before, and then no frame saw what it depends on.
-        frame = runtime.top()
-        while frame is not None:
-            frame.revisions.extend(self.revisions.items())
-            frame = frame.parent
-        for revision in self.revisions:
-            runtime.depend(revision)
+        runtime.depend_on_counts(self.revisions)
         runtime.depend_on_facts(self.facts)
         runtime.commit(self.written, self.encoding.decode_all(values))
         return self.decoded(out)
@@ -368,16 +365,19 @@ class Program:
         """Return the traced code; inputs are (donated, kept, args, kwargs)."""
         self._looking = True
         try:
-            return self._search(self.donating, args, kwargs, again=True)
+            donated, kept = self._inputs()
+            inputs = self.packing.join(donated), kept
+            return self._search(self.donating, args, kwargs, inputs)
         finally:
             self._looking = False
 
-    def _search(self, code: Any, args: tuple, kwargs: dict, again: bool = False) -> Any:
+    def _search(self, code: Any, args: tuple, kwargs: dict, inputs: Any = None) -> Any:
         """Trace; raise if large constants are found, which are to be inputs."""
-        if self._searched and not again:
+        if inputs is None and self._searched:
             return None
-        traced, self._searched = code.trace(*self._inputs(), args, kwargs), True
-        if found := self.constants.missing(traced, self._inputs()):
+        inputs = inputs or self._inputs()
+        traced, self._searched = code.trace(*inputs, args, kwargs), True
+        if found := self.constants.missing(traced, inputs):
             raise UnknownVariables(self.effects, (), found)
         return traced
 

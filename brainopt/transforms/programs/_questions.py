@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import runtime
+from ..._compat import is_key_array
 from ..._typing import PyTree
 from ...runtime import Cell
 from ._encoding import is_data_shared
@@ -20,6 +21,12 @@ def is_donatable(variable: Any) -> bool:
     """Whether a program may take the value: one array of fixed shape."""
     value = runtime.read(variable)
     return variable.batch_axis is None and isinstance(value, jax.Array)
+
+
+def key_positions(variables: Sequence[Cell]) -> tuple[int, ...]:
+    """Return the positions of the Variables that hold typed random keys."""
+    values = enumerate(map(runtime.read, variables))
+    return tuple(i for i, value in values if is_key_array(value))
 
 
 def call_key(inputs: PyTree) -> tuple[Any, ...]:

@@ -26,6 +26,11 @@ class UnknownVariables(Exception):
         self.constants = constants
 
 
+def unpacked(effects: Effects) -> UnknownVariables:
+    """Return the exception for a program that cannot keep its packs whole."""
+    return UnknownVariables(Effects((), effects.inner, packs=None), ())
+
+
 class DeepState(Exception):
     """A list or dict among the arguments holds a Node or a Variable."""
 

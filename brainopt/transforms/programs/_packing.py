@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packing: small Variables that cross the border of a program as one flat array.
+
+**How it works.** An optimizer with ``pack=True`` names lists of Variables that it moves
+as one array: the weights, and each kind of slot. The donating form of a program takes
+each list as one flat array and returns one. Between steps the flat arrays stay with the
+program, in its resident state. A read or a write from outside makes separate arrays of
+them, and the next step joins these again. So outside of a step nothing is packed:
+names, files, devices and values are what they are without.
+
+**What must never happen.** A flat array of values that differ in place or dtype. A
+program that concatenates what was not computed as one array: XLA is slow with it, so
+such a program is made again without packs.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from ... import runtime
+from ..._typing import Array
+from ...runtime import Cell, Effects, flat_of, joined, sliced
+from ._encoding import Encoding
+from ._placement import places
+from ._retrace import unpacked
+
+
+class Packing:
+    """The lists of Variables that one program takes as flat arrays.
+
+    Args:
+        packs: lists of Variables.
+        donated: the Variables of the program that may be packed.
+        effects: those of its function.
+
+    Attributes:
+        order: the same Variables, those of the packs first.
+    """
+
+    __slots__ = ("_avals", "_effects", "_ends", "_shapes", "order")
+
+    def __init__(
+        self,
+        packs: Iterable[tuple[Cell, ...]],
+        donated: Sequence[Cell],
+        effects: Effects,
+    ):
+        self._effects = effects
+        free, chosen = set(donated), []
+        for pack in packs:
+            if free.issuperset(pack) and _fit_together(pack):
+                chosen.append(pack)
+                free.difference_update(pack)
+        packed = tuple(chain.from_iterable(chosen))
+        self.order = (*packed, *(v for v in donated if v in free))
+        self._avals = [_aval(runtime.read(v)) for v in packed]
+        self._shapes = [[runtime.read(v).shape for v in pack] for pack in chosen]
+        ends = [0]
+        for pack in chosen:
+            ends.append(ends[-1] + len(pack))
+        self._ends = list(pairwise(ends))
+
+    def __bool__(self) -> bool:
+        return bool(self._shapes)
+
+    def join(self, values: tuple) -> tuple:
+        """Return values in their order with those of each pack joined.
+
+        Raises:
+            UnknownVariables: somebody gave a Variable another shape or dtype.
+        """
+        if not self:
+            return values
+        if list(map(_aval, values[: len(self._avals)])) != self._avals:
+            raise unpacked(self._effects)
+        flat = [_join(values[start:end]) for start, end in self._ends]
+        return (*flat, *values[len(self._avals) :])
+
+    def slices(self, values: tuple) -> tuple[tuple, bool]:
+        """Undo `join` inside the trace of the program; return whether they are joined.
+
+        The forms of a program that donate nothing take all values by themselves.
+        """
+        if len(values) == len(self.order):
+            return values, False
+        pairs = zip(values, self._shapes, strict=False)
+        cut = [sliced(flat, shapes) for flat, shapes in pairs]
+        return (*chain.from_iterable(cut), *values[len(cut) :]), True
+
+    def results(self, values: Sequence[Any]) -> list[Any]:
+        """Return new values as `join` does.
+
+        Raises:
+            UnknownVariables: those of a pack were not computed as one array.
+        """
+        flat = [flat_of(values[start:end]) for start, end in self._ends]
+        if any(array is None for array in flat):
+            raise unpacked(self._effects)
+        return [*flat, *values[len(self._avals) :]]
+
+    def decoder(self, encoding: Encoding, is_encoded: bool) -> Any:
+        """Return a function from the values of a step to those of its Variables.
+
+        Args:
+            encoding: of the values.
+            is_encoded: whether some values are encoded.
+        """
+        # Without a reference to the program, which may be dropped before its values.
+        if not self:
+            return encoding.decode_all if is_encoded else None
+        if not is_encoded:
+            return self.separate
+        return lambda values: encoding.decode_all(self.separate(values))
+
+    def separate(self, values: tuple) -> tuple:
+        """Undo `join` outside of a trace."""
+        parts: list[Any] = []
+        # Whoever reads may be inside another trace, where the parts would be tracers.
+        with jax.ensure_compile_time_eval():
+            for flat, shapes in zip(values, self._shapes, strict=False):
+                start = 0
+                for shape in shapes:
+                    parts.append(_cut(flat, start, shape))
+                    start += parts[-1].size
+        return (*parts, *values[len(self._shapes) :])
+
+
+def packing_of(
+    effects: Effects, known: Iterable[Cell], donated: Sequence[Cell], aligned: bool
+) -> Packing:
+    """Return the packing of a program.
+
+    Args:
+        effects: of its function.
+        known: the Variables it reads.
+        donated: the Variables it writes that it may take.
+        aligned: whether the user has aligned the places of its results.
+    """
+    # Places are given by Variable; and what is written but not donated has to return to
+    # its Variable after each step, and with it everything else.
+    packs = effects.packs or ()
+    is_plain = len(donated) == len(effects.written) and not aligned
+    if not is_plain or not all(v._native for v in (*donated, *known)):
+        packs = ()
+    if packs and runtime.has_place(places(donated)):
+        packs = ()
+    return Packing(packs, donated, effects)
+
+
+def _fit_together(pack: Sequence[Cell]) -> bool:
+    values = [runtime.read(variable) for variable in pack]
+    if any(isinstance(value, jax.core.Tracer) for value in values):
+        return False
+    places = {(value.sharding, value.committed, value.dtype) for value in values}
+    ((place, *_), *others) = places
+    return not others and isinstance(place, SingleDeviceSharding)
+
+
+def _aval(value: Array) -> tuple:
+    return value.shape, value.dtype
+
+
+@jax.jit
+def _join(values: tuple) -> Any:
+    return joined(values)
+
+
+def _cut(flat: Array, start: int, shape: tuple[int, ...]) -> Any:
+    try:
+        return _cut_at(flat, start, shape)
+    except RuntimeError:
+        # A step that failed has taken the flat array with it, or has left an error in
+        # its place. What was in it is lost too, as it would be without packing.
+        part = jnp.zeros(shape, flat.dtype)
+        part.delete()
+        return part
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _cut_at(flat: Array, start: Array, shape: tuple[int, ...]) -> Any:
+    # The offset is an input: one compilation serves all slices of a shape.
+    part = jax.lax.dynamic_slice(flat, (start,), (math.prod(shape),))
+    return part.reshape(shape)
