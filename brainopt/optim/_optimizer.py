@@ -42,7 +42,7 @@ from ._stepping import first_counters
 from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
-from .engine._step import Engine, Move
+from .engine._step import Engine
 from .settings._resolve import Settings
 from .settings._shared import (
     DOCS,
@@ -88,8 +88,6 @@ class Optimizer(Node, metaclass=Declaring):
         elementwise: whether the rule treats each element by itself, for ``pack``.
     """
 
-    elementwise: ClassVar[bool] = False
-
     lr: Rate = rate()
     trained: Model = argument(alias="train_vars", default=None, doc=DOCS["train_vars"])
     _: KW_ONLY
@@ -109,6 +107,7 @@ class Optimizer(Node, metaclass=Declaring):
     offload: Offload = fixed(None, DOCS["offload"])
     pack: bool = fixed(False, DOCS["pack"])
 
+    elementwise: ClassVar[bool] = False
     _declared: ClassVar[Declared]
     _revision = revision
     _takes_rows: ClassVar[bool] = False
@@ -333,6 +332,7 @@ class Optimizer(Node, metaclass=Declaring):
     explain = _report.explain
     metrics = _report.metrics
     summary = _report.summary
+    _repr_html_ = _report.as_html
 
     param_groups = _torch.param_groups
     defaults = _torch.defaults
@@ -361,9 +361,6 @@ class Optimizer(Node, metaclass=Declaring):
         """Return the engine of a step with the present settings."""
         return Engine(self._move(), stages(self), frozenset(self.frozen), self.maximize)
 
-    def _move(self) -> Move:
-        return move_of(self)
-
     def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Hook that returns slots of all parameters together."""
         return {}
@@ -387,7 +384,7 @@ class Optimizer(Node, metaclass=Declaring):
         if key not in self._declared.fields:
             self._revision.note(key, value)
 
-    _step_by, _register_group = step_by, _registration.register_group
+    _move, _step_by, _register_group = move_of, step_by, _registration.register_group
     _prepare_load, _context = _saving.prepare_load, _saving.context
     _prepare_save, _checkpoint_meta = _saving.prepare_save, _saving.meta
     _checkpoint_notes = _saving.notes
@@ -397,9 +394,6 @@ class Optimizer(Node, metaclass=Declaring):
 
     def __repr__(self) -> str:
         return _report.line(self)
-
-    def _repr_html_(self) -> str:
-        return _report.as_html(self)
 
     def __getattr__(self, name: str) -> Any:
         raise absent(self, name)

@@ -76,12 +76,13 @@ class Cell(Slot):
 
     def _committed(self) -> Any:
         """Return the value outside of every trace."""
-        storage.flush()  # the resident state of the last step may hold a newer value
+        # The resident state of the last step may hold a newer value.
+        storage.flush(self)
         return self._value
 
     def _store(self, value: PyTree) -> None:
         """Replace the value outside of every trace."""
-        storage.flush()
+        storage.flush(self)
         self._value = value
 
     def _getter(self) -> Callable[[], Any]:

@@ -94,21 +94,46 @@ class ResidentState:
     While it is active nobody else holds the values, so the step need not count
     references before it donates them.
 
+    The first values may be flat arrays, each of which holds the values of many slots.
+    To take them apart is slow, and done when one of these slots is read or written; for
+    any other slot the other values alone are written back.
+
     Attributes:
-        slots: where the values belong.
+        slots: where the values belong, those of the flat arrays first.
         box: ``[values, out]`` of the last step; the values may be fewer than the slots.
         written_back: the values that were written to the slots last, while the box has
             them too. Both are None where it is not active.
-        decode: makes what the slots hold of the values of a step; None where they are
-            the same. It runs Python, and so only once the values are stored.
+        partly: the values of which those that are no flat arrays were written back.
+        packed: the slots whose values are in flat arrays.
+        apart: makes the values of these slots of the flat arrays, one list for each.
+        decode: makes what the slots hold of the other values; None where they are the
+            same. Both run Python, and so only once the values are stored.
     """
 
-    __slots__ = ("_keep", "box", "decode", "slots", "written_back")
+    __slots__ = (
+        "_flat",
+        "_keep",
+        "apart",
+        "box",
+        "decode",
+        "packed",
+        "partly",
+        "slots",
+        "written_back",
+    )
 
-    def __init__(self, slots: Iterable[Slot]):
+    def __init__(
+        self,
+        slots: Iterable[Slot],
+        packed: Iterable[Slot] = (),
+        flat: int = 0,
+        apart: Callable[[tuple], tuple] | None = None,
+    ):
         self.slots = tuple(slots)
         self.box: list[Any] = [None, None]
         self.written_back: tuple | None = None
+        self.partly: tuple | None = None
+        self.packed, self._flat, self.apart = frozenset(packed), flat, apart
         self.decode: Callable[[tuple], tuple] | None = None
         self._keep = self.box.__setitem__
 
@@ -124,6 +149,19 @@ class ResidentState:
         # The slots must let go of the values: an array that is donated but that XLA
         # does not reuse would otherwise keep its memory until the next flush.
         deque(map(set_, self.slots, repeat(None, count)), 0)
+
+    def take_again(self, read: Callable[[int], tuple]) -> None:
+        """Take again the values that are `partly` written back.
+
+        Args:
+            read: returns those of the slots from a place on.
+        """
+        # From here on their slots alone hold them, so that references can be counted.
+        self.box[0], self.partly = self.box[0][: self._flat], None
+        values = read(len(self.packed))
+        self.box[0] = (*self.box[0], *values)
+        others = self.slots[len(self.packed) :]
+        deque(map(set_, others, repeat(None, len(values))), 0)
 
     def run(self, compiled: Callable[..., tuple[tuple, Any]], arguments: tuple) -> Any:
         """Call ``compiled``, keep the values it returns, and return the rest.
@@ -149,9 +187,20 @@ class ResidentState:
         """Write the values to their slots."""
         values = self.box[0]
         if values is not self.written_back:
-            held = values if self.decode is None else self.decode(values)
-            deque(map(set_, self.slots, held), 0)
+            self.write_partly()
+            if self.apart is not None:
+                deque(map(set_, self.slots, self.apart(values[: self._flat])), 0)
             self.written_back = values
+
+    def write_partly(self) -> None:
+        """Write the values that are no flat arrays to their slots."""
+        values = self.box[0]
+        # Once only: afterwards somebody may have written to these slots.
+        if values is not self.partly:
+            held = values[self._flat :] if self._flat else values
+            held = held if self.decode is None else self.decode(held)
+            deque(map(set_, self.slots[len(self.packed) :], held), 0)
+            self.partly = values
 
     def close(self) -> None:
         """Write the values to their slots, and end the residence if this is active.
@@ -186,14 +235,21 @@ def note_move() -> None:
     changes.count += 1
 
 
-def flush() -> None:
-    """Write pending values back to their Variables."""
+def flush(slot: Slot | None = None) -> None:
+    """Write pending values back to their Variables.
+
+    Args:
+        slot: the only one that the caller looks into.
+    """
     # Looked at before the lock is taken: every read comes here, and nearly always there
     # is nothing to write back.
     held = resident
     if held is not None and held.box[0] is not held.written_back:
         with lock:
-            held.write_back()
+            if slot is None or slot in held.packed or not held.packed:
+                held.write_back()
+            else:
+                held.write_partly()
 
 
 def release() -> None:
@@ -201,7 +257,7 @@ def release() -> None:
     global resident
     flush()
     if resident is not None:
-        resident.box[0] = resident.written_back = None
+        resident.box[0] = resident.written_back = resident.partly = None
         resident = None
 
 

@@ -276,3 +276,15 @@ def test_values_that_a_failed_step_took_can_be_given_anew():
         np.asarray(packed.weights["W"].value)
     packed.weights["W"].value = jnp.ones((8, 4))
     np.testing.assert_array_equal(packed.weights["W"].value, 1.0)
+
+
+def test_reading_another_variable_leaves_the_packs_whole():
+    packed = Training(sgd, pack=True).run(2)
+    held = packed.opt.step.value
+    arrays = storage.resident.box[0]
+    assert int(held) == 2
+    packed.opt.step.value = jnp.asarray(5, jnp.int32)
+    packed.run(1)
+    assert int(held) == 2 and int(packed.opt.step) == 6
+    assert [x.is_deleted() for x in arrays] == [True, True, False]
+    assert storage.resident.written_back is None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Any
@@ -28,8 +29,7 @@ from jax.sharding import SingleDeviceSharding
 
 from ... import runtime
 from ..._typing import Array
-from ...runtime import Cell, Effects, flat_of, joined, sliced
-from ._encoding import Encoding
+from ...runtime import Cell, Effects, flat_of, joined, sliced, storage
 from ._placement import places
 from ._retrace import unpacked
 
@@ -44,9 +44,10 @@ class Packing:
 
     Attributes:
         order: the same Variables, those of the packs first.
+        count: the number of Variables in packs.
     """
 
-    __slots__ = ("_avals", "_effects", "_ends", "_shapes", "order")
+    __slots__ = ("_avals", "_effects", "_ends", "_shapes", "count", "order")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Packing:
                 free.difference_update(pack)
         packed = tuple(chain.from_iterable(chosen))
         self.order = (*packed, *(v for v in donated if v in free))
+        self.count = len(packed)
         self._avals = [_aval(runtime.read(v)) for v in packed]
         self._shapes = [[runtime.read(v).shape for v in pack] for pack in chosen]
         ends = [0]
@@ -80,10 +82,10 @@ class Packing:
         """
         if not self:
             return values
-        if list(map(_aval, values[: len(self._avals)])) != self._avals:
+        if list(map(_aval, values[: self.count])) != self._avals:
             raise unpacked(self._effects)
         flat = [_join(values[start:end]) for start, end in self._ends]
-        return (*flat, *values[len(self._avals) :])
+        return (*flat, *values[self.count :])
 
     def slices(self, values: tuple) -> tuple[tuple, bool]:
         """Undo `join` inside the trace of the program; return whether they are joined.
@@ -105,33 +107,33 @@ class Packing:
         flat = [flat_of(values[start:end]) for start, end in self._ends]
         if any(array is None for array in flat):
             raise unpacked(self._effects)
-        return [*flat, *values[len(self._avals) :]]
+        return [*flat, *values[self.count :]]
 
-    def decoder(self, encoding: Encoding, is_encoded: bool) -> Any:
-        """Return a function from the values of a step to those of its Variables.
+    def resident(self, written: Sequence[Cell], program: Any) -> storage.ResidentState:
+        """Return the residence of the values of ``written``, which begin with `order`.
 
-        Args:
-            encoding: of the values.
-            is_encoded: whether some values are encoded.
+        A program that is dropped must not take the last values with it.
         """
-        # Without a reference to the program, which may be dropped before its values.
         if not self:
-            return encoding.decode_all if is_encoded else None
-        if not is_encoded:
-            return self.separate
-        return lambda values: encoding.decode_all(self.separate(values))
+            state = storage.ResidentState(written)
+            weakref.finalize(program, state.close).atexit = False
+            return state
+        # To take flat arrays apart runs code of JAX, which the garbage collector must
+        # not: the values wait for the next reader.
+        packed = written[: self.count]
+        return storage.ResidentState(written, packed, len(self._shapes), self._separate)
 
-    def separate(self, values: tuple) -> tuple:
+    def _separate(self, flats: tuple) -> tuple:
         """Undo `join` outside of a trace."""
         parts: list[Any] = []
         # Whoever reads may be inside another trace, where the parts would be tracers.
         with jax.ensure_compile_time_eval():
-            for flat, shapes in zip(values, self._shapes, strict=False):
+            for flat, shapes in zip(flats, self._shapes, strict=True):
                 start = 0
                 for shape in shapes:
                     parts.append(_cut(flat, start, shape))
                     start += parts[-1].size
-        return (*parts, *values[len(self._shapes) :])
+        return tuple(parts)
 
 
 def packing_of(

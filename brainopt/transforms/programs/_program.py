@@ -7,7 +7,6 @@ The page of this room, in ``__init__.py``, says how it works and what must never
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
@@ -90,14 +89,8 @@ class Program:
         alone = all(v._native for v in (*self.donated, *self.kept))
         self.foreign: tuple[Any, ...] = tuple(v for v in self.written if not v._native)
         self.storage: Any = storage if alone else foreign_storage
-        self.resident = storage.ResidentState(self.written) if alone else None
-        self._keys: tuple[int, ...] = ()
-        if self.resident is not None:
-            self.resident.decode = self.packing.decoder(self.encoding, False)
-            if not self.packing:
-                # A program that is dropped must not take the last values with it.
-                weakref.finalize(self, self.resident.close).atexit = False
-            self._keys = key_positions(self.donated)
+        self.resident = self.packing.resident(self.written, self) if alone else None
+        self._keys = key_positions(self.donated) if alone else ()
         # Whether Python runs in each call between the computation and the storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
@@ -221,7 +214,7 @@ class Program:
         if self.resident is None:
             self._guarded = True
             return tuple(new)
-        self.resident.decode = self.packing.decoder(self.encoding, True)
+        self.resident.decode = self.encoding.decode_all
         return tuple(x if is_plain(x) else self.encoding.encode(x) for x in new)
 
     def _encoded(self, out: PyTree) -> Any:
@@ -258,6 +251,8 @@ class Program:
                     if resident.box[0] is resident.written_back or self._halfway:
                         resident.activate()
                         resident.take(self._donated_inputs(), len(self.donated))
+                    elif resident.box[0] is resident.partly:
+                        resident.take_again(self._other_inputs)
                     # Without a flush: the pending values are those of this program, and
                     # none of them is kept (for `_halfway` they are written below).
                     kept = self._extra
@@ -330,8 +325,13 @@ class Program:
         return (*map(self.storage.get, self.kept), *self._extra)
 
     def _donated_inputs(self) -> tuple:
-        values = unshared(self.storage, self.donated, self._keys)
-        return self.packing.join(self.encoding.encode_at(self._keys, values))
+        return self.packing.join(self._other_inputs(0))
+
+    def _other_inputs(self, start: int) -> tuple:
+        """Return the inputs from ``start`` on, none of them packed."""
+        keys = tuple(key - start for key in self._keys)
+        values = unshared(self.storage, self.donated[start:], keys)
+        return self.encoding.encode_at(keys, values)
 
     def keep(self, args: tuple, kwargs: dict, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
