@@ -223,7 +223,7 @@ def _sort(
 
 def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
     weak = is_weak(new)
-    in_parts = isinstance(new, runtime.InParts) and new.dtype == old.dtype
+    in_parts = runtime.is_in_parts(new) and new.dtype == old.dtype
     if not isinstance(new, jax.Array) and not in_parts:
         try:
             new = np.asarray(new)

@@ -56,6 +56,7 @@ from ._places import InParts as InParts
 from ._places import divided_as as divided_as
 from ._places import has_place as has_place
 from ._places import is_at as is_at
+from ._places import is_in_parts as is_in_parts
 from ._places import on_device as on_device
 from ._places import place_of as place_of
 from ._places import put as put

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import jax
 import jax.core
@@ -24,7 +24,6 @@ from .._typing import Device, PyTree
 from . import storage
 
 
-@runtime_checkable
 class InParts(Protocol):
     """An array that is somewhere else, as in a file, and is read in parts.
 
@@ -39,6 +38,11 @@ class InParts(Protocol):
     def read_parts(self, parts: Sequence[tuple[slice, ...]]) -> list[np.ndarray]:
         """Return parts of it, given by one slice without a step for each axis."""
         ...
+
+
+def is_in_parts(value: object) -> TypeGuard[InParts]:
+    """Whether an array is read in parts."""
+    return hasattr(type(value), "read_parts")
 
 
 _HOST = jax.memory.Space.Host
@@ -149,9 +153,9 @@ def put(value: PyTree, place: Device | Sharding) -> Any:
         value = value.addressable_data(0) if value.is_fully_replicated else value
     if not isinstance(place, NamedSharding):
         return jax.device_put(np.array(value), place)
-    host = value if isinstance(value, InParts) else np.asarray(value)
+    host = value if is_in_parts(value) else np.asarray(value)
     place.shard_shape(host.shape)  # raises where the mesh does not divide the shape
-    if isinstance(host, InParts):
+    if is_in_parts(host):
         part = _read_parts(host, place)
     else:
         part = functools.partial(_part, host)

@@ -43,7 +43,7 @@ from ._metadata import (
     warn_of_constants,
 )
 from ._paths import ABSENT, dotted, flat_paths, leaves, under
-from ._protocol import CONSTANTS, NOTES, UNITS, Staged, Stateful
+from ._protocol import CONSTANTS, NOTES, UNITS, Staged, Stateful, is_stateful
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
 
@@ -347,13 +347,9 @@ def _is_divided(target: Any) -> bool:
     return isinstance(place, jax.sharding.NamedSharding)
 
 
-def _is_stateful(part: Any) -> bool:
-    return isinstance(part, Stateful) and not isinstance(part, type)
-
-
 def _stateful(nodes: Model) -> Iterator[tuple[tuple, Stateful]]:
-    found = leaves(nodes, _is_stateful)
-    return ((path, part) for path, part in found if _is_stateful(part))
+    found = leaves(nodes, is_stateful)
+    return ((path, part) for path, part in found if is_stateful(part))
 
 
 def _saved(tree: Any) -> Iterator[tuple[tuple, SavedNode]]:

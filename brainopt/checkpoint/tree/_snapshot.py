@@ -19,7 +19,7 @@ from ..format._records import Record
 from ..io._boxes import Box
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
 from ._paths import children, public
-from ._protocol import NOTES, Stateful
+from ._protocol import NOTES, Stateful, is_stateful
 from ._spread import SpreadLeaf, is_spread
 from ._states import read_states
 
@@ -153,7 +153,7 @@ class Snapshot:
             kind = _PLAIN.get(type(value))
             if kind is not None:
                 self._add_container(path, key, kind, value)
-            elif isinstance(value, Stateful) and not isinstance(value, type):
+            elif is_stateful(value):
                 self.nodes.add(path)
                 self._found.append((len(self.records), path, key, value))
             else:
@@ -215,7 +215,7 @@ class Snapshot:
             _check_key(name)
         self._append((*path, "state"), Record("state", "dict", length=len(state)))
         for name, array in state.items():
-            if type(array) in _PLAIN or isinstance(array, Stateful):
+            if type(array) in _PLAIN or is_stateful(array):
                 array = _Nested()
             self._add((*path, "state", name), name, array)
 

@@ -9,6 +9,7 @@ and keeps nothing.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ Precision = Literal["plain", "master", "kahan", "stochastic"]
 PRECISIONS = ("plain", "master", "kahan", "stochastic")
 
 
+@functools.cache
 def wide(dtype: DTypeLike) -> Any:
     """Return the dtype to compute in: ``dtype``, but float32 at least."""
     # By size: JAX promotes floats of 8 bits to nothing by itself.

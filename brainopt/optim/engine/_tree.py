@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..._compat import is_key_array
 from ..._typing import Array, DTypeLike, PyTree
@@ -32,7 +34,15 @@ def zeros(
     """
     if dtype is None:
         dtype = real(wide(param.dtype)) if is_real else wide(param.dtype)
-    return jnp.zeros_like(param, dtype=dtype)
+    if isinstance(param, Tracer) or getattr(param, "committed", True):
+        return jnp.zeros_like(param, dtype=dtype)  # keeps the place
+    return _zeros(param.shape, dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    # A tenth of the time of `jnp.zeros`, of which an optimizer needs hundreds.
+    return jnp.zeros(shape, dtype)
 
 
 def real(dtype: DTypeLike | None) -> Any:
