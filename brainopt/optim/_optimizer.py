@@ -35,7 +35,7 @@ from ._hooks import add_hook, as_hooked_now
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._names import absent, bind, refuse_slip
-from ._packing import check_pack, move_of
+from ._packing import check_pack, move_of, note_packs
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
@@ -85,7 +85,6 @@ class Optimizer(Node, metaclass=Declaring):
         groups: the settings; the first holds for all that no rule matches.
         counters: the counts of the stages, by name.
         frozen: the paths that are not trained.
-        elementwise: whether the rule treats each element by itself, for ``pack``.
     """
 
     lr: Rate = rate()
@@ -107,11 +106,11 @@ class Optimizer(Node, metaclass=Declaring):
     offload: Offload = fixed(None, DOCS["offload"])
     pack: bool = fixed(False, DOCS["pack"])
 
-    elementwise: ClassVar[bool] = False
+    _elementwise: ClassVar[bool] = False
     _declared: ClassVar[Declared]
     _revision = revision
     _takes_rows: ClassVar[bool] = False
-    _needs = "whole variables, unless its class says `elementwise = True`"
+    _needs = "whole variables, unless its class says `_elementwise = True`"
     _fits_a_line = True
     _resets = False
     _borrowed = frozenset(
@@ -384,7 +383,8 @@ class Optimizer(Node, metaclass=Declaring):
         if key not in self._declared.fields:
             self._revision.note(key, value)
 
-    _move, _step_by, _register_group = move_of, step_by, _registration.register_group
+    _move, _note_packs, _step_by = move_of, note_packs, step_by
+    _register_group = _registration.register_group
     _prepare_load, _context = _saving.prepare_load, _saving.context
     _prepare_save, _checkpoint_meta = _saving.prepare_save, _saving.meta
     _checkpoint_notes = _saving.notes

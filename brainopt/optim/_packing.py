@@ -12,14 +12,12 @@ from .. import runtime
 from ..core import Variable
 from ..errors import HyperparameterError, message
 from .engine._packs import SMALL, Packed, packed_slots
-from .engine._stages import Accumulator, Guard
 from .engine._step import Move, OneByOne
-from .settings._shared import stages
 
 
 def check_pack(kind: Any, pack: bool) -> None:
     """Raise `HyperparameterError` where a class of optimizers cannot pack."""
-    if pack and not kind.elementwise:
+    if pack and not kind._elementwise:
         raise HyperparameterError(
             message(
                 f"{kind.__name__} cannot pack: its rule is not elementwise.",
@@ -51,7 +49,7 @@ def note_packs(optimizer: Any) -> None:
 def _packs(optimizer: Any) -> list[list[str]]:
     """Return the paths of variables that have settings, dtypes and slots in common."""
     # A step that may not be taken is a branch, whose results are arrays by themselves.
-    if any(isinstance(stage, Guard | Accumulator) for stage in stages(optimizer)):
+    if not optimizer.counters.keys().isdisjoint(("skipped", "micro_batches")):
         return []
     packs: dict[Any, list[str]] = {}
     for path, variable in optimizer._trained.variables.items():

@@ -31,7 +31,6 @@ from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
 from ._hyperparameters import HasHyperparams
-from ._packing import note_packs
 from ._parameters import check_fit, check_state
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
@@ -163,7 +162,7 @@ def dependencies(optimizer: Any) -> Dependencies:
 
 def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     """Take one step with gradients by path."""
-    note_packs(optimizer)
+    optimizer._note_packs()
     with runtime.exclusive():
         own, program = _program(optimizer)
 

@@ -10,8 +10,8 @@ import brainopt as bo
 from brainopt.runtime import storage
 from tests.optim.members import MEMBERS
 
-ELEMENTWISE = [m for m in MEMBERS if m.cls.elementwise]
-WHOLE = {m.cls: m for m in MEMBERS if not m.cls.elementwise}
+ELEMENTWISE = [m for m in MEMBERS if m.cls._elementwise]
+WHOLE = {m.cls: m for m in MEMBERS if not m.cls._elementwise}
 QUICK = ("AdamW",)
 # Multiples of 16: the last elements of other arrays are compiled apart from the first
 # ones, and XLA may round the sum of two products in either order.

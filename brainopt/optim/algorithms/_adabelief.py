@@ -24,7 +24,7 @@ class AdaBelief(Optimizer):
     Source: Zhuang et al. 2020, AdaBelief Optimizer, algorithm 2.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")

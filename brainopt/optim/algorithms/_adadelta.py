@@ -24,7 +24,7 @@ class Adadelta(Optimizer):
     Source: Zeiler 2012, ADADELTA, algorithm 1.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1.0)
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)

@@ -26,7 +26,7 @@ class Adagrad(Optimizer):
     Source: Duchi et al. 2011, Adaptive Subgradient Methods, figure 1.
     """
 
-    elementwise = True
+    _elementwise = True
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     epsilon: Number = number(1e-6, r"\epsilon")

@@ -25,7 +25,7 @@ class Adamax(Optimizer):
     Source: Kingma & Ba 2015, Adam, algorithm 2, with :math:`\epsilon` as in torch.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=2e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")

@@ -81,7 +81,7 @@ class AdamW(Optimizer):
     ``dialect="optax"`` does here.
     """
 
-    elementwise = True
+    _elementwise = True
 
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")

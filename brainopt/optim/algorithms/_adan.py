@@ -39,7 +39,7 @@ class Adan(Optimizer):
     differences by :math:`\beta_2`, not by :math:`1 - \beta_2`.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-3)
     beta1 = number(range="(0, 1]")

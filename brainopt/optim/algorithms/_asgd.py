@@ -27,7 +27,7 @@ class ASGD(Averaged, Optimizer):
     has it.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-2)
     lambd: Number = number(1e-4, "l", "the decay")

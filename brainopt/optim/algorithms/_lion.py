@@ -26,7 +26,7 @@ class Lion(Optimizer):
     Source: Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, program 1.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-4)
     beta1: Number = decay_rate(0.9, r"\beta_1", "how the step mixes")

@@ -23,7 +23,7 @@ class Momentum(Optimizer):
     by ``weight_decay`` itself.
     """
 
-    elementwise = True
+    _elementwise = True
 
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
@@ -52,7 +52,7 @@ class MomentumNesterov(Optimizer):
     (Bengio et al. 2013, equation 7).
     """
 
-    elementwise = True
+    _elementwise = True
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")

@@ -40,7 +40,7 @@ class RAdam(Optimizer):
     :math:`\epsilon` on the root of the uncorrected moment.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")

@@ -28,7 +28,7 @@ class RMSProp(Optimizer):
     equations 38-41, for ``centered``.
     """
 
-    elementwise = True
+    _elementwise = True
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     epsilon: Number = number(1e-6, r"\epsilon")

@@ -26,7 +26,7 @@ class Rprop(Optimizer):
     has it.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(
         default=1e-2,

@@ -35,7 +35,7 @@ class SGD(Optimizer):
     the learning rate.
     """
 
-    elementwise = True
+    _elementwise = True
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)

@@ -28,7 +28,7 @@ class Yogi(Optimizer):
     Differs: bias correction and the first values, as optax has them.
     """
 
-    elementwise = True
+    _elementwise = True
 
     lr: Rate = rate(default=1e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
