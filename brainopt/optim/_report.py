@@ -118,11 +118,9 @@ def _epochs(optimizer: Any, schedule: Any) -> str:
     return f", epochs: {done}{calls * (updates > 0)}"
 
 
-def as_html(optimizer: Any) -> str:
+def as_html(self: Any) -> str:
     """Return its settings and its table for a notebook."""
-    return (
-        f"<code>{html.escape(line(optimizer))}</code>{summary(optimizer)._repr_html_()}"
-    )
+    return f"<code>{html.escape(line(self))}</code>{summary(self)._repr_html_()}"
 
 
 def line(optimizer: Any) -> str:

@@ -158,7 +158,7 @@ def put(value: PyTree, place: Device | Sharding) -> Any:
     if is_in_parts(host):
         part = _read_parts(host, place)
     else:
-        part = functools.partial(_part, host)
+        part = functools.partial(_part, np.asarray(host))
     make: Any = jax.make_array_from_callback
     return make(host.shape, place, part)
 
