@@ -53,6 +53,7 @@ from ._summary import Summary as Summary
 from ._summary import summary as summary
 from ._transformed import Transformed as Transformed
 from ._transformed import as_transform as as_transform
+from ._units import gradient_in as gradient_in
 from ._value import entries as entries
 from ._value import initial as initial
 from ._value import plain as plain

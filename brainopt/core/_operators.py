@@ -14,6 +14,7 @@ from .._typing import PyTree
 from ..errors import VariableError, message
 from ..runtime import exclusive
 from ._dtypes import keeps_kind
+from ._units import is_quantity, mantissa_in, with_mantissa
 
 
 def unwrap(value: PyTree) -> Any:
@@ -187,7 +188,13 @@ class ArrayLike:
 
     def fill_(self, number) -> None:
         """Set every element to ``number``."""
-        self.value = jax.numpy.full_like(self.value, unwrap(number))
+        value, number = self.value, unwrap(number)
+        if is_quantity(value):
+            number = mantissa_in(number, value, self.label)
+            full = jax.numpy.full_like(value.mantissa, number)
+            self.value = with_mantissa(value, full)
+        else:
+            self.value = jax.numpy.full_like(value, number)
 
 
 def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
@@ -196,6 +203,9 @@ def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
         changed = copy.copy(value)
         changed[index] = new
         return changed
+    if is_quantity(value):
+        new = mantissa_in(new, value, label)
+        return with_mantissa(value, _with_item(value.mantissa, index, new, label))
     several = isinstance(new, list | tuple)
     dtype = jax.numpy.result_type(jax.numpy.asarray(new) if several else new)
     problem = "" if keeps_kind(dtype, value.dtype) else f"an item of dtype {dtype}"

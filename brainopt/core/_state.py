@@ -21,6 +21,7 @@ from ..errors import PathError, StateDictError, StateWarning, message
 from ..runtime import same
 from . import _walk
 from ._dtypes import is_weak, keeps_kind
+from ._units import is_quantity
 from ._value import same_shape
 from ._variable import Variable
 
@@ -148,15 +149,11 @@ def units(root: Model) -> dict[str, dict[str, str]]:
         value = runtime.read(variable)
         if isinstance(value, jax.Array):
             continue
-        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=_is_quantity):
-            if _is_quantity(leaf):
+        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=is_quantity):
+            if is_quantity(leaf):
                 tail = jax.tree_util.keystr(keys, simple=True, separator=".")
                 found[_walk.join(path, tail)] = str(leaf.unit)
     return {"units": found} if found else {}
-
-
-def _is_quantity(value: Any) -> bool:
-    return hasattr(value, "unit") and hasattr(value, "mantissa")
 
 
 def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:

@@ -15,6 +15,7 @@ from .._compat import is_key_array
 from .._typing import DTypeLike, PyTree
 from ..errors import VariableError, message
 from ._dtypes import is_weak, keeps_kind
+from ._units import converted, is_quantity, wrong_units
 
 _SMALL = 8
 
@@ -46,14 +47,22 @@ def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:
 
 
 def entries(value: PyTree) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each array in a value; one array has the path ""."""
+    """Return ``(path, leaf)`` of each array in a value; one array has the path "".
+
+    That of a quantity ends in its unit.
+    """
     if isinstance(value, jax.Array):
         return [("", value)]
-    flat, _ = jax.tree_util.tree_flatten_with_path(value)
-    return [
-        (jax.tree_util.keystr(keys, simple=True, separator="."), leaf)
-        for keys, leaf in flat
-    ]
+    flat, _ = jax.tree_util.tree_flatten_with_path(value, is_leaf=is_quantity)
+    found = []
+    for keys, leaf in flat:
+        path = jax.tree_util.keystr(keys, simple=True, separator=".")
+        if not is_quantity(leaf):
+            found.append((path, leaf))
+            continue
+        for below, part in entries(leaf.mantissa):
+            found.append((".".join(filter(None, (path, str(leaf.unit), below))), part))
+    return found
 
 
 def fit(
@@ -78,6 +87,10 @@ def fit(
     ):
         return new
     new = plain(new)
+    if is_quantity(new) or not isinstance(old, jax.Array):
+        new, wrong = converted(new, old)
+        if wrong:
+            raise VariableError(wrong_units(label, wrong))
     tree = jax.tree.structure(old)
     try:
         # Down to the leaves of ``old``: a nested list stays whole where an array was.

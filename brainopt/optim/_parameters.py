@@ -23,6 +23,7 @@ from ..core import (
     VarCollector,
     Variable,
     branches,
+    gradient_in,
     join,
     plain,
     train_vars_of,
@@ -31,7 +32,7 @@ from ..core import (
 from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read
 from ._aliases import aliases_in
-from .engine._rows import Rows, is_sparse
+from .engine._rows import Rows, fit_rows, is_sparse
 from .engine._tree import named
 
 _NEW = " Those of new variables need `opt.register_train_vars(node)` first."
@@ -285,8 +286,11 @@ def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[st
     if gradient is None:
         return jax.tree.unflatten(tree, [None] * len(leaves)), []
     if is_sparse(gradient) or isinstance(gradient, Rows):
-        return _fit_rows(gradient, value, path, rows)
-    parts, structure = jax.tree.flatten(plain(gradient), is_leaf=lambda x: x is None)
+        return fit_rows(gradient, value, path, rows)
+    gradient, wrong = gradient_in(plain(gradient), value)
+    if wrong:
+        return None, [f"{path}: {line}" for line in wrong]
+    parts, structure = jax.tree.flatten(gradient, is_leaf=lambda x: x is None)
     if structure != tree:
         return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
     problems = []
@@ -299,26 +303,6 @@ def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[st
         elif not isinstance(part, jax.Array):
             parts[i] = jnp.asarray(part)
     return jax.tree.unflatten(tree, parts), problems
-
-
-def _fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list]:
-    if not rows:
-        kind = type(gradient).__name__
-        return None, [f"{path}: a sparse gradient ({kind}); see `SparseAdam`"]
-    if is_sparse(gradient):
-        if getattr(gradient, "n_sparse", 0) != 1 or gradient.n_batch:
-            return None, [f"{path}: sparse in more than its first axis"]
-        # BCOO keeps one index for each sparse axis, so there is one column here.
-        gradient = Rows(gradient.indices[:, 0], gradient.data)
-    indices, values = jnp.asarray(gradient.indices), jnp.asarray(gradient.values)
-    problem = ""
-    if not jnp.issubdtype(indices.dtype, jnp.integer) or indices.ndim != 1:
-        problem = f"rows named by {indices.dtype} of shape {indices.shape}"
-    elif values.shape != (*indices.shape, *value.shape[1:]):
-        problem = f"rows of shape {values.shape} for a variable of shape {value.shape}"
-    elif not jnp.issubdtype(values.dtype, jnp.floating):
-        problem = f"rows of dtype {values.dtype} for a {value.dtype} variable"
-    return Rows(indices, values), [f"{path}: {problem}"] if problem else []
 
 
 def _misfit(part: Any, leaf: Any) -> str:

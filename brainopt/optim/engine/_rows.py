@@ -80,3 +80,24 @@ def as_rows(values: dict[str, Any], like: Values) -> dict[str, Any]:
         k: Rows(g.indices, values[k]) if isinstance(g, Rows) else values[k]
         for k, g in like.items()
     }
+
+
+def fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list]:
+    """Return a sparse gradient as `Rows`, and what does not fit."""
+    if not rows:
+        kind = type(gradient).__name__
+        return None, [f"{path}: a sparse gradient ({kind}); see `SparseAdam`"]
+    if is_sparse(gradient):
+        if getattr(gradient, "n_sparse", 0) != 1 or gradient.n_batch:
+            return None, [f"{path}: sparse in more than its first axis"]
+        # BCOO keeps one index for each sparse axis, so there is one column here.
+        gradient = Rows(gradient.indices[:, 0], gradient.data)
+    indices, values = jnp.asarray(gradient.indices), jnp.asarray(gradient.values)
+    problem = ""
+    if not jnp.issubdtype(indices.dtype, jnp.integer) or indices.ndim != 1:
+        problem = f"rows named by {indices.dtype} of shape {indices.shape}"
+    elif values.shape != (*indices.shape, *value.shape[1:]):
+        problem = f"rows of shape {values.shape} for a variable of shape {value.shape}"
+    elif not jnp.issubdtype(values.dtype, jnp.floating):
+        problem = f"rows of dtype {values.dtype} for a {value.dtype} variable"
+    return Rows(indices, values), [f"{path}: {problem}"] if problem else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,14 @@ def _bounds(bounds: Any) -> dict[str, Any]:
     if bounds is None:
         return {}
     low = high = None
+    if any(hasattr(limit, "unit") for limit in _sequence(bounds)):
+        raise HyperparameterError(
+            message(
+                f"bounds={bounds!r}: quantities.",
+                help="give the numbers that they have in the unit of the parameter, as "
+                "(5.0, 30.0) for (5 ms, 30 ms).",
+            )
+        )
     try:
         low, high = bounds
         fine = low is None or high is None or not float(low) > float(high)
@@ -199,6 +207,10 @@ def _bounds(bounds: Any) -> dict[str, Any]:
         )
     limits = {"lower": low, "upper": high}
     return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _constraints(settings: Values, owner: str) -> tuple[Any, Any]:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantities: arrays with a physical unit, as those of brainunit.
+
+A Variable keeps its unit. What is written in another unit of the same dimension is
+converted; anything else is refused with both units. The unit is a part of the path of
+an entry (``tau.ms``), so that no state dict and no file can mix two units up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from .._typing import PyTree
+from ..errors import VariableError, message
+
+
+def is_quantity(value: PyTree) -> bool:
+    """Whether a value is an array with a unit."""
+    # By its attributes: no package of units has to be imported.
+    return hasattr(type(value), "unit") and hasattr(type(value), "mantissa")
+
+
+def with_mantissa(quantity: Any, mantissa: Any) -> Any:
+    """Return a quantity of the same unit with another number."""
+    return jax.tree.unflatten(jax.tree.structure(quantity), [mantissa])
+
+
+def converted(new: PyTree, old: PyTree) -> tuple[Any, list[str]]:
+    """Return ``new`` in the units of ``old``, and what does not fit.
+
+    A value of another structure comes back as it is: its units are not compared.
+    """
+    tree = jax.tree.structure(old, is_leaf=is_quantity)
+    try:
+        leaves = tree.flatten_up_to(new)
+    except (ValueError, TypeError):
+        return new, []
+    problems = []
+    for i, (was, leaf) in enumerate(
+        zip(jax.tree.leaves(old, is_leaf=is_quantity), leaves, strict=True)
+    ):
+        leaves[i], problem = _converted(leaf, was)
+        problems += [problem] if problem else []
+    return jax.tree.unflatten(tree, leaves), problems
+
+
+def gradient_in(gradient: PyTree, value: PyTree) -> tuple[Any, list[str]]:
+    """Return a gradient in the units of a value, and what does not fit.
+
+    The gradient of `brainopt.grad` for a parameter in ms has the unit ms, by the
+    structure of the parameter; that of `brainunit.autograd.grad` has 1/ms. Both are the
+    same number, and both are taken.
+    """
+    if isinstance(value, jax.Array):
+        return gradient, []
+    tree = jax.tree.structure(value, is_leaf=is_quantity)
+    try:
+        parts = tree.flatten_up_to(gradient)
+    except (ValueError, TypeError):
+        return gradient, []
+    problems = []
+    for i, (was, part) in enumerate(
+        zip(jax.tree.leaves(value, is_leaf=is_quantity), parts, strict=True)
+    ):
+        if is_quantity(was) and is_quantity(part):
+            inverse = was.unit.reverse()
+            if part.unit.has_same_dim(was.unit):
+                parts[i] = part.in_unit(was.unit)
+            elif part.unit.has_same_dim(inverse):
+                parts[i] = with_mantissa(was, part.in_unit(inverse).mantissa)
+            else:
+                problems.append(
+                    f"gradient in {part.unit} for a variable in {was.unit}, of a loss "
+                    "without a unit"
+                )
+        elif is_quantity(was) and part is not None and jax.tree.leaves(part):
+            problems.append(f"gradient without a unit for a variable in {was.unit}")
+    return jax.tree.unflatten(tree, parts), problems
+
+
+def mantissa_in(new: Any, old: Any, label: str) -> Any:
+    """Return the number of ``new`` in the unit of ``old``.
+
+    Raises:
+        VariableError: the two have no unit in common.
+    """
+    new, problem = _converted(new, old)
+    if problem:
+        raise VariableError(wrong_units(label, [problem]))
+    return new.mantissa
+
+
+def wrong_units(label: str, problems: list[str]) -> str:
+    """Return the message for a value in a unit that a Variable cannot take."""
+    return message(
+        f"{label} cannot take this value:",
+        problems,
+        "assign a quantity of the same dimension; other units of it are converted.",
+    )
+
+
+def _converted(new: Any, old: Any) -> tuple[Any, str]:
+    if not (is_quantity(old) or is_quantity(new)):
+        return new, ""
+    if not is_quantity(old):
+        return new, f"{new.unit} for a number without a unit"
+    if not is_quantity(new):
+        return new, f"a number without a unit for {old.unit}"
+    if not new.unit.has_same_dim(old.unit):
+        return new, f"{new.unit} for {old.unit}"
+    if new.unit == old.unit:
+        return new, ""
+    return new.in_unit(old.unit), ""
