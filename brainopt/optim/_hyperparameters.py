@@ -70,4 +70,8 @@ class HasHyperparams(Node, metaclass=Declaring):
         numbers: HyperparamVector | None = vars(self).get("numbers")
         names = () if numbers is None else numbers.names
         shown = [f"{n}={show(numbers.number(n))}" for n in names if numbers is not None]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return f"{type(self).__name__}({', '.join([*self._shown_first(), *shown])})"
+
+    def _shown_first(self) -> list[str]:
+        """Return what is shown before the numbers."""
+        return []

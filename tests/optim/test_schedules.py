@@ -246,3 +246,15 @@ def test_a_choice_of_a_schedule_may_change_and_is_checked():
 def test_milestones_are_increasing_numbers(milestones):
     with pytest.raises(bo.errors.HyperparameterError, match="milestones"):
         optim.MultiStepLR(0.1, milestones)
+
+
+def test_a_schedule_shows_the_schedules_inside():
+    falling = optim.StepLR(0.5, 3, 0.25)
+    shown = "StepLR(lr=0.5, step_size=3, gamma=0.25)"
+
+    assert repr(optim.Warmup(falling, 10)) == (
+        f"Warmup({shown}, warmup_steps=10, start_factor=0)"
+    )
+    assert repr(optim.SequentialLR([0.5, falling], [6])) == (
+        f"SequentialLR([Constant(0.5), {shown}])"
+    )

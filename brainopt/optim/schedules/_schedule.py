@@ -129,6 +129,13 @@ class Schedule(HasHyperparams, abc.ABC):
     def __format__(self, spec: str) -> str:
         return format(float(self), spec) if spec else str(self)
 
+    def _shown_first(self) -> list[str]:
+        def is_schedule(part: object) -> bool:
+            many = part if isinstance(part, list | tuple) else [part]
+            return any(isinstance(one, Schedule) for one in many)
+
+        return [repr(part) for part in vars(self).values() if is_schedule(part)]
+
     def _repr_html_(self) -> str:
         return curve(self)
 
