@@ -3,29 +3,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .._select import Choice, refuse_unmatched
 from ._ages import count_missed
+from ._frozen import set_frozen
 from ._stepping import hypers_of, slot_variables
 from .engine._tree import named
 
 
 def freeze(optimizer: Any, choices: tuple, drop_slots: bool) -> list[str]:
     """Stop training some variables; see `Optimizer.freeze`."""
+    if not optimizer._trained.variables:
+        optimizer._frozen_later = (*optimizer._frozen_later, *(choices or (True,)))
+        return []
     for path in _chosen(optimizer, choices):
         if drop_slots:
             optimizer.slots[path] = {}
             optimizer._revision.changed()
         count_missed(optimizer, path)
-        _set_frozen(optimizer, {*optimizer.frozen, path})
+        set_frozen(optimizer, {*optimizer.frozen, path})
     optimizer._parameters_changed()
     return list(optimizer.frozen)
 
 
 def unfreeze(optimizer: Any, choices: tuple) -> list[str]:
     """Train frozen variables again; see `Optimizer.unfreeze`."""
+    if not optimizer._trained.variables:
+        left = [x for x in optimizer._frozen_later if choices and x not in choices]
+        optimizer._frozen_later = tuple(left)
+        return []
     unfrozen = set(_chosen(optimizer, choices))
     hypers = hypers_of(optimizer)
     for path, leaf in named(optimizer._trained.values()):
@@ -35,7 +43,7 @@ def unfreeze(optimizer: Any, choices: tuple) -> list[str]:
             optimizer.slots[path] |= slot_variables(optimizer, path, leaf, hypers)
             optimizer.slots[path]["missed_steps"].value = optimizer.step.value
             optimizer._revision.changed()
-    _set_frozen(optimizer, {*optimizer.frozen} - unfrozen)
+    set_frozen(optimizer, {*optimizer.frozen} - unfrozen)
     optimizer._parameters_changed()
     return list(optimizer.frozen)
 
@@ -53,14 +61,10 @@ def as_frozen_now(optimizer: Any) -> Callable[[], None]:
                 optimizer.slots[path] = present | held
                 optimizer._revision.changed()
         if frozen != {*optimizer.frozen}:
-            _set_frozen(optimizer, frozen)
+            set_frozen(optimizer, frozen)
             optimizer._parameters_changed()
 
     return set_back
-
-
-def _set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
-    optimizer.frozen = tuple(sorted(paths))
 
 
 def _chosen(optimizer: Any, choices: tuple) -> list[str]:
@@ -72,6 +76,6 @@ def _chosen(optimizer: Any, choices: tuple) -> list[str]:
         "These fit no variable of this optimizer:",
         fits,
         leaves,
-        "it has none; in the functional core, give None as the gradient of what stays.",
+        "see opt.vars_to_train for their paths.",
     )
     return [path for path, leaf in leaves if any(fit(path, leaf) for fit in fits)]

@@ -25,6 +25,19 @@ def end_step(optimizer: Any, grads: Arrays | None = None) -> None:
         hook(optimizer)
 
 
+def before_update(self: Any, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
+    """Call ``hook(opt, grads)`` before each update; returns as `after_update`.
+
+    The hook may return new gradients.
+    """
+    return add_hook(self, "before", hook)
+
+
+def after_update(self: Any, hook: Callable[[Any], None]) -> Callable[[], None]:
+    """Call ``hook(opt)`` after each update; returns a function to take it out."""
+    return add_hook(self, "after", hook)
+
+
 def add_hook(optimizer: Any, when: str, hook: Callable) -> Callable[[], None]:
     """Have ``hook`` called ``"before"`` or ``"after"`` each update; return its undo."""
     if not callable(hook):

@@ -59,6 +59,7 @@ class Hyper:
         self._is_exempt = is_exempt
         self._shape: tuple[int, ...] | None = None
         self._kept: dict[Any, Any] = {}
+        self._true: tuple[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -145,7 +146,12 @@ class Hyper:
         if self._is_exempt:
             return x
         strength = self.weight_decay if by is None else self.weight_decay * by
-        return x + strength * param
+        if self._true is None:
+            return x + strength * param
+        (true,) = self._true
+        if true is None:  # not known, and not needed as long as nothing decays
+            return x + jnp.where(strength == 0, 0, jnp.nan).astype(x.dtype)
+        return x + strength * true.astype(x.dtype)
 
     def arrays(self) -> tuple[Any, Any, list[Any]]:
         """Return all arrays it holds, for `with_arrays`."""
@@ -190,7 +196,18 @@ class Hyper:
 
         Values derived from its step must not be shared with the others.
         """
-        return Hyper(self._source, self._vector, self._replace, self._is_exempt)
+        new = Hyper(self._source, self._vector, self._replace, self._is_exempt)
+        new._true = self._true
+        return new
+
+    def around(self, param: Array | None) -> Hyper:
+        """Return the same view for a rule that runs at a parameter of 0.
+
+        Its decay is that of ``param``; None where it is not known.
+        """
+        new = Hyper(self._source, self._vector, self._replace, self._is_exempt)
+        new._kept, new._true = self._kept, (param,)
+        return new
 
 
 def _later(step: Array, ahead: int) -> Any:

@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "beta_1": "beta1",
     "beta_2": "beta2",
     "epsilon": "eps",
+    "eps": "epsilon",
     "weight_decay_mask": "mask",
     "grad_clip_norm": "clip_norm",
     "global_clipnorm": "clip_norm",

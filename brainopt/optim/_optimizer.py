@@ -25,13 +25,21 @@ from .._typing import (
 )
 from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
-from . import _freezing, _registration, _report, _saving, _stepping, _torch, _updating
+from . import (
+    _freezing,
+    _hooks,
+    _registration,
+    _report,
+    _saving,
+    _stepping,
+    _torch,
+    _updating,
+)
 from ._cautions import warn_of_nothing
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
-from ._freezing import as_frozen_now
-from ._hooks import add_hook, as_hooked_now
+from ._frozen import frozen_among
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._names import absent, bind, refuse_slip
@@ -111,6 +119,8 @@ class Optimizer(Node, metaclass=Declaring):
     _revision = revision
     _takes_rows: ClassVar[bool] = False
     _needs = "whole variables, unless its class says `_elementwise = True`"
+    _is_additive: ClassVar[bool] = False
+    """Whether `rule` uses the parameter for its decay, and to add a change to it."""
     _fits_a_line = True
     _resets = False
     _borrowed = frozenset(
@@ -130,14 +140,14 @@ class Optimizer(Node, metaclass=Declaring):
         # Straight into the dict: the fields refuse a change after construction.
         vars(self).update(as_kept(given))
         self.maximize, self.mask = given["maximize"], given["mask"]
-        vars(self)["step"] = _torch.Step(
-            _torch.zero_count(), name=f"{kind.__name__}.step"
-        )
+        name = f"{kind.__name__}.step"
+        vars(self)["step"] = _torch.Step(_torch.zero_count(), name=name)
         vars(self)["groups"] = make_groups(kind, given)
         if (numbers := limits(kind, given)) is not None:
             self.numbers = numbers
         self.slots: dict[str, dict[str, Variable]] = {}
         self.frozen: tuple[str, ...] = ()
+        self._frozen_later: tuple[Where, ...] = ()
         self.counters = first_counters(stages(self))
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
@@ -259,7 +269,9 @@ class Optimizer(Node, metaclass=Declaring):
         """Stop training some variables: no step, no decay, no change of their slots.
 
         Args:
-            choices: paths, globs, … as for ``mask``; none means all.
+            choices: paths, globs, … as for ``mask``; none means all. Before there are
+                variables they hold for those that come, and for the parameters of
+                `apply`; so does ``frozen=True`` of a group.
             drop_slots: free their slots; they start anew when unfrozen.
 
         Returns:
@@ -278,24 +290,14 @@ class Optimizer(Node, metaclass=Declaring):
         """
         return _freezing.unfreeze(self, choices)
 
-    def before_update(self, hook: Callable[[Any, Any], Any]) -> Callable[[], None]:
-        """Call ``hook(opt, grads)`` before each update; returns as `after_update`.
-
-        The hook may return new gradients.
-        """
-        return add_hook(self, "before", hook)
-
-    def after_update(self, hook: Callable[[Any], None]) -> Callable[[], None]:
-        """Call ``hook(opt)`` after each update; returns a function to take it out."""
-        return add_hook(self, "after", hook)
-
     def snapshot(self) -> Snapshot:
         """Return its state and the trained variables as they are now."""
         variables = self._trained.variables.values()
+        undo = as_set_now, _freezing.as_frozen_now, _hooks.as_hooked_now
         return Snapshot(
             [*self.vars().unique().values(), *variables],
             lambda values: missed(self.slots, self._trained, self.step, values),
-            [as_set_now(self), as_frozen_now(self), as_hooked_now(self)],
+            [make(self) for make in undo],
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -316,14 +318,9 @@ class Optimizer(Node, metaclass=Declaring):
         """
         return Trial(self.snapshot())
 
-    def as_optax(self) -> Any:
-        """Return it as an optax ``GradientTransformation``.
-
-        The state is that of `init`; the updates are for ``optax.apply_updates``. It
-        takes complex gradients conjugated, as optax does.
-        """
-        return as_optax(self)
-
+    as_optax = as_optax
+    before_update = _hooks.before_update
+    after_update = _hooks.after_update
     update = _updating.update
     flush = _updating.flush
     scale_loss = _updating.scale_loss
@@ -356,9 +353,10 @@ class Optimizer(Node, metaclass=Declaring):
     def _settings(self) -> Settings:
         return Settings(vars(self)["groups"], self._members, self.step)
 
-    def _engine(self) -> Engine:
-        """Return the engine of a step with the present settings."""
-        return Engine(self._move(), stages(self), frozenset(self.frozen), self.maximize)
+    def _engine(self, params: Mapping[str, Any] | None = None) -> Engine:
+        """Return the engine of a step of parameters, with the present settings."""
+        frozen = frozen_among(self, params or {})
+        return Engine(self._move(), stages(self, frozen), frozen, self.maximize)
 
     def _shared_slots(self, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Hook that returns slots of all parameters together."""
@@ -392,8 +390,7 @@ class Optimizer(Node, metaclass=Declaring):
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         return ((k, v) for k, v in self.__dict__.items() if k not in _UNSAVED)
 
-    def __repr__(self) -> str:
-        return _report.line(self)
+    __repr__ = _report.line
 
     def __getattr__(self, name: str) -> Any:
         raise absent(self, name)

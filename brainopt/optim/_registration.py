@@ -15,6 +15,8 @@ from .._typing import Model, Values
 from ..core import Variable, move
 from ..errors import HyperparameterError, message
 from ..sharding import zero as divide
+from ._ages import count_missed
+from ._frozen import freeze_new
 from ._stepping import hypers_of, owned, slot_variables
 from .engine._tree import named
 from .settings._groups import add_group, group_class
@@ -48,6 +50,7 @@ def or_nothing(optimizer: Any) -> Iterator[None]:
         "groups": dict(optimizer.groups),
         "slots": {path: dict(slots) for path, slots in optimizer.slots.items()},
         "_members": dict(optimizer._members),
+        "frozen": optimizer.frozen,
     }
     try:
         yield
@@ -110,6 +113,8 @@ def _take_in(optimizer: Any, train_vars: Model, index: int | None = None) -> Non
             if is_added_later:
                 missed = Variable(jnp.array(optimizer.step.value))
                 optimizer.slots[leaf_path]["missed_steps"] = missed
+            if freeze_new(optimizer, leaf_path, leaf):
+                count_missed(optimizer, leaf_path)
         _keep_beside(optimizer, value)
     if new:
         optimizer._parameters_changed()

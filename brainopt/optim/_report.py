@@ -123,12 +123,12 @@ def as_html(self: Any) -> str:
     return f"<code>{html.escape(line(self))}</code>{summary(self)._repr_html_()}"
 
 
-def line(optimizer: Any) -> str:
+def line(self: Any) -> str:
     """Return the settings of all variables in one line."""
-    shown = {"lr": repr(optimizer.groups[0].schedule)}
-    shown |= optimizer.groups[0].settings(optimizer.step.value)
+    shown = {"lr": repr(self.groups[0].schedule)}
+    shown |= self.groups[0].settings(self.step.value)
     inside = ", ".join(f"{name}={text}" for name, text in shown.items())
-    return f"{type(optimizer).__name__}({inside})"
+    return f"{type(self).__name__}({inside})"
 
 
 def explain(optimizer: Any, path: str) -> str:

@@ -34,7 +34,7 @@ from ._hyperparameters import HasHyperparams
 from ._parameters import check_fit, check_state
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
-from .engine._step import Hypers, as_flow, first_slots
+from .engine._step import as_flow, first_slots
 from .engine._tree import as_arrays, named
 from .settings._unmatched import warn_of_unmatched_rules
 
@@ -66,10 +66,20 @@ def check_weight(optimizer: Any, weight: Scalar | None) -> None:
         )
 
 
-def hypers_of(optimizer: Any, count: StepCount | None = None) -> Hypers:
-    """Return the settings of each variable in the step that follows ``count``."""
+def hypers_of(
+    optimizer: Any,
+    count: StepCount | None = None,
+    around: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the settings of each variable in the step that follows ``count``.
+
+    Args:
+        optimizer: whose they are.
+        count: the updates done; None for those of the optimizer.
+        around: the true parameters, for a rule that runs at 0.
+    """
     now: StepCount = optimizer.step.value if count is None else count
-    return optimizer._settings.hypers(optimizer.mask, now)
+    return optimizer._settings.hypers(optimizer.mask, now, around)
 
 
 def slots_of(optimizer: Any, path: str, param: Array, hypers: Any) -> dict[str, Any]:
@@ -91,7 +101,8 @@ def slot_variables(
 def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
     """Return the first state for a pytree of parameters."""
     params = as_arrays(params)
-    warn_of_unmatched_rules(optimizer, params)
+    if named(params):
+        warn_of_unmatched_rules(optimizer, params)
     return _first_state(optimizer, params)
 
 
@@ -114,9 +125,14 @@ def _first_state(optimizer: Any, params: PyTree) -> dict[str, Any]:
 
 
 def apply(
-    optimizer: Any, params: PyTree, state: PyTree, grads: PyTree, weight: Scalar | None
+    optimizer: Any,
+    params: PyTree,
+    state: PyTree,
+    grads: PyTree,
+    weight: Scalar | None,
+    around: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return parameters and state after one step."""
+    """Return parameters and state after one step; see `HyperCache` for ``around``."""
     # All checks come first. `eval_shape` gives the expected state without computing it.
     params, slots = as_arrays(params), state.get("slots", {})
     owner = type(optimizer).__name__
@@ -124,12 +140,17 @@ def apply(
     first = jax.eval_shape(lambda given: _first_state(optimizer, given), params)
     check_state(owner, first, state)
     grads = jax.tree.map(jnp.asarray, grads)
-    params, new = advance(optimizer, params, state, grads, weight)
+    params, new = advance(optimizer, params, state, grads, weight, around)
     return params, {**state, **new}
 
 
 def advance(
-    optimizer: Any, params: PyTree, state: PyTree, grads: PyTree, weight: Scalar | None
+    optimizer: Any,
+    params: PyTree,
+    state: PyTree,
+    grads: PyTree,
+    weight: Scalar | None,
+    around: Mapping[str, Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Return the parameters, and the part of the state that a step may change."""
     # A function compiled around this step traces anew after a change of the settings.
@@ -139,8 +160,8 @@ def advance(
     def body() -> tuple[dict, dict]:
         flow = as_flow(grads, weight, _limits(optimizer))
         counted = {k: v for k, v in state.items() if k.startswith((*_COUNTED, "slots"))}
-        hypers = hypers_of(optimizer, counted["step"])
-        return optimizer._engine().step(given, counted, flow, hypers)
+        hypers = hypers_of(optimizer, counted["step"], around)
+        return optimizer._engine(given).step(given, counted, flow, hypers)
 
     new, after = dependencies(optimizer).run(owned(optimizer), state, body)
     leaves = [new[path] for path, _ in named(params)]

@@ -121,10 +121,13 @@ def test_a_line_search_leaves_out_what_is_frozen():
     opt.freeze("y")
     alone = bo.TrainVar(start)
     peer = bo.optim.Optax(optax.lbfgs(), alone)
+    both = lambda: whole(variables["x"].value, variables["y"].value)  # noqa: E731
+    step = bo.jit(lambda: opt.step(both))
+    step_alone = bo.jit(lambda: peer.step(lambda: whole(alone.value, held)))
 
     for _ in range(4):
-        opt.step(lambda: whole(variables["x"].value, variables["y"].value))
-        peer.step(lambda: whole(alone.value, held))
+        step()
+        step_alone()
 
     np.testing.assert_allclose(variables["x"].value, alone.value, rtol=1e-5)
     np.testing.assert_array_equal(variables["y"].value, held)

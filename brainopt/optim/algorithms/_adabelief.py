@@ -35,6 +35,7 @@ class AdaBelief(Optimizer):
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
     eps_root: Number = number(1e-16, r"\epsilon_r", "inside the root")
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, and the variance of the gradient around it."""

@@ -31,6 +31,7 @@ class Adadelta(Optimizer):
     epsilon: Number = number(1e-6, r"\epsilon")
     rho: Number = decay_rate(0.95, r"\rho")
     display_name: str | None = argument(alias="name", default=None)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: the means of squared gradients and of squared steps."""

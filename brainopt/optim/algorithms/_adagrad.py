@@ -37,6 +37,7 @@ class Adagrad(Optimizer):
     eps_in_root: bool = flag(
         True, r"False puts :math:`\epsilon` outside the root, as torch does"
     )
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first sum of squares."""

@@ -56,6 +56,7 @@ class Adam(Optimizer):
     )
     eps_root: Number = number(0.0, r"\epsilon_r", "inside the root")
     dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""

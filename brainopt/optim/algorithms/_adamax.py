@@ -35,6 +35,7 @@ class Adamax(Optimizer):
     display_name: str | None = argument(alias="name", default=None)
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and u."""

@@ -101,6 +101,7 @@ class AdamW(Optimizer):
     nu_dtype: DTypeLike | None = dtype(None, "the same for v")
     decay_by: DecayBy = choice("lr", DECAY_BY, _SCALES)
     dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""

@@ -28,6 +28,7 @@ class Momentum(Optimizer):
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""
@@ -57,6 +58,7 @@ class MomentumNesterov(Optimizer):
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     display_name: str | None = argument(alias="name", default=None)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return a velocity of zero."""

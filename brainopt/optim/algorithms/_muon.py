@@ -70,6 +70,7 @@ class Muon(Optimizer):
     beta1: Number = decay_rate(0.9, doc="of AdamW")
     beta2: Number = decay_rate(0.999, doc="of AdamW")
     adam_eps: Number = number(1e-8, doc="of AdamW")
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m for a matrix, else m and v."""

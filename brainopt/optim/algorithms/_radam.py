@@ -53,6 +53,7 @@ class RAdam(Optimizer):
     decoupled_weight_decay: bool = flag(
         False, "decay the parameter as AdamW does, not the gradient"
     )
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""

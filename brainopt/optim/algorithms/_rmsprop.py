@@ -40,6 +40,7 @@ class RMSProp(Optimizer):
     eps_in_root: bool = flag(
         True, r"False puts :math:`\epsilon` outside the root, as torch does"
     )
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: v, with ``centered`` mean, with momentum a buffer."""

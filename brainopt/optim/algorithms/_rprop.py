@@ -44,6 +44,7 @@ class Rprop(Optimizer):
         doc="the smallest and the largest size",
     )
     display_name: str | None = argument(alias="name", default=None)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first sizes, and a gradient before of zero."""

@@ -49,6 +49,7 @@ class SGD(Optimizer):
     )
     dampening: Number = number(0.0, r"\tau", range="[0, 1]")
     nesterov: bool = flag(False, "look ahead along the momentum")
+    _is_additive = True
 
     def _check_arguments(self, given: Mapping[str, Any]) -> None:
         if given["nesterov"] is True and is_off(given["momentum"]):

@@ -34,6 +34,7 @@ class SM3(Optimizer):
     eps: Number = number(1e-30, r"\epsilon")
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: a vector for each axis, and with momentum the mean step."""

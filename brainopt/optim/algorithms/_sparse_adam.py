@@ -39,6 +39,7 @@ class SparseAdam(Optimizer):
     betas: Betas = together("beta1", "beta2")
 
     _takes_rows = True
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""

@@ -39,6 +39,7 @@ class Yogi(Optimizer):
     _: KW_ONLY
     betas: Betas = together("beta1", "beta2")
     initial_accumulator_value: Number = number(1e-6, "m_0 = v_0")
+    _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return the first moments."""

@@ -19,7 +19,7 @@ from ...errors import StateDictError, VariableError, message
 from ._precision import wide
 from ._rows import Rows
 
-_NUMBERS = jax.Array | np.ndarray | np.number | int | float | complex
+NUMBERS = jax.Array | np.ndarray | np.number | int | float | complex
 
 
 def zeros(
@@ -93,7 +93,7 @@ def as_arrays(params: PyTree) -> Any:
     wrong = [
         f"{path}: a {type(leaf).__name__}"
         for path, leaf in named(params)
-        if is_key_array(leaf) or not isinstance(leaf, _NUMBERS)
+        if is_key_array(leaf) or not isinstance(leaf, NUMBERS)
     ]
     if wrong:
         raise VariableError(

@@ -35,7 +35,7 @@ from ._spec import GroupSpec, is_off
 _ANY = "[-inf, inf]"
 _KEPT = frozenset(
     "kind label chosen options off schedules sign constraint schedule follows "
-    "numbers".split()
+    "numbers frozen".split()
 )
 """The attributes of a group that are no numbers."""
 
@@ -110,6 +110,7 @@ class Group(HasHyperparams):
         self.off = spec.off
         self.schedules = spec.schedules
         self.sign, self.constraint = spec.constraints
+        self.frozen = spec.frozen
         fields = self._declared.of(Number)
         decays = [k for k in spec.numbers if k in fields and fields[k].is_decay]
         ranges = {k: f.range for k, f in fields.items() if not f.is_decay}

@@ -106,9 +106,14 @@ class Settings:
         group.follows = index > 0 and is_plain(lr)
         group.count_by(self._step)
 
-    def hypers(self, mask: Callable[..., bool] | None, count: StepCount) -> HyperCache:
+    def hypers(
+        self,
+        mask: Callable[..., bool] | None,
+        count: StepCount,
+        around: Mapping[str, Any] | None = None,
+    ) -> HyperCache:
         """Return the settings of each variable in the step after ``count`` steps."""
-        return HyperCache(self, mask, count)
+        return HyperCache(self, mask, count, around)
 
 
 class HyperCache:
@@ -118,11 +123,18 @@ class HyperCache:
         settings: those of the optimizer.
         mask: which variables decay, or None for all.
         count: the updates done.
+        around: the true parameters by path, for a rule that runs at 0; see
+            `Hyper.around`.
     """
 
     def __init__(
-        self, settings: Settings, mask: Callable[..., bool] | None, count: StepCount
+        self,
+        settings: Settings,
+        mask: Callable[..., bool] | None,
+        count: StepCount,
+        around: Mapping[str, Any] | None = None,
     ):
+        self._around = around
         self.count = count
         self.programs: dict[Hyper, Any] = {}
         self._settings = settings
@@ -144,13 +156,24 @@ class HyperCache:
         i = self._settings.index(path, param)
         group = self._settings.groups[i]
         is_exempt = self._mask is not None and not self._mask(path, param)
+        hyper = self._views(i, param)[is_exempt]
+        if self._around is not None:
+            hyper = hyper.around(self._around.get(path))
+        return group, hyper
+
+    def of_group(self, i: int, param: Array) -> Hyper:
+        """Return the settings of a group in the dtype of a parameter."""
+        return self._views(i, param)[0]
+
+    def _views(self, i: int, param: Array) -> tuple[Hyper, Hyper]:
+        """Return the settings of a group, and those of what a mask exempts."""
         dtype = real(wide(param.dtype))
         # Parameters of one group and dtype share a view, and thereby each slice and
         # each bias correction. Those that a mask exempts share the same table, see
         # `Hyper.without_decay`.
         if (i, dtype) not in self._hypers:
             schedule = self._settings.schedule(i)
-            hyper = group.hyper(
+            hyper = self._settings.groups[i].hyper(
                 self.rate(i),
                 self.count,
                 dtype,
@@ -159,4 +182,4 @@ class HyperCache:
                 ),
             )
             self._hypers[i, dtype] = hyper, hyper.without_decay()
-        return group, self._hypers[i, dtype][is_exempt]
+        return self._hypers[i, dtype]

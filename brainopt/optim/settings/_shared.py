@@ -23,7 +23,8 @@ DOCS = {
     "foreign model, a list or dict of these, or a list of parameter groups",
     "groups": "rules by name, a list of dicts: ``match`` (as ``mask``) and any of "
     "``lr``, ``lr_mult``, the numbers and options, ``sign`` (+1, -1 or an array of "
-    "these), ``bounds`` ``(low, high)`` and ``constraint``; the first match wins",
+    "these), ``bounds`` ``(low, high)``, ``constraint``, ``frozen``; the first that "
+    "matches wins",
     "mask": "which variables ``weight_decay`` acts on: a path, a glob, "
     "``'re:…'``, ``'matrices'``, a callable ``(path, value)``, a tree of bools, or a "
     "list of these",
@@ -155,8 +156,13 @@ def limits(kind: type, given: Values) -> HyperparamVector | None:
     return HyperparamVector(values, (), kind.__name__, ranges) if values else None
 
 
-def stages(optimizer: Any) -> tuple[Stage, ...]:
-    """Return the stages that an optimizer was made with."""
+def stages(optimizer: Any, frozen: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
+    """Return the stages that an optimizer was made with.
+
+    Args:
+        optimizer: its settings are read.
+        frozen: the paths that are not trained.
+    """
     # The order is explained in `engine._stages`.
     numbers = vars(optimizer).get("numbers")
     names = () if numbers is None else numbers.names
@@ -165,7 +171,7 @@ def stages(optimizer: Any) -> tuple[Stage, ...]:
     found = [
         Unscale(scale) if scale is not None else None,
         Guard() if optimizer.nonfinite != "propagate" or scale is not None else None,
-        Accumulator(frozenset(optimizer.frozen)) if "accumulate" in names else None,
+        Accumulator(frozen) if "accumulate" in names else None,
         Monitor() if optimizer.monitor else None,
         Clip() if clips else None,
     ]

@@ -19,7 +19,9 @@ from .._names import unknown_of
 from .._numbers import scalar
 from ..schedules._schedule import Schedule, as_schedule, is_number
 
-_OF_A_RULE = ("match", "lr", "lr_mult", "sign", "bounds", "constraint", "name")
+_OF_A_RULE = (
+    *("match", "lr", "lr_mult", "sign", "bounds", "constraint", "frozen", "name"),
+)
 
 
 @dataclasses.dataclass
@@ -37,6 +39,7 @@ class GroupSpec:
         off: the numbers that are 0 for good, and keep no slot.
         own: the numbers that were given for this group.
         constraints: ``sign`` and ``constraint``.
+        frozen: whether its variables are frozen from the start.
     """
 
     owner: str
@@ -49,6 +52,7 @@ class GroupSpec:
     off: frozenset[str]
     own: frozenset[str]
     constraints: tuple[Any, Any]
+    frozen: bool = False
 
 
 def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
@@ -94,6 +98,7 @@ def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
         off=_off(numbers, own, parent),
         own=frozenset(own),
         constraints=_constraints(settings, owner),
+        frozen=_is_frozen(settings, owner),
     )
 
 
@@ -225,6 +230,15 @@ def _constraints(settings: Values, owner: str) -> tuple[Any, Any]:
     if problems:
         raise HyperparameterError(message(f"A group of this {owner}:", problems))
     return sign, constraint
+
+
+def _is_frozen(settings: Values, owner: str) -> bool:
+    frozen = settings.get("frozen", False)
+    if not isinstance(frozen, bool | np.bool_):
+        raise HyperparameterError(
+            message(f"frozen={frozen!r} in a group of this {owner}: True or False.")
+        )
+    return bool(frozen)
 
 
 def is_off(number: ScalarOrSchedule) -> bool:

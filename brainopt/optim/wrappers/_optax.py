@@ -137,7 +137,7 @@ class Optax(JointOptimizer):
         out, grads = loss.gradients()
 
         sign = -1 if self.maximize else 1
-        engine = self._engine()
+        engine = self._engine(dict(named(params)))
         # As the transformation sees gradients in `update`: wide, uphill or negated,
         # None where frozen.
         slopes = {path: engine.incoming(path, g, g) for path, g in named(grads)}
