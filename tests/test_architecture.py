@@ -17,7 +17,7 @@ SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 # Each wing with the wings it may import.
 GROUND = {
     "errors",
-    "_casting",
+    "_dtypes",
     "_command_line",
     "_typing",
     "_warnings",

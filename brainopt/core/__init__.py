@@ -4,6 +4,8 @@
 Users are promised what `brainopt` exports; the other names are for the other wings.
 """
 
+from .._dtypes import is_weak as is_weak
+from .._dtypes import keeps_kind as keeps_kind
 from .._typing import Place as Place
 from .._typing import PlaceRules as PlaceRules
 from ._average import Average as Average
@@ -19,8 +21,6 @@ from ._containers import VarDict as VarDict
 from ._containers import VarList as VarList
 from ._device import move as move
 from ._device import move_each as move_each
-from ._dtypes import is_weak as is_weak
-from ._dtypes import keeps_kind as keeps_kind
 from ._files import load_states as load_states
 from ._files import save_states as save_states
 from ._files import use_checkpoints as use_checkpoints
@@ -33,15 +33,15 @@ from ._host import Found as Found
 from ._host import Host as Host
 from ._host import find as find
 from ._host import register_host as register_host
+from ._host import registered as registered
 from ._host import unseen as unseen
+from ._host import wake_entry_points as wake_entry_points
 from ._host import wrap as wrap
 from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
 from ._random import RandomState as RandomState
 from ._reachable import within as within
-from ._refusal import models_among as models_among
-from ._refusal import refusal as refusal
 from ._reset import reset as reset
 from ._state import LoadResult as LoadResult
 from ._state import Staged as Staged
@@ -59,7 +59,7 @@ from ._value import initial as initial
 from ._value import plain as plain
 from ._variable import TrainVar as TrainVar
 from ._variable import Variable as Variable
-from ._view import VariableView as VariableView
+from ._variable import VariableView as VariableView
 from ._walk import branches as branches
 from ._walk import collect_vars as collect_vars
 from ._walk import join as join

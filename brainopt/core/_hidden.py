@@ -18,8 +18,7 @@ from ..errors import StateWarning, message
 from ..runtime import Owner, top
 from ._functions import flatten, is_function
 from ._parts import is_atom, parts
-from ._variable import Variable
-from ._view import VariableView
+from ._variable import Variable, VariableView
 from ._walk import collect_vars, foreign_vars, walk_nodes
 
 _told: set[str] = set()

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from .._compat import is_key_array
+from .._dtypes import keeps_kind
 from .._typing import PyTree
 from ..errors import VariableError, message
 from ..runtime import exclusive
-from ._dtypes import keeps_kind
 from ._units import is_quantity, mantissa_in, with_mantissa
 
 

@@ -21,8 +21,7 @@ from . import _host
 from ._foreign import ForeignVariable
 from ._functions import flatten, is_function, unflatten
 from ._parts import emptied, filled, is_atom, is_mutable, parts
-from ._variable import Variable
-from ._view import VariableView
+from ._variable import Variable, VariableView
 from ._walk import is_node, join
 
 _REGISTRIES = ("_implicit_vars", "_implicit_nodes")

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import runtime
-from .._casting import changes_numbers
 from .._compat import is_key_array, key_impl
+from .._dtypes import changes_numbers, is_weak, keeps_kind
 from .._typing import Model, StateDict
 from .._warnings import warn_user
 from ..errors import PathError, StateDictError, StateWarning, message
 from ..runtime import same
 from . import _walk
-from ._dtypes import is_weak, keeps_kind
 from ._units import is_quantity
 from ._value import same_shape
 from ._variable import Variable

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_key_array
+from .._dtypes import is_weak, keeps_kind
 from .._typing import DTypeLike, PyTree
 from ..errors import VariableError, message
-from ._dtypes import is_weak, keeps_kind
 from ._units import converted, is_quantity, wrong_units
 
 _SMALL = 8

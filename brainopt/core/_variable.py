@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables: boxes with a value that changes in place."""
+"""Variables, boxes with a value that changes in place, and views of a part of one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import Any, ClassVar, Self
 import jax
 
 from .._display import treescope_object
-from .._typing import DTypeLike, PyTree
+from .._typing import DTypeLike, Index, PyTree
 from ..errors import TraceContextError
-from ..runtime import Cell, Expired, Frozen, create, create_outside, read, top, write
+from ..runtime import (
+    Cell,
+    Expired,
+    Frozen,
+    create,
+    create_outside,
+    exclusive,
+    read,
+    top,
+    write,
+)
 from . import _device
 from ._operators import ArrayLike, unwrap
 from ._value import (
@@ -265,3 +275,48 @@ class TrainVar(Variable):
 
 
 _register(Variable)
+
+
+class VariableView(ArrayLike):
+    """A live window on part of a Variable; not collected by ``vars()``.
+
+    Args:
+        target: the Variable.
+        index: what ``target.value[index]`` takes.
+
+    Example:
+        >>> import brainopt as bo
+        >>> v = bo.Variable([1.0, 2.0, 3.0])
+        >>> view = bo.VariableView(v, slice(0, 2))
+        >>> view *= 2
+        >>> v.value.tolist()
+        [2.0, 4.0, 3.0]
+    """
+
+    __slots__ = ("index", "target")
+
+    def __init__(self, target: Variable, index: Index):
+        if not isinstance(target, Variable):
+            raise TypeError(f"{type(target).__name__} is no Variable.")
+        self.target = target
+        self.index = index
+
+    @property
+    def label(self) -> str:
+        """The name of this view in errors."""
+        return f"{self.target.label}[{self.index!r}]"
+
+    @property
+    def value(self) -> jax.Array:
+        """The viewed part; assignment keeps its shape and dtype."""
+        return self.target.value[self.index]
+
+    @value.setter
+    def value(self, new: PyTree) -> None:
+        # The whole Variable is written: a trace sees Variables, not parts of them.
+        fitted = fit(new, self.value, None, self.label)
+        with exclusive():
+            self.target.value = self.target.value.at[self.index].set(fitted)
+
+    def __repr__(self) -> str:
+        return f"VariableView({self.label}, {describe(self.value)})"

@@ -8,8 +8,11 @@ The revision below makes compiled steps find out.
 
 from __future__ import annotations
 
+import abc
 from collections import Counter
 from typing import Any
+
+import jax
 
 from .. import runtime
 from ..core import Variable
@@ -17,6 +20,7 @@ from ..errors import GradientError, StateDictError, message
 from ..runtime import Revision, depend_on
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot
+from .engine._tree import named
 
 # Counted, since blocks may be nested, and in several threads.
 _swapped: Counter[Variable] = Counter()
@@ -89,3 +93,43 @@ def _found(trained: TrainedVariables) -> list[str]:
     if not _swapped:
         return []
     return [path for path, v in trained.variables.items() if v in _swapped]
+
+
+class Averaged(abc.ABC):
+    """Mixin of classes that keep averages of the variables they train."""
+
+    _trained: TrainedVariables
+
+    @abc.abstractmethod
+    def averages(self) -> dict[str, Any]:
+        """Return ``{path: average}`` of each leaf, in the dtype of computation."""
+
+    def swapped(self) -> Swapped:
+        """Return a context in which the variables hold their averages.
+
+        Inside, what trains them can take no step, and its state cannot be saved; that
+        of the model alone can.
+
+        Example:
+            >>> import brainopt as bo
+            >>> w = bo.TrainVar([1.0])
+            >>> ema = bo.optim.EMA(w, decay=0.9, warmup=False)
+            >>> w.value = jnp.zeros(1)
+            >>> ema.update()
+            >>> with ema.swapped():
+            ...     print(w.value.round(3).tolist())
+            [0.9...]
+            >>> w.value.tolist()
+            [0.0]
+        """
+        # Averages are kept by leaf, in the dtype of computation; a Variable needs its
+        # own structure and dtype back.
+        averages = self.averages()
+        values = {}
+        for path, variable in self._trained.variables.items():
+            held = variable.value
+            leaves = [
+                averages[name].astype(leaf.dtype) for name, leaf in named({path: held})
+            ]
+            values[variable] = jax.tree.unflatten(jax.tree.structure(held), leaves)
+        return Swapped(values, is_guarded=True)

@@ -9,7 +9,15 @@ from typing import NoReturn
 import jax
 
 from .._compat import hide_library_frames
-from ..core import Node, collect_vars, describe, within
+from ..core import (
+    Node,
+    collect_vars,
+    describe,
+    find,
+    registered,
+    wake_entry_points,
+    within,
+)
 from ..errors import BrainoptError, StateLostError, message
 from ..runtime import Cell
 from .programs._program import Program
@@ -130,3 +138,26 @@ def _paths(function: Callable) -> dict[Cell, str]:
             for path, variable in collect_vars(value).items():
                 found.setdefault(variable, f"{name}.{path}")
     return found
+
+
+def refusal(function: Callable, args: tuple, kwargs: dict) -> str:
+    """Return why ``bo.jit`` cannot compile this call, or nothing."""
+    wake_entry_points()
+    for host in registered():
+        if reason := host.refuse(function, args, kwargs):
+            return reason
+    return ""
+
+
+def models_among(args: tuple, kwargs: dict) -> str:
+    """Return why JAX cannot take the models among these arguments, or nothing."""
+    leaves = jax.tree.leaves((args, kwargs))
+    kinds = {type(leaf).__name__ for leaf in leaves if find(leaf) is not None}
+    if not kinds:
+        return ""
+    return message(
+        "bo.jit takes no model of another framework as an argument:",
+        sorted(kinds),
+        "let the function close over it, as `bo.jit(lambda x: model(x))`, or name its "
+        "place: `static_argnums=0`; its state is read and written all the same.",
+    )

@@ -15,10 +15,10 @@ import jax
 from .. import runtime
 from .._compat import config, is_eager, is_plain
 from .._typing import P, R
-from ..core import Transformed, as_transform, describe, models_among, refusal
+from ..core import Transformed, as_transform, describe
 from ..errors import HostError, message
 from ..runtime import Effects, changes
-from ._errors import explain, raise_lost
+from ._errors import explain, models_among, raise_lost, refusal
 from ._lift import is_state, is_view, run_directly
 from ._records import keyed
 from .programs._compilations import Compilations

@@ -25,9 +25,10 @@ import jax
 import numpy as np
 
 from .._compat import config, is_staging
-from ..core import Transformed, refusal
+from ..core import Transformed
 from ..runtime import inside_framework
 from ._captures import Captures
+from ._errors import refusal
 from ._jit import Jitted
 from .programs._static import Static
 

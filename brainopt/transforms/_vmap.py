@@ -9,14 +9,15 @@ from typing import Any, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
+from .. import runtime
 from .._compat import is_eager, is_of_current_trace
 from .._typing import Array, Model, P, PyTree, R
-from ..core import as_transform
+from ..core import Node, as_transform, move_each
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._lift import discovering, pack, read, run_to_fixed_point
-from ._new_nodes import place_new_nodes
 from ._records import parted, rejoined
 from ._rules import Chosen, MappedRun, Rules, fork, refuse
 
@@ -142,7 +143,7 @@ def vmap(
         start = Effects((), (), rules.mapped())
         out = run_to_fixed_point(lambda: (start, None), attempt)
         if out_axes == 0 and is_eager():
-            place_new_nodes(out, [*_mapped(in_axes, args), *_mapped(0, kwargs)])
+            _place_new_nodes(out, [*_mapped(in_axes, args), *_mapped(0, kwargs)])
         return out
 
     return wrapper
@@ -278,3 +279,40 @@ def _mapped(axes: Axes, tree: Any) -> list[tuple[Any, int]]:
         return [found for key, a in axes.items() for found in _mapped(a, tree[key])]
     pairs = zip(axes, tree, strict=False)
     return [found for a, part in pairs for found in _mapped(a, part)]
+
+
+def _place_new_nodes(out: Any, mapped: Sequence[tuple[Any, int]]) -> None:
+    """Divide the Variables of new Nodes over their lanes as the arguments are.
+
+    Args:
+        out: the result of an eager `vmap` along axis 0, which may hold Nodes.
+        mapped: the mapped arguments, each with its axis.
+    """
+    nodes = [
+        node
+        for node in jax.tree.leaves(out, is_leaf=lambda part: isinstance(part, Node))
+        if isinstance(node, Node)
+    ]
+    place = _lane_place(mapped) if nodes else None
+    if place is None:
+        return
+    variables, places = [], []
+    for variable in {v: None for n in nodes for v in n.vars().unique().values()}:
+        value = runtime.read(variable)
+        leaves = jax.tree.leaves(value)
+        if any(runtime.place_of(leaf) is None and leaf.ndim for leaf in leaves):
+            variables.append(variable)
+            places.append(
+                jax.tree.map(lambda leaf: runtime.place_of(leaf) or place, value)
+            )
+    move_each(variables, places)
+
+
+def _lane_place(mapped: Sequence[tuple[Any, int]]) -> NamedSharding | None:
+    for leaf, axis in mapped:
+        place = runtime.place_of(leaf)
+        spec = () if place is None else place.spec
+        axis %= max(leaf.ndim, 1) if place is not None else 1
+        if place is not None and axis < len(spec) and spec[axis] is not None:
+            return NamedSharding(place.mesh, PartitionSpec(spec[axis]))
+    return None

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._casting import changes_numbers
+from ..._dtypes import changes_numbers
 from ...errors import CheckpointMismatchError, first_line, message
 from ..format._dtypes import in_own_order
 from ..format._records import CONTAINERS, Record

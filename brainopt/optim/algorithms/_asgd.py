@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._averages import Averaged
 from .._fields import Number, Rate, argument, number, rate
 from .._hyper import Hyper
 from .._optimizer import Optimizer
+from .._swapping import Averaged
 from ..engine._precision import wide
 
 

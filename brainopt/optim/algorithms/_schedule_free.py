@@ -9,11 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._averages import Averaged
 from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
 from .._hyper import Hyper
 from .._optimizer import Optimizer
-from .._swapping import refuse_state
+from .._swapping import Averaged, refuse_state
 from ..engine._precision import wide
 from ..engine._tree import abs2, named, safe_sqrt, zeros
 
