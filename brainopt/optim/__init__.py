@@ -75,6 +75,7 @@ from .schedules._warmup import NoamLR as NoamLR
 from .schedules._warmup import Warmup as Warmup
 from .schedules._warmup import WarmupStableDecay as WarmupStableDecay
 from .wrappers._ema import EMA as EMA
+from .wrappers._like import like as like
 from .wrappers._lookahead import Lookahead as Lookahead
 from .wrappers._optax import Optax as Optax
 from .wrappers._sam import SAM as SAM

@@ -64,7 +64,6 @@ CLASSES = {
     "PiecewiseConstant": "PiecewiseConstantLR",
     "ChainedScheduler": "ChainedLR",
     "Nadam": "NAdam",
-    "Lars": "LARS",
 }
 """Optimizers and schedules of other names, with the same arguments and meaning."""
 MEANT = {
@@ -80,6 +79,7 @@ MEANT = {
     "GradScaler": "it is loss_scale='dynamic' of an optimizer, see LossScale",
     "DynamicScale": "it is loss_scale='dynamic' of an optimizer, see LossScale",
     "LossScaleOptimizer": "it is loss_scale='dynamic' of an optimizer, see LossScale",
+    "Lars": "it is LARS(lr, weight_decay=0.0, eps=1e-8)",
     "NAdamW": "write AdamW(..., nesterov=True)",
     "MultiSteps": "it is accumulate= of an optimizer",
     "ExponentialMovingAverage": "write EMA(net)",

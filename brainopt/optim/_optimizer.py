@@ -73,6 +73,7 @@ _UNSAVED = (
     REVISION,
     "_cache",
     "_dependencies",
+    "_given",
     "_limit_reached",
     "_name",
     "_calls",
@@ -138,7 +139,7 @@ class Optimizer(Node, metaclass=Declaring):
         if given.get("name") is not None:
             self.name = given["name"]
         # Straight into the dict: the fields refuse a change after construction.
-        vars(self).update(as_kept(given))
+        vars(self).update(as_kept(given), _given=frozenset(kwargs))
         self.maximize, self.mask = given["maximize"], given["mask"]
         name = f"{kind.__name__}.step"
         vars(self)["step"] = _torch.Step(_torch.zero_count(), name=name)

@@ -18,6 +18,7 @@ from ..sharding import zero as divide
 from ._ages import count_missed
 from ._frozen import freeze_new
 from ._stepping import hypers_of, owned, slot_variables
+from ._swaps import warn_of_swap
 from .engine._tree import named
 from .settings._groups import add_group, group_class
 from .settings._spec import parse, split
@@ -31,6 +32,7 @@ def register(optimizer: Any, train_vars: Model) -> None:
             _take_in(optimizer, train_vars)
         for i, (params, settings) in enumerate(groups or ()):
             _add_group(optimizer, params, settings, i)
+    warn_of_swap(optimizer)
 
 
 def register_group(optimizer: Any, params: Model, settings: Values) -> None:
