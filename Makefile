@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo results test test-hosts test-long test-gpu check lint types format hooks
-.PHONY: package docs test-site bench clean
+.PHONY: package docs test-site bench bench-gpu clean
 
 VENV := .venv
 HOSTS := .venv-hosts
@@ -31,6 +31,7 @@ help:
 	@echo "make docs       the documentation, into docs/_build/html"
 	@echo "make test-site  the built documentation in a real browser (chromium)"
 	@echo "make bench      the benchmarks, as ratios within one run"
+	@echo "make bench-gpu  the benchmarks of an accelerator (on the CPU too), within 10 minutes"
 	@echo "make clean      remove .venv, .venv-hosts and everything built"
 
 demo: $(VENV)/.with-examples
@@ -80,6 +81,9 @@ test-site: $(VENV)/.with-test docs
 
 bench: $(VENV)/.with-bench
 	@$(PY) -m tests.benchmarks $(ARGS)
+
+bench-gpu: $(VENV)/.with-bench
+	@$(PY) -m tests.benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) $(HOSTS) build dist *.egg-info docs/_build

@@ -55,6 +55,8 @@ def count_missed(optimizer: Any, path: str) -> None:
 
 def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
     """Count the missed steps of variables whose gradient is None for the first time."""
+    if all(isinstance(grad, jax.Array) for grad in grads.values()):
+        return
     for path, grad in named(grads, none=True):
         slots = optimizer.slots[path]
         if grad is None and MISSED not in slots:

@@ -21,10 +21,12 @@ each compiled step would compile again.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -130,7 +132,10 @@ class HyperparamVector(SettingVariable):
         """Return one number as a 0-d array."""
         if name not in self.names:
             raise AttributeError(f"This {self.owner} has no number {name!r}.")
-        return self.value[self.names.index(name)]
+        value, place = self.value, self.names.index(name)
+        if isinstance(value, Tracer):
+            return value[place]
+        return _entry(value, place)  # a fifth of the time of an index
 
     def derived(self, name: str) -> list[Any]:
         """Return 1 - β and log β of a decay rate as 0-d arrays."""
@@ -270,3 +275,8 @@ def _rounded_to(x: Any) -> np.ndarray:
     # The ends lie half way to the two neighbours of x in its own dtype.
     near = np.array([np.nextafter(x, -np.inf), x, np.nextafter(x, np.inf)], np.float64)
     return np.array([near[0] + near[1], near[1] + near[2]]) / 2
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _entry(vector: Any, place: int) -> Any:
+    return vector[place]

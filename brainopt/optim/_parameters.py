@@ -33,7 +33,7 @@ from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read
 from ._aliases import aliases_in
 from .engine._rows import Rows, fit_rows, is_sparse
-from .engine._tree import named
+from .engine._tree import are_alike, named
 
 _NEW = " Those of new variables need `opt.register_train_vars(node)` first."
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
@@ -281,6 +281,8 @@ def _outline(tree: Any) -> Any:
 
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
+    if are_alike(gradient, value):
+        return gradient, []
     # A value may be a tree itself; None for all of it skips each of its leaves.
     leaves, tree = jax.tree_util.tree_flatten_with_path(value)
     if gradient is None:
@@ -310,10 +312,8 @@ def _misfit(part: Any, leaf: Any) -> str:
         return f"a {type(part).__name__} is no gradient"
     if isinstance(part, Tracer) and is_eager():
         return "a tracer of a transform that has ended"
-    if np.shape(part) != leaf.shape:
-        return (
-            f"gradient of shape {np.shape(part)} for a variable of shape {leaf.shape}"
-        )
+    if (shape := np.shape(part)) != leaf.shape:
+        return f"gradient of shape {shape} for a variable of shape {leaf.shape}"
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return f"a gradient of {leaf.dtype}, which cannot be trained; give None"
     kind = jnp.complexfloating if _is_complex(leaf) else jnp.floating

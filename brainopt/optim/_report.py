@@ -7,6 +7,7 @@ import dataclasses
 import html
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .._display import table_html, table_text
@@ -191,9 +192,13 @@ def metrics(optimizer: Any, *, per_variable: bool = False) -> dict[str, Any]:
     found |= counters
     # At parameters that are all zero the ratio is huge, and not infinite or NaN.
     if "param_norm" in found:
-        size = jnp.maximum(found["param_norm"], jnp.finfo(jnp.float32).tiny)
-        found["update_ratio"] = found["update_norm"] / size
+        found["update_ratio"] = _ratio(found["update_norm"], found["param_norm"])
     return found | _own_norms(optimizer) if per_variable else found
+
+
+@jax.jit
+def _ratio(update: Any, size: Any) -> Any:
+    return update / jnp.maximum(size, jnp.finfo(jnp.float32).tiny)
 
 
 def _own_norms(optimizer: Any) -> dict[str, Any]:

@@ -58,6 +58,13 @@ class Sheet:
             f'text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
         )
 
+    def line(self, points, ink=FAINT, width=1.0) -> None:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self._parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{ink}" '
+            f'stroke-width="{width}"/>'
+        )
+
     def arrow(self, start, end, ink=FAINT, width=1.3) -> None:
         (x1, y1), (x2, y2) = start, end
         bend = (y2 - y1) / 2

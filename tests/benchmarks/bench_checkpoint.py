@@ -85,7 +85,7 @@ def memory_row(folder):
     )
     extra, allowed = int(done.stdout), (32 << 20) + EXTRA_REQUIRED
     name = "extra bytes while saving 8 arrays of 32 MiB / one array + 16 MiB"
-    return row(name, extra, allowed, extra / allowed, 1.0)
+    return row(name, extra, allowed, extra / allowed, 1.0, unit="B")
 
 
 def inspect_row(folder):

@@ -88,7 +88,7 @@ def memory():
     alive = stats.argument_size_in_bytes + stats.temp_size_in_bytes
     alive += stats.output_size_in_bytes - stats.alias_size_in_bytes
     name = "live bytes at the peak of a step / (params + moments + gradients)"
-    return row(name, alive, needed, alive / needed, 1.05)
+    return row(name, alive, needed, alive / needed, 1.05, unit="B")
 
 
 class Recurrent(bo.Node):

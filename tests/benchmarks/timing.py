@@ -1,10 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fair ratios on a noisy machine: both sides in turn, in one process."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+
+MIN_PAIRS = 9
+
+
+class Ratio(float):
+    """The median of the ratios of some pairs, and where the middle half of them lies.
+
+    Attributes:
+        low: the lower quartile.
+        high: the upper quartile.
+        pairs: how many.
+    """
+
+    low: float
+    high: float
+    pairs: int
+
+    def __new__(cls, ratios: list[float]):
+        new = super().__new__(cls, statistics.median(ratios))
+        new.low, _, new.high = statistics.quantiles(ratios, n=4)
+        new.pairs = len(ratios)
+        return new
+
+
+def verdict(ratio: float, required: float) -> str:
+    """Return ``met``, ``within noise`` or ``not met``; empty where nothing is required.
+
+    Within noise is a bar that the median misses, and at least a quarter of the pairs
+    meets.
+    """
+    if math.isinf(required):
+        return ""
+    if ratio <= required:
+        return "met"
+    return "within noise" if getattr(ratio, "low", ratio) <= required else "not met"
+
+
+def readable(value: float, unit: str = "s") -> str:
+    """Return a quantity with a prefix: ``31.1 µs``, ``256 MB``."""
+    steps = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"))
+    if unit == "s":
+        steps = steps[3:]
+    size, prefix = next((s for s in steps if abs(value) >= s[0]), steps[-1])
+    return f"{value / size:.3g} {prefix}{unit}"
 
 
 def interleaved(
@@ -13,13 +58,13 @@ def interleaved(
     repeats: int = 15,
     calls: int = 1,
     warmup: int = 2,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, Ratio]:
     """Time two functions in turn.
 
     Args:
         ours: one unit of work; must block until it is done.
         reference: the same work done otherwise.
-        repeats: pairs of measurements.
+        repeats: pairs of measurements, 9 at least.
         calls: calls in one measurement.
         warmup: calls before the first measurement.
 
@@ -37,7 +82,7 @@ def interleaved(
         ours()
         reference()
     pairs = []
-    for i in range(repeats):
+    for i in range(max(repeats, MIN_PAIRS)):
         # The order alternates, so a drift of the machine's speed favours neither.
         if i % 2:
             b, a = measure(reference), measure(ours)
@@ -47,7 +92,7 @@ def interleaved(
     return (
         statistics.median(a for a, _ in pairs),
         statistics.median(b for _, b in pairs),
-        statistics.median(a / b for a, b in pairs),
+        Ratio([a / b for a, b in pairs]),
     )
 
 
@@ -69,8 +114,9 @@ def row(
     ratio: float,
     required: float,
     peers: dict[str, float] | None = None,
+    unit: str = "s",
 ) -> dict[str, Any]:
-    """Return one line of the table; it passes where ``ratio <= required``.
+    """Return one line of the table.
 
     Args:
         name: what is measured, and against what.
@@ -79,14 +125,18 @@ def row(
         ratio: the median of ours / reference.
         required: the bar.
         peers: the ratio of each peer to the same reference, where there are peers.
+        unit: of the two figures.
     """
     return {
         "name": name,
         "ours": ours,
         "reference": reference,
         "ratio": ratio,
+        "low": getattr(ratio, "low", None),
+        "high": getattr(ratio, "high", None),
         "required": required,
-        "pass": ratio <= required,
+        "verdict": verdict(ratio, required),
+        "unit": unit,
         "peers": peers or {},
     }
 
@@ -94,8 +144,16 @@ def row(
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows where one benchmark is run alone."""
     for line in rows:
-        mark = "ok" if line["pass"] else "MISSED"
-        print(
-            f"{line['name']:64} {line['ours']:12.4g} {line['reference']:12.4g} "
-            f"{line['ratio']:7.3f} <= {line['required']:.3f} {mark}"
-        )
+        print(*filter(None, cells(line)), sep="  ")
+
+
+def cells(line: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one line: figures that a person can read."""
+    ours, reference = (readable(line[k], line["unit"]) for k in ("ours", "reference"))
+    ratio, required = f"{line['ratio']:.3g}", ""
+    if line["low"] is not None:
+        ratio += f" ({line['low']:.3g} to {line['high']:.3g})"
+    if not math.isinf(line["required"]):
+        required = f"{line['required']:.3g}"
+    peers = ", ".join(f"{k} {v:.3g}" for k, v in line["peers"].items())
+    return line["name"], ours, reference, ratio, required, line["verdict"], peers

@@ -125,6 +125,7 @@ def test_doctor_names_versions_and_devices(capsys):
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "brainopt" in told and "jaxlib" in told and "devices: " in told
+    assert "no compilation cache: JAX_COMPILATION_CACHE_DIR=" in told
     assert "checksums: isal" in told or "pip install 'brainopt[fast]'" in told
 
 

@@ -49,6 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
                 "hosts": there,
                 "missing": missing,
                 "checksums": CRC_LIBRARY,
+                "compilation_cache": jax.config.jax_compilation_cache_dir,
             }
         )
         return 0
@@ -60,6 +61,13 @@ def run(chosen: argparse.Namespace) -> int:
     say(f"checksums: {CRC_LIBRARY}")
     if CRC_LIBRARY == "zlib":
         say("no isal: pip install 'brainopt[fast]' for faster checkpoints")
+    cache = jax.config.jax_compilation_cache_dir
+    say(
+        f"compilation cache: {cache}"
+        if cache
+        else "no compilation cache: JAX_COMPILATION_CACHE_DIR=folder keeps compiled "
+        "steps for the next process"
+    )
     say(*(f"no {name}: {source}" for name, source in missing.items()))
     if "cpu" in devices.lower():
         say("no accelerator: pip install 'brainopt[cuda12]' where there is one")

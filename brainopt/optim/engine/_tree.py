@@ -125,3 +125,16 @@ def named(tree: PyTree, none: bool = False) -> list[tuple[str, Any]]:
             )
         )
     return found
+
+
+def are_alike(gradient: Any, value: Any) -> bool:
+    """Whether both are arrays outside of every trace, alike in shape and dtype."""
+    # The usual case of an eager step, which pays for each array.
+    return (
+        isinstance(gradient, jax.Array)
+        and isinstance(value, jax.Array)
+        and not isinstance(gradient, Tracer)
+        and gradient.dtype == value.dtype
+        and gradient.shape == value.shape
+        and value.dtype.kind in "fc"
+    )
