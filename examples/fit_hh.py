@@ -287,7 +287,7 @@ def draw(traces, estimates, args):
     panel.axhline(0, color="0.5", lw=0.8)
     panel.set(xlabel="repetition", ylabel="estimate − truth (%), ± 2 standard errors")
     panel.set(xlim=(0.5, count + 0.5))
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set_xticks(np.unique(np.linspace(1, count, 5).astype(int)))
     panel.set(title=f"Conductances, noise {args.noise:g} mV")
     panel.legend(fontsize=8, frameon=False)
     program.save_figure(figure, args.figure)

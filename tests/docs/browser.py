@@ -25,6 +25,13 @@ FLAGS = (
     "--hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*"
 ).split()
 
+# Two frames later the new shape is laid out, and sidebars have begun to slide.
+_SHOWN = """(async () => {
+  for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+  const moving = document.getAnimations().map(a => a.finished.catch(() => 0));
+  await Promise.all(moving);
+})()"""
+
 
 class Browser:
     """One tab; use it as an asynchronous context."""
@@ -106,8 +113,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
-        frame = "new Promise(done => requestAnimationFrame(() => done(0)))"
-        await self.run(f"{frame}.then(() => {frame})")
+        await self.run(_SHOWN)
 
     async def open(self, address):
         """Show a page, and wait until it has loaded and its formulas are set."""
