@@ -46,6 +46,8 @@ from ._frame import depend_on_facts as depend_on_facts
 from ._frame import note_packs as note_packs
 from ._frame import read_outside as read_outside
 from ._frame import top as top
+from ._guard import RULE_HELP as RULE_HELP
+from ._guard import read_in_rules as read_in_rules
 from ._overlay import Expired as Expired
 from ._overlay import Overlay as Overlay
 from ._owner import Owner as Owner

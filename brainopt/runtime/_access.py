@@ -20,7 +20,7 @@ from . import _trackers, storage
 from ._cell import Cell
 from ._constants import any_constants, note_constant, warn_of_constants
 from ._frame import at_rest, has_ended, local, read_outside
-from ._guard import check_creation, check_writable
+from ._guard import check_creation, check_rule, check_writable
 from ._overlay import Expired
 from ._places import kept
 
@@ -74,6 +74,8 @@ def read(variable: Cell) -> Any:
     elif frame is None and not is_eager() and not _trackers.inside_framework():
         # A plain JAX trace: JAX takes the value for a constant, and shows it to nobody.
         note_constant(variable)
+    if frame is not None and frame.trace != current_trace():
+        check_rule(variable, value)
     return value
 
 

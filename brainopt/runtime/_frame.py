@@ -65,6 +65,8 @@ frame, unless a Variable or an attribute of a Node was read inside a further tra
 class _Local(threading.local):
     def __init__(self):
         self.top: Frame | None = None
+        self.read_in_rules: dict[str, None] = {}
+        """The labels of Variables that rules of JAX read, in the outermost frame."""
         self.unspoilt: list[Any] = []
         """Caches of eager frames that hold no values of Variables."""
 
@@ -160,6 +162,8 @@ class Frame(Overlay):
             if not variable._native:
                 variable.check_threaded()
         self.parent = local.top
+        if self.parent is None:
+            local.read_in_rules.clear()
         self.trace = current_trace()
         # Made after the trackers were activated above: a framework imported since the
         # last frame must see this one.

@@ -25,12 +25,14 @@ kept that way gave losses that were wrong in the third digit.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.core
 
-from .._compat import EAGER, current_trace
+from .._compat import CUSTOM_RULES, EAGER, current_trace, is_differentiated
 from .._typing import PyTree
 from ..errors import TraceContextError, message
 from . import _trackers
@@ -59,6 +61,57 @@ def check_creation(variable: Cell, value: PyTree) -> None:
                 "for an outer transform of jax take that of brainopt, as bo.vmap.",
             )
         )
+
+
+def check_rule(variable: Cell, value: PyTree) -> None:
+    """Raise TraceContextError for a differentiated value in a rule of JAX.
+
+    JAX runs the rules of `jax.custom_jvp` and `jax.custom_vjp`, and the functions that
+    have them, outside of the trace that differentiates. Other traced values fail
+    there only now and then, so they are noted for the error that JAX may raise.
+    """
+    traced = [x for x in jax.tree.leaves(value) if isinstance(x, jax.core.Tracer)]
+    if not traced or not _is_in_rule(variable):
+        return
+    if any(map(is_differentiated, traced)):
+        raise TraceContextError(
+            message(
+                f"{variable.label} is read in a function of jax.custom_jvp or "
+                "jax.custom_vjp, or in its rule, and differentiated outside of it.",
+                help=RULE_HELP,
+            )
+        )
+    local.read_in_rules[variable.label] = None
+
+
+RULE_HELP = (
+    "pass the value as an argument, as `spike(x, net.slope.value)`: then the rule "
+    "gives its derivative too, or zero."
+)
+
+
+def read_in_rules() -> list[str]:
+    """Return the labels of traced Variables that rules of JAX have read."""
+    return list(local.read_in_rules)
+
+
+def _is_in_rule(variable: Cell) -> bool:
+    """Whether a rule of JAX runs inside the frame that has the Variable's value."""
+    frame = local.top
+    while frame is not None and not frame.has(variable):
+        frame = frame.parent
+    code = sys._getframe(3)  # past `read`, which has a frame too
+    while code is not None:
+        name = code.f_code.co_filename
+        if name.endswith(CUSTOM_RULES):
+            return True
+        if name.startswith(_LIBRARY) and code.f_locals.get("frame") is frame:
+            return False
+        code = code.f_back
+    return False
+
+
+_LIBRARY = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def check_writable(variables: Sequence[Cell], read: Callable[[Cell], PyTree]) -> None:

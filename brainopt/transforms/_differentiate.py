@@ -14,7 +14,7 @@ from .._typing import Model, PyTree
 from ..core import Transformed, describe
 from ..errors import message
 from ..runtime import Cell, Effects, top
-from ._errors import explain
+from ._errors import explain, of_rule
 from ._lift import (
     Run,
     commit,
@@ -100,9 +100,13 @@ class Differentiated(Transformed):
     def __call__(self, *args, **kwargs):
         try:
             outcome = self.derive(args, kwargs)
-        except TypeError as error:  # what a loss may return
-            explain(error, self._fun, "bo.grad")
-            raise
+        except Exception as error:
+            known = of_rule(error)
+            if isinstance(known, TypeError):  # what a loss may return
+                explain(known, self._fun, "bo.grad")
+            if known is error:
+                raise
+            raise known from error
         if self._levels:
             tree = jax.tree.structure(outcome.y)
             each = [

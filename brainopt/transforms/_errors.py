@@ -18,8 +18,8 @@ from ..core import (
     wake_entry_points,
     within,
 )
-from ..errors import BrainoptError, StateLostError, message
-from ..runtime import Cell
+from ..errors import BrainoptError, StateLostError, TraceContextError, message
+from ..runtime import RULE_HELP, Cell, read_in_rules
 from .programs._program import Program
 
 # The first that fits is taken, so the special come before the general:
@@ -98,6 +98,21 @@ def explain(error: Exception, function: Callable, transform: str = "bo.jit") -> 
         if not any(note.startswith("help: ") for note in notes):
             _add_help(error)
     hide_library_frames(error)
+
+
+def of_rule(error: Exception) -> Exception:
+    """Return the error of Variables in a rule, where it was one; others as they are."""
+    labels = read_in_rules()
+    is_of_rule = type(error).__name__ == "CustomVJPException" or (
+        isinstance(error, TypeError) and str(error).startswith("No constant handler")
+    )
+    if labels and is_of_rule:
+        fact = (
+            "JAX cannot differentiate functions of jax.custom_jvp or jax.custom_vjp, "
+            "or rules of theirs, that read these Variables here:"
+        )
+        return TraceContextError(message(fact, labels, RULE_HELP))
+    return error
 
 
 def _add_help(error: Exception) -> None:
