@@ -23,7 +23,6 @@ _OTHERS: dict[str, dict[str, tuple[str, Any, str]]] = {
     "braintools": {
         "Adagrad": ("epsilon", 1e-10, "epsilon is 1e-10, here 1e-6"),
         "Adadelta": ("rho", 0.9, "rho is 0.9, here 0.95"),
-        "AdaBelief": ("eps", 1e-16, "eps is 1e-16, here another"),
         "SM3": ("momentum", 0.9, "momentum is 0.9, here 0"),
     },
 }

@@ -92,7 +92,7 @@ def test_what_cannot_be_known_is_named():
         r"weight_decay=0\.1": _brainpy("Momentum", weight_decay=0.1)[0],
         "schedule MultiStepLR": _brainpy("SGD", lr=bp.optim.MultiStepLR(0.1, [2]))[0],
         "schedule StepLR": braintools.optim.SGD(braintools.optim.StepLR(0.1, 2)),
-        "class Rprop": _braintools("Rprop")[0],
+        "class Adafactor": _braintools("Adafactor", lr=0.1)[0],
     }
 
     for says, optimizer in bad.items():
