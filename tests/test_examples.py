@@ -73,6 +73,10 @@ def _final_state(output):
 # --- every program
 
 
+def _slow(value, slow):
+    return pytest.param(value, marks=[pytest.mark.long] if value in slow else [])
+
+
 def _killed(name):
     marks = [] if name == "yinyang_snn" else [pytest.mark.long]
     if name in ATTACHED:
@@ -99,7 +103,9 @@ def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     assert _final_state(resumed) == _final_state(whole)
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize(
+    "name", [_slow(n, {"dale_rnn", "store_recall"}) for n in SHORT]
+)
 def test_a_short_run_draws_its_figure(name, example, tmp_path):
     pytest.importorskip("matplotlib")
     steps = {"store_recall": "2", "fit_hh": "3"}.get(name, "1")
@@ -140,7 +146,7 @@ def test_yinyang_runs_on_another_device(tmp_path):
     assert "test accuracy" in output
 
 
-@pytest.mark.parametrize("seed", ["404", "505", "1"])
+@pytest.mark.parametrize("seed", [_slow(s, {"505", "1"}) for s in ("404", "505", "1")])
 def test_yinyang_finds_all_classes_with_seeds_that_were_stuck(example, seed):
     results = example("yinyang_snn", "--steps", "12", "--hidden", "100", "--seed", seed)
 
@@ -204,6 +210,7 @@ def test_fit_hh_finds_those_of_a_jaxley_cell(example):
     assert abs(results["g_K / true"] - 1) < 1e-4
 
 
+@pytest.mark.long
 def test_force_follows_the_target_after_learning(example):
     assert example("force_reservoir", "--seed", "2")["normalized error"] < 0.1
 

@@ -200,7 +200,9 @@ SCHEDULES = {
     "CosineAnnealingWarmRestarts": optim.CosineAnnealingWarmRestarts(
         0.1, 1, 3, 2, 0.01
     ),
-    "CosineAnnealingWarmRestarts-1": optim.CosineAnnealingWarmRestarts(0.1, 1, 5),
+    "CosineAnnealingWarmRestarts-1": optim.CosineAnnealingWarmRestarts(
+        0.1, num_call_per_epoch=1, T_0=5
+    ),
     "OneCycleLR": optim.OneCycleLR(0.1, 26),
     "OneCycleLR-three": optim.OneCycleLR(
         0.1, 26, three_phase=True, anneal_strategy="linear"

@@ -14,7 +14,7 @@ from brainopt.errors import GradientError
 from tests.sharding.nets import Net, data, mesh_of
 
 
-def stepped(gradients, count=8, check_vma=True):
+def stepped(gradients, count=8, check_vma=True, through=bo.jit):
     """The change of a weight by one step of SGD over some devices."""
     net, mesh = Net(), mesh_of(count, devices=jax.devices()[:count])
     opt, before = bo.optim.SGD(1.0, net.train_vars()), np.asarray(net.l1.W.value)
@@ -22,8 +22,10 @@ def stepped(gradients, count=8, check_vma=True):
     def step(x, y):
         opt.update(gradients(lambda: jnp.mean((net(x) - y) ** 2), net.train_vars()))
 
-    bo.shard_map(
-        step, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=check_vma
+    through(
+        bo.shard_map(
+            step, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=check_vma
+        )
     )(*data())
     return np.asarray(net.l1.W.value) - before
 
@@ -51,6 +53,12 @@ def test_the_step_is_that_of_one_device(gradients, count):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         change = stepped(gradients, count)
+
+    np.testing.assert_allclose(change, alone(), atol=1e-7)
+
+
+def test_the_eager_step_is_that_of_one_device():
+    change = stepped(RIGHT["mean_over"], through=lambda step: step)
 
     np.testing.assert_allclose(change, alone(), atol=1e-7)
 
