@@ -224,7 +224,8 @@ _ATTACH = (
 )
 _TRAINABLE = (
     "give a Node, `node.train_vars()`, a Variable, a foreign model, or a list or dict "
-    "of these; an array becomes a Variable by `bo.TrainVar(array)`."
+    "of these; an array becomes a Variable by `bo.TrainVar(array)`, and a pytree of "
+    "arrays a Node by `bo.attach(tree)`."
 )
 
 

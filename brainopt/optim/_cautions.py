@@ -57,7 +57,9 @@ def look_at(optimizer: Any) -> None:
     if not is_eager() or isinstance(optimizer.step.value, Tracer):
         return
     told = vars(optimizer).setdefault("_told", set())
-    if "epochs" not in told and int(optimizer.step.value) >= _MANY:
+    # An ensemble has a count for each member.
+    counted = optimizer.step.value
+    if "epochs" not in told and not counted.ndim and int(counted) >= _MANY:
         _warn_of_epochs(optimizer, told)
     if "weights" not in told and optimizer.nonfinite == "propagate":
         _warn_of_weights(optimizer, told)
