@@ -201,7 +201,9 @@ class UsedOnce:
         return cls(*children)
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, bo.jit, bo.remat], ids=["eager", "jit", "remat"])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, bo.jit, bo.remat], ids=["eager", "jit", "remat"]
+)
 @pytest.mark.parametrize("inside", [False, True], ids=["itself", "in a dict"])
 def test_a_value_that_is_used_up_stays_good_in_its_variable(inside, wrap):
     value = UsedOnce(jnp.array(1.0))
