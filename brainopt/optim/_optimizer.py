@@ -25,21 +25,13 @@ from .._typing import (
 )
 from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
-from . import (
-    _freezing,
-    _hooks,
-    _registration,
-    _report,
-    _saving,
-    _stepping,
-    _torch,
-    _updating,
-)
+from . import _freezing, _hooks, _registration, _report, _saving, _torch, _updating
 from ._cautions import warn_of_nothing
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
 from ._fields import Rate, argument, fixed, rate
 from ._frozen import frozen_among
+from ._functional import apply, init
 from ._hyper import Hyper
 from ._hyperparameters import REVISION, revision
 from ._names import absent, bind, refuse_slip
@@ -244,10 +236,10 @@ class Optimizer(Node, metaclass=Declaring):
         """Return the first state for a pytree of parameters; a pure function.
 
         Returns:
-            the counters at zero and the settings, by path, and ``"slots"``:
-            ``{path: {name: array}}``.
+            the counters at zero and the settings, by path, ``"slots"``:
+            ``{path: {name: array}}``, and ``"names"``, which has no arrays.
         """
-        return _stepping.init(self, params)
+        return init(self, params)
 
     def apply(
         self, params: PyTree, state: StateDict, grads: PyTree, weight: Any = None
@@ -264,7 +256,7 @@ class Optimizer(Node, metaclass=Declaring):
         Raises:
             GradientError: gradients or state do not fit the parameters.
         """
-        return _stepping.apply(self, params, state, grads, weight)
+        return apply(self, params, state, grads, weight)
 
     def freeze(self, *choices: Where, drop_slots: bool = False) -> list[str]:
         """Stop training some variables: no step, no decay, no change of their slots.

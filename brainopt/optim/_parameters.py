@@ -7,7 +7,7 @@ dict, so that two orders of the same names are common.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -351,33 +351,3 @@ def check_fit(
                 "that `init` made for them.",
             )
         )
-
-
-def check_state(owner: str, expected: PyTree, state: PyTree) -> None:
-    """Raise `GradientError` if a state lacks something or has other shapes."""
-    held = dict(_entries(state))
-    problems = []
-    for path, leaf in _entries(expected):
-        if path not in held:
-            problems.append(f"missing: {'.'.join(path)}")
-        elif np.shape(held[path]) != leaf.shape:
-            shape = np.shape(held[path])
-            problems.append(f"{'.'.join(path)}: shape {shape} for {leaf.shape}")
-    if problems:
-        raise GradientError(
-            message(
-                f"The state does not match this {owner} and these parameters:",
-                problems,
-                "make one by `init`, or construct the optimizer with the same "
-                "arguments as before.",
-            )
-        )
-
-
-def _entries(state: PyTree) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in state.items():
-        if name == "slots":
-            for path, slots in value.items():
-                yield from (((name, path, slot), x) for slot, x in slots.items())
-        else:
-            yield (name,), value

@@ -2,8 +2,7 @@
 """Steps of an optimizer: Variables are read, a pure step runs, results are written.
 
 **How it works.** `update` reads the Variables, calls the engine, and writes all results
-at one instant. `init` and `apply` do the same with a state that the caller keeps: a
-flat dict of arrays by the paths of the Variables, and ``"slots"``.
+at one instant. The functional core does the same with a state that the caller keeps.
 
 In eager code the step is one program of `jax.jit`. Programs are kept with the counts of
 the revisions of the optimizer, its groups and schedules, and serve again when all of
@@ -22,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .. import runtime
 from .._compat import config, is_eager
@@ -31,14 +29,14 @@ from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
 from ._hyperparameters import HasHyperparams
-from ._parameters import check_fit, check_state
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
-from .engine._tree import as_arrays, named
-from .settings._unmatched import warn_of_unmatched_rules
+from .engine._tree import named
 
 _COUNTED = ("step", "counters.")
+"""How the paths of the Variables begin that each step reads and writes."""
+
 _MAX_PROGRAMS = 16
 
 
@@ -96,52 +94,6 @@ def slot_variables(
     """Return the first slots of one parameter as Variables, named for errors."""
     slots = slots_of(optimizer, path, param, hypers)
     return {k: Variable(v, name=f"{path}.{k}".strip(".")) for k, v in slots.items()}
-
-
-def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
-    """Return the first state for a pytree of parameters."""
-    params = as_arrays(params)
-    if named(params):
-        warn_of_unmatched_rules(optimizer, params)
-    return _first_state(optimizer, params)
-
-
-def _first_state(optimizer: Any, params: PyTree) -> dict[str, Any]:
-    first = {
-        f"counters.{name}": value
-        for stage in optimizer._engine().stages
-        for name, value in stage.first().items()
-    }
-    first["step"] = jnp.zeros_like(optimizer.step.value)
-    state = {
-        path: first[path]
-        if path in first
-        else jax.tree.map(jnp.copy, variable.value)  # it may be donated
-        for path, variable in owned(optimizer).items()
-    }
-    hypers, leaves = hypers_of(optimizer), named(params)
-    slots = {path: slots_of(optimizer, path, leaf, hypers) for path, leaf in leaves}
-    return {**state, "slots": slots | optimizer._shared_slots(dict(leaves))}
-
-
-def apply(
-    optimizer: Any,
-    params: PyTree,
-    state: PyTree,
-    grads: PyTree,
-    weight: Scalar | None,
-    around: Mapping[str, Any] | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """Return parameters and state after one step; see `HyperCache` for ``around``."""
-    # All checks come first. `eval_shape` gives the expected state without computing it.
-    params, slots = as_arrays(params), state.get("slots", {})
-    owner = type(optimizer).__name__
-    check_fit(owner, params, slots, grads, optimizer._takes_rows)
-    first = jax.eval_shape(lambda given: _first_state(optimizer, given), params)
-    check_state(owner, first, state)
-    grads = jax.tree.map(jnp.asarray, grads)
-    params, new = advance(optimizer, params, state, grads, weight, around)
-    return params, {**state, **new}
 
 
 def advance(

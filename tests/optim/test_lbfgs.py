@@ -187,7 +187,7 @@ def test_curvature_starts_anew_when_other_variables_train(change):
         opt.unfreeze()
 
     assert int(opt.slots[""]["count"]) == -1
-    assert not np.asarray(opt.slots[""]["s_history"].value).any()
+    assert not np.asarray(opt.slots[""]["s_history.a"].value).any()
     a = float(variables["a"][0])
     opt.update({k: jnp.ones(1) for k in opt.vars_to_train})
     # The first step along the plain gradient, and of no frozen variable.

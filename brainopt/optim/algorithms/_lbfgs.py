@@ -11,21 +11,24 @@ import jax.numpy as jnp
 
 from ... import runtime
 from ..._typing import Array, Arrays
+from ...core import join
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
 from .. import _nonfinite
 from .._closure import Loss
 from .._fields import Number, Rate, argument, count, flag, number, rate
+from .._frozen import frozen_among
 from .._hooks import end_step
 from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
 from .._stepping import counters, dependencies, owned, results, slot_values
 from ..engine._missed import next_step
-from ..engine._precision import narrow, wide, widen
+from ..engine._precision import narrow, widen
 from ..engine._stages import Guard, Monitor, State
 from ..engine._step import Hypers, Move, rounding_key
 from ..engine._tree import named
 from ..settings._shared import stages
+from ._lbfgs_history import empty, flat, joined, of_others, parted, unflat
 
 _LENGTH = "the first length that the line search tries, or the length without one"
 _HISTORY = "how many pairs (change of weights, change of gradient) it keeps"
@@ -94,13 +97,8 @@ class LBFGS(JointOptimizer):
         """Return an empty history, and no point before."""
         if any(jnp.iscomplexobj(leaf) for leaf in params.values()):
             raise VariableError(message("L-BFGS takes real variables only."))
-        # One vector of all parameters: curvature couples them. The history has a fixed
-        # size, as a compiled loop needs; pairs that do not exist yet are zeros.
-        x = _flat(params)
-        shapes = dict.fromkeys(("s_history", "y_history"), (self.history_size, x.size))
-        shapes |= dict.fromkeys(("x", "grad"), x.shape)
-        held = {name: jnp.zeros(shape, x.dtype) for name, shape in shapes.items()}
-        return held | {"count": jnp.full((), -1, jnp.int32)}
+        trained = self._moving(params)
+        return empty(trained, self.history_size)
 
     def rule_all(
         self,
@@ -111,11 +109,15 @@ class LBFGS(JointOptimizer):
         step: Array,
     ):
         """Return the parameters and the history after a step of length ``lr``."""
-        x, slope = _flat(params), _flat(grads)
-        held = _with_pair(held, x, slope)
+        trained = self._moving(params)
+        if not trained:
+            return params, held
+        x, slope = flat(trained), flat({path: grads[path] for path in trained})
+        held = _with_pair(joined(held, trained), x, slope)
         along = _direction(held, slope)
         lr = next(iter(hypers.values())).lr
-        return _unflat(x + lr.astype(x.dtype) * along, params), held
+        new = unflat(x + lr.astype(x.dtype) * along, trained)
+        return {**params, **new}, parted(held, trained)
 
     def _parameters_changed(self) -> None:
         # Old pairs describe the curvature of another set of variables.
@@ -123,6 +125,22 @@ class LBFGS(JointOptimizer):
         for name, variable in self.slots[ALL].items():
             empty = jnp.zeros_like(variable.value)
             variable.value = empty - 1 if name == "count" else empty
+
+    def _moving(self, params: Arrays) -> dict[str, Any]:
+        frozen = frozen_among(self, params)
+        return {path: leaf for path, leaf in params.items() if path not in frozen}
+
+    def _prepare_load(
+        self, state: dict[str, Any], path: str, context: Mapping, staged: Any
+    ) -> None:
+        super()._prepare_load(state, path, context, staged)
+        section = join(path, "slots")
+        own = [join(section, name) for name in self.slots.get(ALL, {})]
+        if join(section, "count") in state:
+            staged.mismatched += [
+                f"{key}: the curvature couples all variables, and here train others"
+                for key in of_others(state, own, section)
+            ]
 
     def _match(self, grads: Any) -> dict[str, Any]:
         grads = super()._match(grads)
@@ -192,12 +210,12 @@ class LBFGS(JointOptimizer):
         """Return the result of the closure, the new parameters and the state."""
         slots, count = dict(state["slots"]), state["step"]
         leaves, tree = dict(named(params)), jax.tree.structure(params)
+        trained = self._moving(leaves)
 
         # From the vector to a tree of parameters in their own dtypes: the search sees
         # the rounding of narrow weights.
         def put(x: Array):
-            parts = _unflat(x, leaves)
-            parts |= {p: leaf for p, leaf in leaves.items() if p in self.frozen}
+            parts = {**leaves, **unflat(x, trained)}
             cast = [parts[p].astype(leaf.dtype) for p, leaf in leaves.items()]
             return jax.tree.unflatten(tree, cast)
 
@@ -205,7 +223,7 @@ class LBFGS(JointOptimizer):
             found, (out, _) = loss(put(x))
             return (-found if self.maximize else found), out
 
-        x = _flat({path: widen(leaf, slots[path]) for path, leaf in leaves.items()})
+        x = flat({path: widen(leaf, slots[path]) for path, leaf in trained.items()})
         (first, out), slope = jax.value_and_grad(value, has_aux=True)(x)
         fine = jnp.ones((), bool)
         kinds = {type(stage) for stage in stages(self)}
@@ -214,13 +232,12 @@ class LBFGS(JointOptimizer):
         search = jax.value_and_grad(lambda x: value(x)[0])
         # The loop runs no iteration where the start was not finite, but the history is
         # moved to the start, and so has to be put back.
-        held, end = self._iterate(search, x, first, slope, slots[ALL], fine)
+        held = joined(slots[ALL], trained)
+        held, end = self._iterate(search, x, first, slope, held, fine)
+        held = parted(held, trained)
         slots[ALL] = jax.tree.map(lambda a, b: jnp.where(fine, a, b), held, slots[ALL])
-        new = _unflat(end, leaves)
-        for path, leaf in leaves.items():
-            if path in self.frozen:
-                new[path] = leaf
-                continue
+        new = {**leaves, **unflat(end, trained)}
+        for path, leaf in trained.items():
             key = rounding_key(self.precision, self.seed, count, path)
             new[path], more = narrow(new[path], leaf.dtype, slots[path], key)
             slots[path] = {**slots[path], **more}
@@ -228,7 +245,7 @@ class LBFGS(JointOptimizer):
         state = {**state, "slots": slots, "step": count}
         if Monitor in kinds:
             change = {path: new[path] - leaf for path, leaf in leaves.items()}
-            slopes = _unflat(slope, leaves)
+            slopes = jax.tree.map(jnp.zeros_like, leaves) | unflat(slope, trained)
             state = Monitor().note(
                 state, grad_norm=slopes, param_norm=leaves, update_norm=change
             )
@@ -369,17 +386,3 @@ def _refuse(common: Any) -> None:
                 given,
             )
         )
-
-
-def _flat(tree: dict[str, Any]) -> Any:
-    leaves = [leaf.astype(wide(leaf.dtype)).reshape(-1) for leaf in tree.values()]
-    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
-
-
-def _unflat(x: Array, like: dict[str, Any]) -> dict[str, Any]:
-    parts, start = {}, 0
-    for path, leaf in like.items():
-        part = x[start : start + leaf.size].reshape(leaf.shape)
-        parts[path] = part.astype(wide(leaf.dtype))
-        start += leaf.size
-    return parts
