@@ -187,7 +187,8 @@ def test_curvature_starts_anew_when_other_variables_train(change):
         opt.unfreeze()
 
     assert int(opt.slots[""]["count"]) == -1
-    assert not np.asarray(opt.slots[""]["s_history.a"].value).any()
+    pairs = [v.value for name, v in opt.slots[""].items() if "history" in name]
+    assert pairs and not any(np.asarray(pair).any() for pair in pairs)
     a = float(variables["a"][0])
     opt.update({k: jnp.ones(1) for k in opt.vars_to_train})
     # The first step along the plain gradient, and of no frozen variable.
@@ -240,3 +241,32 @@ def test_the_unit_of_the_loss_does_not_matter(unit):
     opt.step(lambda: unit * (bends * (w.value - goal) ** 2).sum())
 
     np.testing.assert_allclose(w.value, goal, atol=2e-2)
+
+
+def _learned(names):
+    net = bo.Node()
+    for name in names:
+        setattr(net, name, bo.TrainVar(jnp.full(2, float(ord(name)))))
+    opt = LBFGS(0.1, net)
+    for i in range(3):
+        opt.update({name: net.vars()[name].value * (i + ord(name)) for name in names})
+    return opt
+
+
+def test_the_curvature_is_found_by_name():
+    saved, other = _learned("ab"), _learned("ba")
+    other.load_state_dict(saved.state_dict())
+
+    assert {k: v.tolist() for k, v in other.state_dict().items()} == {
+        k: v.tolist() for k, v in saved.state_dict().items()
+    }
+    with pytest.raises(bo.errors.StateDictError, match=r"s_history\.c: the curvature"):
+        _learned("abc").load_state_dict(saved.state_dict())
+
+
+def test_curvature_of_a_run_in_which_others_trained_is_refused():
+    saved, other = _learned("ab"), _learned("ab")
+    saved.freeze("b")
+
+    with pytest.raises(bo.errors.StateDictError, match=r"y_history\.b: the curvature"):
+        other.load_state_dict(saved.state_dict())

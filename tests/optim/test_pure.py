@@ -94,3 +94,34 @@ def test_a_gradient_of_none_leaves_its_parameter_alone(nonfinite, bad):
     taken = 0 if bad and nonfinite == "skip" else 3
     assert params["b"].tolist() == [1, 1]
     assert int(state["slots"]["b"]["missed_steps"]) == int(state["step"]) == taken
+
+
+OTHERS = {
+    "class": (bo.optim.Momentum(0.1), bo.optim.MomentumNesterov(0.1)),
+    "schedule": (
+        bo.optim.SGD(bo.optim.ExponentialLR(0.1, 0.9)),
+        bo.optim.SGD(bo.optim.MultiplicativeLR(0.1, lambda t: 1.0)),
+    ),
+    "limit": (bo.optim.SGD(0.1, clip_norm=1.0), bo.optim.SGD(0.1, clip_value=1.0)),
+    "rule": (bo.optim.SGD(0.1, groups=[{"match": "w", "lr": 1.0}]), bo.optim.SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_numbers_of_another_optimizer_are_refused_by_name(other):
+    """Vectors of equal length had been taken by their places."""
+    made, opt = OTHERS[other]
+    params = {"w": jnp.ones(2)}
+
+    with pytest.raises(GradientError, match=r"groups|numbers"):
+        opt.apply(params, made.init(params), params)
+    with pytest.raises(GradientError, match=r"groups|numbers"):
+        made.apply(params, opt.init(params), params)
+
+
+def test_state_of_a_parameter_that_is_gone_is_refused_by_name():
+    opt = bo.optim.Adam(0.1)
+    state = opt.init({"w": jnp.ones(2), "gone": jnp.ones(2)})
+
+    with pytest.raises(GradientError, match=r"unexpected: slots\.gone\.m"):
+        opt.apply({"w": jnp.ones(2)}, state, {"w": jnp.ones(2)})

@@ -3,7 +3,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -142,30 +142,36 @@ def _precision(change):
     return jax.enable_x64(True) if change.is_x64 else contextlib.nullcontext()
 
 
-def saved_run(thing, change, folder: Path) -> Saved:
-    """Train a run for two steps, save it everywhere, and take one more step."""
+def saved_run(thing, change, folder: Path, doors: Iterable[str]) -> Saved:
+    """Train a run for two steps, save it for some doors, and take one more step."""
     with _precision(change):
         dtype = np.float64 if change.is_x64 and thing.dtype == np.float32 else None
         net, node = made(thing, change.saved, change.rules, change.frozen, dtype)
         for i in range(2):
             step(thing, net, node, i)
-        for suffix in SUFFIXES:
-            with contextlib.suppress(bo.errors.CheckpointError):  # of bfloat16
-                checkpoint.save(folder / f"both{suffix}", _both(net, node))
-                checkpoint.save(folder / f"state{suffix}", node)
-        checkpoint.save(folder / "net.bopt", net)
-        manager = checkpoint.Manager(folder / "run", async_=False)
-        manager.save(7, {"net": net, "opt": node})
+        _save(net, node, folder, doors)
         memory = net.state_dict(), node.state_dict()
         opt = inside(node)
         change.go_on(opt)
         rate = None if opt is None else float(opt.current_lr)
         step(thing, net, node, 2, change.here)
         needs_all = isinstance(node, optim.LBFGS) and change.is_frozen
-        has_core = opt is node and not needs_all
+        has_core = CORE in doors and opt is node and not needs_all
         core = _core_run(thing, change, dtype) if has_core else None
         numbers = () if opt is None else opt.groups[0].numbers.names
         return Saved(memory, core, folder, values(net, node), rate, numbers)
+
+
+def _save(net, node, folder, doors):
+    for suffix in SUFFIXES:
+        if any(door.endswith(suffix) for door in doors):
+            with contextlib.suppress(bo.errors.CheckpointError):  # of bfloat16
+                checkpoint.save(folder / f"both{suffix}", _both(net, node))
+                checkpoint.save(folder / f"state{suffix}", node)
+    checkpoint.save(folder / "net.bopt", net)
+    if any(door.startswith("Manager") for door in doors):
+        manager = checkpoint.Manager(folder / "run", async_=False)
+        manager.save(7, {"net": net, "opt": node})
 
 
 def _core_run(thing, change, dtype):

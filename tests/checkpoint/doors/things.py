@@ -96,5 +96,4 @@ THINGS = {
     "RLS": Thing(optim.RLS, _least_squares, has_groups=False),
 }
 NEVER_FROZEN = (_ema, optim.RLS)
-QUICK = "SGD-momentum AdamW Muon LBFGS Optax Lookahead EMA".split()
-QUICK += ["SGD StepLR", "AdamW stages", "AdamW master", "ScheduleFreeAdamW"]
+QUICK = ["AdamW", "Optax", "SGD StepLR", "Lookahead", "EMA"]
