@@ -27,7 +27,6 @@ from jax.core import Tracer
 from .._compat import is_key_array
 from .._typing import PyTree
 from ..errors import message
-from ._functional import apply
 from ._numbers import SettingVariable
 from ._stepping import hypers_of, owned, slots_of
 from .engine._tree import NUMBERS, named
@@ -40,8 +39,8 @@ class GradientTransformation(NamedTuple):
     update: Callable
 
 
-def as_optax(optimizer: Any) -> Any:
-    """Return an optimizer as an optax ``GradientTransformation``.
+def as_optax(optimizer: Any, apply: Callable) -> Any:
+    """Return an optimizer as a ``GradientTransformation``; ``apply`` is its step.
 
     Its updates are what `optax.apply_updates` adds. Like every transformation of optax
     it takes complex gradients as the direction uphill, the conjugate of what `jax.grad`
