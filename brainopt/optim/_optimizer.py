@@ -114,6 +114,7 @@ class Optimizer(Node, metaclass=Declaring):
     _needs = "whole variables, unless its class says `_elementwise = True`"
     _is_additive: ClassVar[bool] = False
     """Whether `rule` uses the parameter for its decay, and to add a change to it."""
+    _apply = staticmethod(apply)
     _fits_a_line = True
     _resets = False
     _borrowed = frozenset(

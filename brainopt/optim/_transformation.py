@@ -39,8 +39,8 @@ class GradientTransformation(NamedTuple):
     update: Callable
 
 
-def as_optax(optimizer: Any, apply: Callable) -> Any:
-    """Return an optimizer as a ``GradientTransformation``; ``apply`` is its step.
+def as_optax(optimizer: Any) -> Any:
+    """Return an optimizer as an optax ``GradientTransformation``.
 
     Its updates are what `optax.apply_updates` adds. Like every transformation of optax
     it takes complex gradients as the direction uphill, the conjugate of what `jax.grad`
@@ -77,11 +77,11 @@ def as_optax(optimizer: Any, apply: Callable) -> Any:
         at = jax.tree.map(jnp.zeros_like, grads if held is None else held)
         state = _turned_back(at, state)
         if reasons or not optimizer._is_additive:
-            new, state = apply(optimizer, held, state, grads, None)
+            new, state = optimizer._apply(optimizer, held, state, grads, None)
             updates = jax.tree.map(lambda n, p: n - p, new, held)
         else:
             known = {} if held is None else dict(named(held))
-            updates, state = apply(optimizer, at, state, grads, None, known)
+            updates, state = optimizer._apply(optimizer, at, state, grads, None, known)
         return updates, _turned(optimizer, at, state)
 
     optax = sys.modules.get("optax")
