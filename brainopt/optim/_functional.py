@@ -103,7 +103,7 @@ def _check_state(owner: str, expected: PyTree, state: PyTree) -> None:
 def _entries(state: PyTree) -> Iterator[tuple[str, Any]]:
     for name, value in state.items():
         if name == _NAMES:
-            yield from ((f"{k}, names", ", ".join(label)) for k, label in value.items())
+            yield from ((join(name, k), ", ".join(kind)) for k, kind in value.items())
         elif name != "slots":
             yield name, value
         else:
