@@ -38,6 +38,17 @@ def test_clipping_keeps_the_direction_of_an_exploding_gradient():
     np.testing.assert_allclose(opt.metrics()["grad_norm"], 5e25, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(3e38, jnp.float32), (6e4, jnp.float16), (3e38, jnp.bfloat16)],
+)
+def test_clipping_is_right_where_the_norm_itself_is_infinite(value, dtype):
+    grad = jnp.full(4, value, dtype)
+
+    for clip in (optim.clip_by_norm, optim.clip_by_global_norm):
+        np.testing.assert_allclose(np.asarray(clip(grad, 1.0), float), 0.5, rtol=1e-2)
+
+
 @pytest.mark.parametrize("bad", [jnp.inf, jnp.nan])
 def test_a_norm_of_what_is_not_finite_is_not_finite(bad):
     assert not np.isfinite(optim.global_norm({"a": jnp.array([bad, 1.0])}))

@@ -20,18 +20,8 @@ def global_norm(grads: PyTree) -> Any:
     Args:
         grads: a pytree of arrays; None is nothing. Sums in float32 or wider.
     """
-    leaves = [jnp.asarray(g) for g in jax.tree.leaves(grads)]
-    if not leaves:
-        return jnp.zeros(())
-    squares = sum((_square_sum(g) for g in leaves), _ZERO)
-    # Without an element there is no largest one to scale by.
-    if not any(g.size for g in leaves):
-        return safe_sqrt(squares)
-    # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
-    # Functions of the module, not closures: JAX compiles these once.
-    return jax.lax.cond(
-        jnp.isinf(squares), _scaled_norm, _usual_norm, tuple(leaves), squares
-    )
+    norm, by = _factors(grads)
+    return norm * by
 
 
 def clip_by_global_norm(grads: PyTree, max_norm: Scalar) -> Any:
@@ -46,12 +36,12 @@ def clip_by_global_norm(grads: PyTree, max_norm: Scalar) -> Any:
     Source: Pascanu et al. 2013, On the difficulty of training recurrent neural
     networks, algorithm 1.
     """
-    return _scale_to(grads, global_norm(grads), max_norm)
+    return _scale_to(grads, _factors(grads), max_norm)
 
 
 def clip_by_norm(grads: PyTree, max_norm: Scalar) -> Any:
     """Scale each gradient by itself so that its norm is ``max_norm`` at most."""
-    return jax.tree.map(lambda g: _scale_to(g, global_norm(g), max_norm), grads)
+    return jax.tree.map(lambda g: _scale_to(g, _factors(g), max_norm), grads)
 
 
 def clip_by_value(grads: PyTree, limit: jax.typing.ArrayLike) -> Any:
@@ -94,12 +84,28 @@ def all_finite(grads: PyTree) -> Any:
 _ZERO = 0.0
 
 
-def _usual_norm(_: tuple[Array, ...], squares: Array) -> Any:
-    return safe_sqrt(squares)
+def _factors(grads: PyTree) -> tuple[Any, Any]:
+    """Return two factors of a norm, which overflow nowhere; their product may."""
+    leaves = [jnp.asarray(g) for g in jax.tree.leaves(grads)]
+    if not leaves:
+        return jnp.zeros(()), jnp.ones(())
+    squares = sum((_square_sum(g) for g in leaves), _ZERO)
+    # Without an element there is no largest one to scale by.
+    if not any(g.size for g in leaves):
+        return safe_sqrt(squares), jnp.ones_like(squares)
+    # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
+    # Functions of the module, not closures: JAX compiles these once.
+    return jax.lax.cond(
+        jnp.isinf(squares), _scaled_norm, _usual_norm, tuple(leaves), squares
+    )
 
 
-def _scaled_norm(leaves: tuple[Array, ...], _: Array) -> Any:
-    """Return the norm by the largest modulus, which itself overflows nowhere."""
+def _usual_norm(_: tuple[Array, ...], squares: Array) -> tuple[Any, Any]:
+    return safe_sqrt(squares), jnp.ones_like(squares)
+
+
+def _scaled_norm(leaves: tuple[Array, ...], squares: Array) -> tuple[Any, Any]:
+    """Return the norm divided by the largest modulus, and that modulus."""
     # ‖g‖ = m ‖g / m‖ for any m > 0. As the result does not depend on m, neither does
     # its derivative: m is held fixed in it.
     moduli = [jnp.abs(_wide(g)) for g in leaves if g.size]
@@ -107,10 +113,8 @@ def _scaled_norm(leaves: tuple[Array, ...], _: Array) -> Any:
     most = jax.lax.stop_gradient(jnp.asarray(most, _norm_dtype(leaves)))
     # An element that is infinite itself gives an infinite norm, not inf / inf.
     by = jnp.where(jnp.isfinite(most), most, 1)
-    return (
-        safe_sqrt(sum((_square_sum(m / by.astype(m.dtype)) for m in moduli), _ZERO))
-        * by
-    )
+    parts = sum((_square_sum(m / by.astype(m.dtype)) for m in moduli), _ZERO)
+    return safe_sqrt(parts).astype(squares.dtype), by.astype(squares.dtype)
 
 
 def _norm_dtype(leaves: Sequence[Array]) -> Any:
@@ -127,15 +131,23 @@ def _square_sum(g: Array) -> Any:
     return jnp.sum((g * g.conj()).real if jnp.iscomplexobj(g) else g * g)
 
 
-def _scale_to(tree: PyTree, norm: Any, max_norm: Scalar) -> Any:
+def _scale_to(tree: PyTree, factors: tuple[Any, Any], max_norm: Scalar) -> Any:
+    norm, largest = factors
     max_norm = jnp.asarray(max_norm, norm.dtype)
+    # A norm of finite elements may be infinite itself. Then both it and the gradients
+    # are made smaller first, by a power of two, which changes no digit.
+    first = jnp.where(jnp.isinf(norm * largest), 2.0**-64, 1.0).astype(norm.dtype)
+    norm = norm * (largest * first)
+    fits = (norm < max_norm) & (first == 1)
     # Divided by 0, the branch that is not taken would have no derivative.
-    by = jnp.where(norm < max_norm, jnp.ones_like(norm), norm)
+    by = jnp.where(fits, jnp.ones_like(norm), norm)
 
     # optax's order, a division before the product; gradients within the limit stay as
-    # they are to the bit.
+    # they are to the bit. In float16 the divisor may be infinite: it is wide.
     def scale(g: Array):
-        small = (g / by.astype(g.dtype)) * max_norm.astype(g.dtype)
-        return jnp.where(norm < max_norm, g, small)
+        x = _wide(g)
+        parts = (part.astype(x.dtype) for part in (first, by, max_norm))
+        before, divisor, limit = parts
+        return jnp.where(fits, g, (x * before / divisor * limit).astype(g.dtype))
 
     return jax.tree.map(scale, tree)
