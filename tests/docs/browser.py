@@ -25,11 +25,16 @@ FLAGS = (
     "--hide-scrollbars --remote-debugging-port=0 --remote-allow-origins=*"
 ).split()
 
-# Two frames later the new shape is laid out, and sidebars have begun to slide.
+# Two frames later the new shape is laid out, and sidebars have begun to slide. Some
+# animations never end, so the wait does.
 _SHOWN = """(async () => {
   for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
-  const moving = document.getAnimations().map(a => a.finished.catch(() => 0));
-  await Promise.all(moving);
+  const ends = a => a.effect.getComputedTiming().endTime < Infinity;
+  const moving = document.getAnimations()
+    .filter(a => a.playState === "running" && ends(a))
+    .map(a => a.finished.catch(() => 0));
+  const limit = new Promise(done => setTimeout(done, 500));
+  await Promise.race([Promise.all(moving), limit]);
 })()"""
 
 
