@@ -190,13 +190,13 @@ MISTAKES = {
     "a value of another shape": (
         "W.value = jnp.ones(3)",
         errors.VariableError,
-        r"Layer\.W.*shape \(3,\) for shape \(3, 2\)",
+        r"layers\.0\.W.*shape \(3,\) for shape \(3, 2\)",
         "same shape",
     ),
     "a value of another dtype": (
         "W.value = jnp.ones((3, 2), int)",
         errors.VariableError,
-        r"Layer\.W.*int",
+        r"layers\.0\.W.*int",
         "same shape and dtype",
     ),
     "a batch axis that is not there": (
@@ -288,13 +288,13 @@ MISTAKES = {
     "a write inside jax.jit": (
         "def f(x):\n    W.value = W.value * 2\n    return x\njax.jit(f)(x)",
         errors.TraceContextError,
-        r"Layer\.W",
+        r"layers\.0\.W",
         r"bo\.jit",
     ),
     "a write inside vmap": (
         "def f(x):\n    W.value = W.value * x\n    return x\nbo.vmap(f)(jnp.ones(3))",
         errors.VariableError,
-        r"Layer\.W",
+        r"layers\.0\.W",
         "vmap|batch|axis",
     ),
     "operands of two lengths": (

@@ -12,6 +12,7 @@ from ._average import Average as Average
 from ._collectors import Collector as Collector
 from ._collectors import NodeCollector as NodeCollector
 from ._collectors import VarCollector as VarCollector
+from ._constants import arrays_below as arrays_below
 from ._constants import constants as constants
 from ._constants import fingerprints as fingerprints
 from ._constants import is_constant as is_constant

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -27,13 +27,18 @@ from ._variable import Variable
 
 def constants(root: Model) -> dict[str, Any]:
     """Return the arrays below ``root`` that are no Variables, by path, each once."""
+    return arrays_below(root, is_constant)
+
+
+def arrays_below(root: Model, test: Callable[[Any], bool]) -> dict[str, Any]:
+    """Return what is in plain attributes below ``root`` and passes a test, by path."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     for path, node in _walk.walk_nodes(root):
         # An optimizer is no part of what the model computes.
         if isinstance(node, Owner) and not node._resets:
             continue
-        for key, value in _own(node):
+        for key, value in _own(node, test):
             if id(value) not in seen:
                 seen.add(id(value))
                 found.setdefault(_walk.join(path, key), value)
@@ -63,27 +68,29 @@ def fingerprints(root: Model) -> dict[str, dict[str, str]]:
     return {"constants": found} if found else {}
 
 
-def _own(node: Model) -> Iterator[tuple[str, Any]]:
+def _own(node: Model, test: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
     if not isinstance(node, Owner):
-        yield from _inside(node, "", ())
+        yield from _inside(node, "", (), test)
         return
     for key, value in node._owned_attributes():
-        yield from _inside(value, key, ())
+        yield from _inside(value, key, (), test)
 
 
 def _inside(
-    value: Model, key: str, above: tuple[int, ...]
+    value: Model, key: str, above: tuple[int, ...], test: Callable[[Any], bool]
 ) -> Iterator[tuple[str, Any]]:
-    if is_constant(value):
+    if test(value):
         yield key, value
     elif is_atom(value) or isinstance(value, Variable | Owner) or id(value) in above:
         return  # the walk comes to each node by itself
     elif (foreign := _foreign(value)) is not None:
         for path, array in foreign.items():
-            yield _walk.join(key, path), array
+            if test(array):
+                yield _walk.join(key, path), array
     else:
+        above = (*above, id(value))
         for name, item in parts(value) or ():
-            yield from _inside(item, _walk.join(key, str(name)), (*above, id(value)))
+            yield from _inside(item, _walk.join(key, str(name)), above, test)
 
 
 def _foreign(value: Foreign) -> dict[str, Any] | None:

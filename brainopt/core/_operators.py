@@ -145,7 +145,7 @@ class ArrayLike:
     def __setitem__(self, index, new):
         index, new = _unwrap_index(index), unwrap(new)
         with exclusive():
-            self.value = _with_item(self.value, index, new, self.label)
+            self.value = _with_item(self.value, index, new, self)
 
     def __len__(self):
         return len(self.value)
@@ -190,22 +190,22 @@ class ArrayLike:
         """Set every element to ``number``."""
         value, number = self.value, unwrap(number)
         if is_quantity(value):
-            number = mantissa_in(number, value, self.label)
+            number = mantissa_in(number, value, self)
             full = jax.numpy.full_like(value.mantissa, number)
             self.value = with_mantissa(value, full)
         else:
             self.value = jax.numpy.full_like(value, number)
 
 
-def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
+def _with_item(value: Any, index: Any, new: Any, owner: Any) -> Any:
     if isinstance(value, dict | list):
         # A copy: a frame or a caller may hold the value as it was.
         changed = copy.copy(value)
         changed[index] = new
         return changed
     if is_quantity(value):
-        new = mantissa_in(new, value, label)
-        return with_mantissa(value, _with_item(value.mantissa, index, new, label))
+        new = mantissa_in(new, value, owner)
+        return with_mantissa(value, _with_item(value.mantissa, index, new, owner))
     several = isinstance(new, list | tuple)
     dtype = jax.numpy.result_type(jax.numpy.asarray(new) if several else new)
     problem = "" if keeps_kind(dtype, value.dtype) else f"an item of dtype {dtype}"
@@ -217,7 +217,7 @@ def _with_item(value: Any, index: Any, new: Any, label: str) -> Any:
     if problem:
         raise VariableError(
             message(
-                f"{label} of dtype {value.dtype} cannot take {problem}.",
+                f"{owner.label} of dtype {value.dtype} cannot take {problem}.",
                 help="convert the item first, or give the Variable a wider dtype.",
             )
         )

@@ -80,7 +80,7 @@ def gradient_in(gradient: PyTree, value: PyTree) -> tuple[Any, list[str]]:
     return jax.tree.unflatten(tree, parts), problems
 
 
-def mantissa_in(new: Any, old: Any, label: str) -> Any:
+def mantissa_in(new: Any, old: Any, owner: Any) -> Any:
     """Return the number of ``new`` in the unit of ``old``.
 
     Raises:
@@ -88,7 +88,7 @@ def mantissa_in(new: Any, old: Any, label: str) -> Any:
     """
     new, problem = _converted(new, old)
     if problem:
-        raise VariableError(wrong_units(label, [problem]))
+        raise VariableError(wrong_units(owner.label, [problem]))
     return new.mantissa
 
 

@@ -65,9 +65,7 @@ def entries(value: PyTree) -> list[tuple[str, Any]]:
     return found
 
 
-def fit(
-    new: PyTree, old: PyTree, batch_axis: int | None = None, label: str = ""
-) -> Any:
+def fit(new: PyTree, old: PyTree, batch_axis: int | None, owner: Any) -> Any:
     """Return ``new`` as something that may take the place of ``old``.
 
     Python numbers, lists of them and numpy arrays become arrays; what has no dtype of
@@ -90,7 +88,7 @@ def fit(
     if is_quantity(new) or not isinstance(old, jax.Array):
         new, wrong = converted(new, old)
         if wrong:
-            raise VariableError(wrong_units(label, wrong))
+            raise VariableError(wrong_units(owner.label, wrong))
     tree = jax.tree.structure(old)
     try:
         # Down to the leaves of ``old``: a nested list stays whole where an array was.
@@ -105,7 +103,7 @@ def fit(
     if problems:
         raise VariableError(
             message(
-                f"{label} cannot take this value:",
+                f"{owner.label} cannot take this value:",
                 problems,
                 "assign a value of the same shape and dtype; only a `batch_axis` may "
                 "change its size.",

@@ -24,6 +24,7 @@ from ..runtime import (
     write,
 )
 from . import _device
+from ._label import path_of
 from ._operators import ArrayLike, unwrap
 from ._value import (
     check_axis_names,
@@ -202,9 +203,12 @@ class Variable(Cell, ArrayLike):
 
     @property
     def label(self) -> str:
-        """The name of this Variable in errors."""
-        kind = type(self).__name__
-        return f"{kind} '{self._name}'" if self._name else f"An unnamed {kind}"
+        """The name of this Variable in errors: as given, or its path."""
+        kind, name = type(self).__name__, self._name
+        # One that has a dot was given by a Node, and is that of its class alone.
+        if name and "." in name:
+            name = path_of(self) or name
+        return f"{kind} '{name}'" if name else f"An unnamed {kind}"
 
     @property
     def batch_size(self) -> int | None:
@@ -229,7 +233,7 @@ class Variable(Cell, ArrayLike):
         return jax.tree.unflatten(jax.tree.structure(old), list(given.values()))
 
     def _fit(self, new: Any) -> Any:
-        return fit(new, self.value, self.batch_axis, self.label)
+        return fit(new, self.value, self.batch_axis, self)
 
     def __repr__(self) -> str:
         try:
@@ -314,7 +318,7 @@ class VariableView(ArrayLike):
     @value.setter
     def value(self, new: PyTree) -> None:
         # The whole Variable is written: a trace sees Variables, not parts of them.
-        fitted = fit(new, self.value, None, self.label)
+        fitted = fit(new, self.value, None, self)
         with exclusive():
             self.target.value = self.target.value.at[self.index].set(fitted)
 

@@ -54,6 +54,8 @@ from ._owner import Owner as Owner
 from ._owner import changes as changes
 from ._owner import changing as changing
 from ._owner import dict_of as dict_of
+from ._owner import living_owners as living_owners
+from ._owner import unrecorded as unrecorded
 from ._places import InParts as InParts
 from ._places import divided_as as divided_as
 from ._places import has_place as has_place

@@ -190,7 +190,8 @@ def lost_state(places: list[str]) -> TraceContextError:
             "Variables alone; they are set back to what they were:",
             places,
             "create a `bo.Variable` for each before the transform, as in `__init__`, "
-            "and assign to it.",
+            "and assign to it; or call the function once before, without a transform, "
+            "if it creates them at its first call.",
         )
     )
 

@@ -22,7 +22,9 @@ the user's: it would compile anew for a reason that the user cannot see.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -79,6 +81,8 @@ class Owner:
         new = super().__new__
         plain = new is object.__new__
         created = new(cls) if plain else new(cls, *args, **kwargs)  # type: ignore[call-arg]
+        key = id(created)
+        _living[key] = weakref.ref(created, lambda _: _living.pop(key, None))
         recorder = recorders.top
         if recorder is not None:
             recorder.create(created)
@@ -96,6 +100,14 @@ class Owner:
     def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
         """Yield ``(key, value)`` of what makes the structure of this as a pytree."""
         raise NotImplementedError
+
+
+_living: dict[int, weakref.ref[Owner]] = {}
+
+
+def living_owners() -> list[Owner]:
+    """Return all owners that exist, in the order of their creation."""
+    return [o for ref in list(_living.values()) if (o := ref()) is not None]
 
 
 # The descriptor itself: it is C code, and does not go through `__getattribute__`.
@@ -123,6 +135,17 @@ class _Recorders(threading.local):
 
 recorders = _Recorders()
 """The recorder of this thread, if there is one."""
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Read attributes without that being recorded as reads of the user's function."""
+    before, recorders.top = recorders.top, None
+    try:
+        yield
+    finally:
+        recorders.top = before
+
 
 _lock = threading.Lock()
 _count = 0

@@ -102,8 +102,7 @@ class Differentiated(Transformed):
             outcome = self.derive(args, kwargs)
         except Exception as error:
             known = of_rule(error)
-            if isinstance(known, TypeError):  # what a loss may return
-                explain(known, self._fun, "bo.grad")
+            explain(known, self._fun, "bo.grad")
             if known is error:
                 raise
             raise known from error

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -22,6 +23,10 @@ from ..errors import BrainoptError, StateLostError, TraceContextError, message
 from ..runtime import RULE_HELP, Cell, read_in_rules
 from .programs._program import Program
 
+_SHAPES = (
+    "print the shapes in the function: they are known while it is traced. The body of "
+    "a loop, or of `vmap`, has one slice of what was given."
+)
 # The first that fits is taken, so the special come before the general:
 # TracerBoolConversionError is a ConcretizationTypeError too.
 _HELP: tuple[tuple[type[Exception], str, str], ...] = (
@@ -79,6 +84,9 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
         "Gradient only defined for scalar-output functions",
         "reduce the loss to one number, as by `.mean()`.",
     ),
+    (TypeError, "dot_general requires", _SHAPES),
+    (TypeError, "got incompatible shapes", _SHAPES),
+    (ValueError, "Incompatible shapes for broadcasting", _SHAPES),
 )
 
 
@@ -113,6 +121,16 @@ def of_rule(error: Exception) -> Exception:
         )
         return TraceContextError(message(fact, labels, RULE_HELP))
     return error
+
+
+@contextlib.contextmanager
+def explained(function: Callable, transform: str) -> Iterator[None]:
+    """Call `explain` for an error inside the block."""
+    try:
+        yield
+    except Exception as error:
+        explain(error, function, transform)
+        raise
 
 
 def _add_help(error: Exception) -> None:

@@ -58,6 +58,7 @@ from ..runtime import (
     top,
 )
 from ._records import Recorded, handed_over, passed_on
+from ._returned import refuse_traced
 
 Bindings = Iterable[tuple[Cell, Any]]
 
@@ -126,6 +127,17 @@ def unpack(tree: PyTree) -> Any:
     return jax.tree.map(replace, tree, is_leaf=is_packed)
 
 
+def packed_result(function: Callable, args: Sequence[PyTree], kwargs: dict) -> Any:
+    """Return what a call returns and records, packed.
+
+    Raises:
+        TraceContextError: it is a Node that keeps arrays of the trace.
+    """
+    out = passed_on(function, *args, **kwargs)
+    refuse_traced(out)
+    return pack(out)
+
+
 class Run:
     """One run of a function in a frame of its own.
 
@@ -151,7 +163,7 @@ class Run:
 
     def _run(self, frame: Frame, function, args: Sequence[PyTree], kwargs) -> None:
         args, kwargs = unpack((tuple(args), kwargs or {}))
-        self.out = pack(passed_on(function, *args, **kwargs))
+        self.out = packed_result(function, args, kwargs)
         self.effects = frame.effects()
         self.values = frame.values
         self.reads = frame.reads
@@ -366,6 +378,7 @@ __all__ = [
     "lift",
     "merge",
     "pack",
+    "packed_result",
     "placeholder",
     "read",
     "run_directly",

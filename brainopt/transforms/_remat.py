@@ -11,6 +11,7 @@ import jax
 
 from .._typing import P, R
 from ..core import as_transform
+from ._errors import explained
 from ._lift import lift
 
 
@@ -74,6 +75,7 @@ def remat(
             every = [a if i in fixed else next(rest) for i, a in enumerate(args)]
             return fun(*every, **kwargs)
 
-        return lift(checkpoint)(filled)(*dynamic, **kwargs)
+        with explained(fun, "bo.remat"):
+            return lift(checkpoint)(filled)(*dynamic, **kwargs)
 
     return wrapper

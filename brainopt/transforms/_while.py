@@ -240,11 +240,11 @@ def _condition(cond_fun, operands, bindings=(), hint=None) -> Run:
 
 def _scalar(out: PyTree) -> jax.Array:
     value = jnp.asarray(out)
-    if value.size != 1:
+    if value.size != 1 or jnp.iscomplexobj(value):
         raise TypeError(
             message(
-                f"The condition of a while_loop returned an array of {value.shape}.",
-                help=f"return a scalar; {_ORDER}.",
+                f"The condition of a while_loop returned {value.dtype} {value.shape}.",
+                help=f"return one boolean or real number; {_ORDER}.",
             )
         )
     return value.reshape(())

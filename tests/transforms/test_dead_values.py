@@ -120,3 +120,37 @@ def test_a_python_counter_stays_where_tracing_left_it_and_is_told():
     step(2.0)
 
     assert (cell.last, step.compiles) == (count, 1)
+
+
+class Made(bo.Node):
+    def __init__(self, x):
+        self.w = bo.Variable(x * jnp.ones(2))
+        self.plain, self.inside = x * 2.0, [x * 3.0]
+
+
+RETURNED = {
+    "jit": lambda make: bo.jit(make)(1.0),
+    "vmap": lambda make: bo.vmap(make)(jnp.ones(3)),
+    "for_loop": lambda make: bo.for_loop(make, jnp.ones(3)),
+    "cond": lambda make: bo.cond(True, make, make, jnp.array(1.0)),
+    "remat": lambda make: bo.remat(make)(1.0),
+}
+
+
+@pytest.mark.parametrize("transform", RETURNED)
+def test_a_returned_node_with_plain_arrays_of_the_trace_is_an_error(transform):
+    match = r"(?s)Made\.plain.*Made\.inside\.0"
+    with pytest.raises(bo.errors.TraceContextError, match=match):
+        RETURNED[transform](Made)
+
+
+def test_one_with_variables_and_plain_constants_is_not():
+    def make(x):
+        node = bo.Node()
+        node.w, node.mask = bo.Variable(x * 2.0), jax.numpy.asarray([1.0, 2.0])
+        node.rate = 3.0
+        return node
+
+    node = bo.vmap(make)(jnp.arange(2.0))
+
+    assert node.w.value.tolist() == [0.0, 2.0] and node.rate == 3.0

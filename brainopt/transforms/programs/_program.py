@@ -17,8 +17,7 @@ from ... import runtime
 from ..._compat import thread_count
 from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
-from .._lift import Sealed, is_state, merge, pack, unpack
-from .._records import passed_on
+from .._lift import Sealed, is_state, merge, packed_result, unpack
 from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
@@ -174,7 +173,7 @@ class Program:
         facts = runtime.Facts()
         frame = Sealed(bindings, self.effects, self.discovery_only, facts)
         with frame:
-            out = self._encoded(pack(passed_on(self.function, *args, **kwargs)))
+            out = self._encoded(packed_result(self.function, args, kwargs))
             effects = frame.effects()
             if (
                 frame.skipped_work
