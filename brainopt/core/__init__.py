@@ -27,8 +27,6 @@ from ._files import save_states as save_states
 from ._files import use_checkpoints as use_checkpoints
 from ._foreign import ForeignTrainVar as ForeignTrainVar
 from ._foreign import ForeignVariable as ForeignVariable
-from ._functions import Recipe as Recipe
-from ._functions import describe as describe
 from ._hidden import warn_of_hidden as warn_of_hidden
 from ._host import Found as Found
 from ._host import Host as Host
@@ -42,7 +40,6 @@ from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
 from ._random import RandomState as RandomState
-from ._reachable import within as within
 from ._reset import reset as reset
 from ._state import LoadResult as LoadResult
 from ._state import Staged as Staged
@@ -52,8 +49,6 @@ from ._state import state_dicts as state_dicts
 from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
-from ._transformed import Transformed as Transformed
-from ._transformed import as_transform as as_transform
 from ._units import gradient_in as gradient_in
 from ._value import entries as entries
 from ._value import initial as initial
@@ -66,3 +61,8 @@ from ._walk import collect_vars as collect_vars
 from ._walk import join as join
 from ._walk import train_vars_of as train_vars_of
 from ._walk import tree_paths as tree_paths
+from .functions._reachable import within as within
+from .functions._transformed import Transformed as Transformed
+from .functions._transformed import as_transform as as_transform
+from .functions._trees import Recipe as Recipe
+from .functions._trees import describe as describe

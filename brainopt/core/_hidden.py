@@ -16,10 +16,10 @@ from .._typing import Model
 from .._warnings import warn_user
 from ..errors import StateWarning, message
 from ..runtime import Owner, top
-from ._functions import flatten, is_function
 from ._parts import is_atom, parts
 from ._variable import Variable, VariableView
 from ._walk import collect_vars, foreign_vars, walk_nodes
+from .functions._trees import flatten, is_function
 
 _told: set[str] = set()
 _DEPTH, _MOST = 4, 1000

@@ -19,8 +19,8 @@ from ..runtime import pending_trackers
 from ._collectors import Items, VarCollector
 from ._foreign import ForeignTrainVar, ForeignVariable
 from ._parts import is_atom
-from ._reachable import used_by
 from ._variable import TrainVar, Variable
+from .functions._reachable import used_by
 
 GROUP = "brainopt.hosts"
 """The entry-point group: ``package = module:HostClass``."""

@@ -19,10 +19,10 @@ from ..errors import HostError, message
 from ..runtime import Owner, same
 from . import _host
 from ._foreign import ForeignVariable
-from ._functions import flatten, is_function, unflatten
 from ._parts import emptied, filled, is_atom, is_mutable, parts
 from ._variable import Variable, VariableView
 from ._walk import is_node, join
+from .functions._trees import flatten, is_function, unflatten
 
 _REGISTRIES = ("_implicit_vars", "_implicit_nodes")
 

@@ -25,7 +25,7 @@ from .._typing import (
 )
 from ..core import Node, VarCollector, Variable, move
 from ..sharding import AxisNames, Offload
-from . import _freezing, _hooks, _registration, _report, _saving, _torch, _updating
+from . import _freezing, _hooks, _registration, _report, _saving, _updating
 from ._cautions import warn_of_nothing
 from ._closure import step_by
 from ._declared import Declared, Declaring, takes_fields
@@ -39,10 +39,11 @@ from ._packing import check_pack, move_of, note_packs
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
-from ._transformation import as_optax
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine
+from .porting import _torch
+from .porting._transformation import as_optax
 from .settings._resolve import Settings
 from .settings._shared import (
     DOCS,

@@ -18,8 +18,8 @@ from ..sharding import zero as divide
 from ._ages import count_missed
 from ._frozen import freeze_new
 from ._stepping import hypers_of, owned, slot_variables
-from ._swaps import warn_of_swap
 from .engine._tree import named
+from .porting._swaps import warn_of_swap
 from .settings._groups import add_group, group_class
 from .settings._spec import parse, split
 

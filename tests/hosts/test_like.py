@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.optim import _swaps
+from brainopt.optim.porting import _swaps
 
 pytestmark = pytest.mark.hosts("brainpy", "braintools", "optax")
 _draw = np.random.default_rng(0)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Container, Iterator
 from typing import Any
 
-from .._warnings import warn_user
-from ..core import ForeignVariable
-from ..errors import HostWarning, message
+from ..._warnings import warn_user
+from ...core import ForeignVariable
+from ...errors import HostWarning, message
 
 # What the programs of brainpy 2.8 and braintools 0.3 compute otherwise by default.
 _EPSILON = (

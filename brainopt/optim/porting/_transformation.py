@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from .._compat import is_key_array
-from .._typing import PyTree
-from ..errors import message
-from ._numbers import SettingVariable
-from ._stepping import hypers_of, owned, slots_of
-from .engine._tree import NUMBERS, named
+from ..._compat import is_key_array
+from ..._typing import PyTree
+from ...errors import message
+from .._numbers import SettingVariable
+from .._stepping import hypers_of, owned, slots_of
+from ..engine._tree import NUMBERS, named
 
 
 class GradientTransformation(NamedTuple):

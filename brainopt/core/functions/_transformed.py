@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
-from .._typing import P, R
-from .._warnings import warn_user
-from ..errors import StateWarning, message
-from ._functions import UNSET, HasRecipe, Recipe, codes, describe, flatten, unflatten
+from ..._typing import P, R
+from ..._warnings import warn_user
+from ...errors import StateWarning, message
 from ._reachable import globals_of
+from ._trees import UNSET, HasRecipe, Recipe, codes, describe, flatten, unflatten
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 

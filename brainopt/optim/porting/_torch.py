@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._typing import StateDict
-from ..core import Variable
-from ..errors import GradientError, HyperparameterError, message
-from ._fields import Together
-from .engine._tree import named
-from .settings._groups import Group
+from ..._typing import StateDict
+from ...core import Variable
+from ...errors import GradientError, HyperparameterError, message
+from .._fields import Together
+from ..engine._tree import named
+from ..settings._groups import Group
 
 
 class Step(Variable):
