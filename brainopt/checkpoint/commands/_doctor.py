@@ -8,6 +8,7 @@ import platform
 
 import jax
 
+from ..._compat import config
 from ..._version import __version__
 from ..format._checksum import LIBRARY as CRC_LIBRARY
 from ._output import say, say_json
@@ -49,7 +50,7 @@ def run(chosen: argparse.Namespace) -> int:
                 "hosts": there,
                 "missing": missing,
                 "checksums": CRC_LIBRARY,
-                "compilation_cache": jax.config.jax_compilation_cache_dir,
+                "compilation_cache": config.jax_compilation_cache_dir,
             }
         )
         return 0
@@ -61,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     say(f"checksums: {CRC_LIBRARY}")
     if CRC_LIBRARY == "zlib":
         say("no isal: pip install 'brainopt[fast]' for faster checkpoints")
-    cache = jax.config.jax_compilation_cache_dir
+    cache = config.jax_compilation_cache_dir
     say(
         f"compilation cache: {cache}"
         if cache
