@@ -97,7 +97,9 @@ CHANGES = {
     ),
     "missing layer": Change(saved="a new b", names=("new",)),
     "new layer": Change(here="new a b", names=("new", "slots")),
-    "other class": Change(names=("class", "slots", "numbers", "float"), is_other=True),
+    "other class": Change(
+        names=("class", "slots", "numbers", "schedule", "float"), is_other=True
+    ),
     "tied": Change(saved="a b t=a", here="t b a=t", must="right"),
     "frozen": Change(frozen="b", frozen_here="b", must="right"),
     "frozen there": Change(
