@@ -26,6 +26,7 @@ SHORT = {
     "force_reservoir": (["--steps", "3"], "step    1"),
     "population_training": (["--steps", "10"], "step    5"),
 }
+SLOW = {"dale_rnn", "population_training", "randman_snn", "store_recall"}
 ATTACHED = {
     "attach_brainpy": (["--steps", "20"], "step   10"),
     "attach_brainstate": (["--steps", "20"], "step   10"),
@@ -103,9 +104,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     assert _final_state(resumed) == _final_state(whole)
 
 
-@pytest.mark.parametrize(
-    "name", [_slow(n, {"dale_rnn", "store_recall"}) for n in SHORT]
-)
+@pytest.mark.parametrize("name", [_slow(n, SLOW) for n in SHORT])
 def test_a_short_run_draws_its_figure(name, example, tmp_path):
     pytest.importorskip("matplotlib")
     steps = {"store_recall": "2", "fit_hh": "3"}.get(name, "1")

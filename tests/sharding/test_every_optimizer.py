@@ -41,7 +41,7 @@ def alone():
     return of
 
 
-@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
 @each(few=True)
 def test_it_steps_as_on_one_device(member, rules, options, count, alone):

@@ -26,7 +26,10 @@ def trained(make, mesh, **options):
     return net, opt, left
 
 
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
+EXPLICIT = pytest.param("explicit", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("kind", ["auto", EXPLICIT])
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 def test_after_ten_steps_weights_are_whole_and_moments_an_eighth(make, kind):
     mesh, alone = mesh_of(8, kind=kind), Net()

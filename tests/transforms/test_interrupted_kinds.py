@@ -105,7 +105,11 @@ def combined():
             extra,
             marks=[
                 *([pytest.mark.hosts] if kind in HOSTS else []),
-                *([] if kind in QUICK or extra == "plain" else [pytest.mark.long]),
+                *(
+                    []
+                    if kind in QUICK or (extra == "plain" and kind != "custom pytree")
+                    else [pytest.mark.long]
+                ),
             ],
         )
         for kind in KINDS

@@ -57,6 +57,7 @@ def test_the_step_is_that_of_one_device(gradients, count):
     np.testing.assert_allclose(change, alone(), atol=1e-7)
 
 
+@pytest.mark.long
 def test_the_eager_step_is_that_of_one_device():
     change = stepped(RIGHT["mean_over"], through=lambda step: step)
 
