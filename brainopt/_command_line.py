@@ -25,7 +25,7 @@ def is_command_line() -> bool:
     return program.removesuffix(".exe") == "brainopt"
 
 
-def later(package: str, load: Callable[[], Any]) -> Callable[[str], Any]:
+def later(package: str, load: Callable[[], object]) -> Callable[[str], Any]:
     """Return a ``__getattr__`` that loads the face of a package at the first name.
 
     Args:

@@ -178,7 +178,7 @@ _LIBRARIES = (
 )
 
 
-def check_traceback(error):
+def check_traceback(error: BaseException):
     """Return where the operation was called that a check of checkify refused."""
     info = getattr(error, "traceback_info", None)
     return error.__traceback__ if info is None else info.as_python_traceback()

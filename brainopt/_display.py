@@ -171,7 +171,7 @@ def _is_number_column(cells: Sequence[str]) -> bool:
 
 
 def treescope_object(
-    kind: type, contents: Mapping[str, Any], path: str | None, render: Any
+    kind: type, contents: Mapping[str, object], path: str | None, render: Any
 ) -> Any:
     """Return what treescope shows of an object with attributes."""
     # Not an import of ours: treescope asks for this, so it is there.
@@ -182,7 +182,7 @@ def treescope_object(
 
 
 def treescope_dict(
-    kind: type, contents: Mapping[str, Any], path: str | None, render: Any
+    kind: type, contents: Mapping[str, object], path: str | None, render: Any
 ) -> Any:
     """Return what treescope shows of a dict of a class of its own."""
     library = importlib.import_module("treescope.repr_lib")

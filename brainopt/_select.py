@@ -79,7 +79,7 @@ class Choice:
         return any(test(path, value) for test in self._tests)
 
     def unmatched(
-        self, leaves: Iterable[tuple[str, Any]], *, names_only: bool = False
+        self, leaves: Iterable[tuple[str, object]], *, names_only: bool = False
     ) -> list[str]:
         """Return the parts of the choice that fit none of some variables.
 
@@ -107,7 +107,10 @@ class Choice:
 
 
 def refuse_unmatched(
-    fact: str, choices: Iterable[Choice], leaves: Iterable[tuple[str, Any]], none: str
+    fact: str,
+    choices: Iterable[Choice],
+    leaves: Iterable[tuple[str, object]],
+    none: str,
 ) -> None:
     """Raise `PathError` if a part of a choice fits none of some variables.
 
@@ -127,7 +130,7 @@ def refuse_unmatched(
 def warn_of_unmatched(
     owner: str,
     rules: Iterable[tuple[str, Choice]],
-    leaves: Iterable[tuple[str, Any]],
+    leaves: Iterable[tuple[str, object]],
 ) -> None:
     """Warn of names in rules that fit no variable.
 
@@ -166,7 +169,7 @@ def shown(paths: Sequence[str]) -> str:
 class _Part:
     """One test of a choice, with the text that stands for it in an error."""
 
-    def __init__(self, label: Any, test: Test, is_name: bool = True):
+    def __init__(self, label: object, test: Test, is_name: bool = True):
         self.label = str(label)
         self.is_name = is_name
         self._test = test
@@ -341,7 +344,7 @@ class Renaming:
         return ".".join(part for part in (self._names[old], tail) if part)
 
 
-def renamed(flat: Mapping[str, Any], rename: Rename | None) -> dict[str, Any]:
+def renamed(flat: Mapping[str, object], rename: Rename | None) -> dict[str, Any]:
     """Give the entries of a flat dict other names.
 
     Raises:

@@ -37,7 +37,7 @@ class _Checkpoints:
 checkpoints = _Checkpoints()
 
 
-def use_checkpoints(load: Callable[[], Any]) -> None:
+def use_checkpoints(load: Callable[[], object]) -> None:
     """Set the loader of the functions.
 
     Args:

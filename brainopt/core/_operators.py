@@ -186,7 +186,7 @@ class ArrayLike:
             )
         return getattr(self.value, name)
 
-    def fill_(self, number) -> None:
+    def fill_(self, number: jax.typing.ArrayLike) -> None:
         """Set every element to ``number``."""
         value, number = self.value, unwrap(number)
         if is_quantity(value):

@@ -77,7 +77,7 @@ class _Function:
     __slots__ = ("function", "held", "structure")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, function: Any):
+    def __init__(self, function: object):
         self.function = function
         self.held, self.structure = flatten(function)
 

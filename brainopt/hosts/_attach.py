@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from .._typing import FilePath, StateDict
+from .._typing import FilePath, Model, StateDict
 from .._warnings import warn_user
 from ..core import (
     ForeignTrainVar,
@@ -173,7 +173,7 @@ class Attached(VarCollector):
         return VarCollector, (list(self.items()), self.paths)
 
 
-def attach(model: Any) -> Attached:
+def attach(model: Model) -> Attached:
     """Return the Variables of a model that another framework made, by path.
 
     Every ``train_vars=`` takes the model itself as well; `attach` is for looking at

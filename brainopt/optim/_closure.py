@@ -16,7 +16,7 @@ from ..errors import GradientError, message
 from ._parameters import TrainedVariables
 
 
-def step_by(self: Any, closure: Callable[[], Any]) -> Any:
+def step_by(self: Any, closure: Callable[[], object]) -> Any:
     """Take one step of an optimizer on the loss of ``closure``; return its result."""
     self._trained.require(type(self).__name__)
     out, grads = Loss(closure, self._trained, self.scale_loss).gradients()
@@ -35,7 +35,7 @@ class Loss:
 
     def __init__(
         self,
-        closure: Callable[[], Any],
+        closure: Callable[[], object],
         trained: TrainedVariables,
         scale: Callable[[Any], Any] = lambda loss: loss,
     ):

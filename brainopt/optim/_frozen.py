@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._select import Choice
+from .._typing import PyTree
 
 
 def set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
@@ -14,7 +15,7 @@ def set_frozen(optimizer: Any, paths: Iterable[str]) -> None:
     optimizer.frozen = tuple(sorted(paths))
 
 
-def freeze_new(optimizer: Any, path: str, param: Any) -> bool:
+def freeze_new(optimizer: Any, path: str, param: PyTree) -> bool:
     """Freeze a variable that has come, if a group or an earlier `freeze` says so."""
     found = _is_to_freeze(optimizer, path, param)
     if found:
@@ -37,7 +38,7 @@ def frozen_among(optimizer: Any, params: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def _is_to_freeze(optimizer: Any, path: str, param: Any) -> bool:
+def _is_to_freeze(optimizer: Any, path: str, param: PyTree) -> bool:
     group = optimizer.groups[optimizer._settings.index(path, param)]
     later = (Choice(where) for where in optimizer._frozen_later)
     return group.frozen or any(choice(path, param) for choice in later)

@@ -117,7 +117,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
-def absent(obj: Any, name: str) -> AttributeError:
+def absent(obj: object, name: str) -> AttributeError:
     """Return the error for an attribute that there is not, with what is meant by it."""
     fact = f"{type(obj).__name__!r} object has no attribute {name!r}"
     hint = ATTRIBUTES.get(name)
@@ -144,7 +144,7 @@ def unknown_of(names: Iterable[str], known: Collection[str]) -> list[str]:
     return [f"{name}: {suggest(name, known)}".removesuffix(": ") for name in unknown]
 
 
-def refuse_slip(obj: Any, name: str, fields: Iterable[str]) -> None:
+def refuse_slip(obj: object, name: str, fields: Iterable[str]) -> None:
     """Raise `AttributeError` for a new attribute whose name looks like a field's."""
     # Python accepts ``opt.weight_deacy = 0`` silently, and training goes on with decay.
     known = name in vars(obj) or name[0] == "_" or hasattr(type(obj), name)

@@ -19,6 +19,7 @@ from .._typing import (
     Model,
     Place,
     PyTree,
+    Scalar,
     ScalarOrSchedule,
     StateDict,
     Where,
@@ -244,7 +245,11 @@ class Optimizer(Node, metaclass=Declaring):
         return init(self, params)
 
     def apply(
-        self, params: PyTree, state: StateDict, grads: PyTree, weight: Any = None
+        self,
+        params: PyTree,
+        state: StateDict,
+        grads: PyTree,
+        weight: Scalar | None = None,
     ) -> tuple[PyTree, dict[str, Any]]:
         """Return parameters and state after one step; a pure function.
 

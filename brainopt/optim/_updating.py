@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from .. import runtime
-from .._typing import Gradients, Scalar
+from .._typing import Array, Gradients, Scalar
 from ..core import unwrap
 from . import _nonfinite, _stepping
 from ._ages import note_skipped
@@ -52,7 +52,7 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     end_step(self, matched)
 
 
-def scale_loss(self: Any, loss: Any) -> Any:
+def scale_loss(self: Any, loss: Array) -> Any:
     """Return the loss times the present loss scale; as it is without a scale.
 
     `update` expects the gradients of the result where there is ``loss_scale=``;

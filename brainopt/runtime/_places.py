@@ -174,7 +174,7 @@ def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndar
     read = value.read_parts(list({str(index): index for index in indices}.values()))
     parts = dict(zip(left, read, strict=True))
 
-    def take(index: Any) -> np.ndarray:
+    def take(index: object) -> np.ndarray:
         # The last device gets the memory that was read, the others get copies.
         name = str(index)
         left[name] -= 1

@@ -311,7 +311,7 @@ def snapshot(slots: Iterable[Slot]) -> list[Any]:
         return list(map(get, slots))
 
 
-def baseline_refcount(read: Callable[[Any], Any], place: Any) -> int:
+def baseline_refcount(read: Callable[[Any], Any], place: object) -> int:
     """Return the reference count of a value that only ``place`` holds; 0: unknown.
 
     It differs between interpreters (2 on CPython 3.11) and with the way the value is

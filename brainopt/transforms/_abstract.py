@@ -42,7 +42,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
 
 @as_transform
 def make_jaxpr(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     static_argnums: int | Sequence[int] | None = None,
     return_shape: bool = False,
 ) -> Callable[P, Any]:

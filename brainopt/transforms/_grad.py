@@ -76,7 +76,7 @@ def grad(
 
 @overload
 def grad(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -208,7 +208,7 @@ def value_and_grad(
 
 @overload
 def value_and_grad(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,

@@ -16,7 +16,7 @@ from ._differentiate import Differentiated
 
 @overload
 def jacrev(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -96,7 +96,7 @@ jacobian = jacrev
 
 @overload
 def jacfwd(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,
@@ -156,7 +156,7 @@ def jacfwd(
 
 @overload
 def hessian(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     has_aux: bool | None = False,

@@ -64,7 +64,7 @@ def vector_grad(
 
 @overload
 def vector_grad(
-    fun: Callable[P, Any],
+    fun: Callable[P, object],
     grad_vars: Model = None,
     argnums: Argnums = None,
     return_value: bool = False,

@@ -23,8 +23,8 @@ class SavedNode:
 
 def build(
     reader: Contents,
-    leaf: Callable[[int, Record], Any],
-    node: Callable[[SavedNode], Any],
+    leaf: Callable[[int, Record], object],
+    node: Callable[[SavedNode], object],
 ) -> Any:
     """Build the tree of a file from its records.
 

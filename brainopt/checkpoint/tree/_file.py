@@ -85,7 +85,7 @@ def load_file(
     path: Readable,
     arrays: Literal["numpy", "jax"] = "numpy",
     cast: bool = False,
-    node: Callable[[SavedNode], Any] = lambda node: node.state,
+    node: Callable[[SavedNode], object] = lambda node: node.state,
     key: bytes | None = None,
 ) -> Any:
     """Read a whole file into plain data, and its nodes as ``node`` makes them."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import runtime
-from ..._typing import Array, Arrays
+from ..._typing import Array, Arrays, PyTree
 from ...core import join
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
@@ -150,7 +150,14 @@ class LBFGS(JointOptimizer):
     def _move(self) -> Move:
         move = super()._move()
 
-        def checked(params, slots, grads: dict, hypers: Hypers, step: Any, present):
+        def checked(
+            params: PyTree,
+            slots: PyTree,
+            grads: dict,
+            hypers: Hypers,
+            step: Array,
+            present: PyTree,
+        ):
             self._refuse_none(grads)
             return move(params, slots, grads, hypers, step, present)
 

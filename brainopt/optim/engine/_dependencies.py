@@ -48,7 +48,7 @@ class Dependencies:
         self,
         own: Values,
         values: Values,
-        body: Callable[[], Any],
+        body: Callable[[], object],
     ) -> Any:
         """Run ``body`` with the given values of Variables; return its result.
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._typing import DTypeLike, PyTree, Values
+from ..._typing import Array, DTypeLike, PyTree, Values
 
 
 @jax.tree_util.register_pytree_node_class
@@ -38,7 +38,7 @@ class Rows:
         return (self.indices, self.values), None
 
     @classmethod
-    def tree_unflatten(cls, aux, children):
+    def tree_unflatten(cls, aux: None, children: tuple[Array, Array]):
         """Return rows made of indices and values."""
         return cls(*children)
 
@@ -82,7 +82,9 @@ def as_rows(values: dict[str, Any], like: Values) -> dict[str, Any]:
     }
 
 
-def fit_rows(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list]:
+def fit_rows(
+    gradient: PyTree, value: PyTree, path: str, rows: bool
+) -> tuple[Any, list]:
     """Return a sparse gradient as `Rows`, and what does not fit."""
     if not rows:
         kind = type(gradient).__name__

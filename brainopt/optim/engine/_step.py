@@ -215,7 +215,9 @@ class OneByOne:
         # Most variables differ in nothing but their shape. Tracing the rule once a
         # shape, not once a variable, halves the time of the first call. The variable
         # that came first has shown which numbers the rule asks for; they are passed.
-        def move(arrays, grad: Array, param: Array, slots: Slots, step: StepCount):
+        def move(
+            arrays: PyTree, grad: Array, param: Array, slots: Slots, step: StepCount
+        ):
             view = hyper.with_arrays(arrays, step)
             return self._move(group, view, grad, param, slots, step, None)
 

@@ -127,7 +127,7 @@ def named(tree: PyTree, none: bool = False) -> list[tuple[str, Any]]:
     return found
 
 
-def are_alike(gradient: Any, value: Any) -> bool:
+def are_alike(gradient: PyTree, value: PyTree) -> bool:
     """Whether both are arrays outside of every trace, alike in shape and dtype."""
     # The usual case of an eager step, which pays for each array.
     return (

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..._typing import Array, Arrays, Model, ScalarOrSchedule
+from ..._typing import Array, Arrays, Model, PyTree, ScalarOrSchedule
 from ...errors import HyperparameterError, first_line, message
 from .._closure import Loss, loss_of
 from .._hyper import Hyper
@@ -142,7 +142,7 @@ class Optax(JointOptimizer):
         # None where frozen.
         slopes = {path: engine.incoming(path, g, g) for path, g in named(grads)}
 
-        def value_fn(new):
+        def value_fn(new: PyTree):
             leaves = [
                 leaf if slopes[path] is None else new[path].astype(leaf.dtype)
                 for path, leaf in named(params)

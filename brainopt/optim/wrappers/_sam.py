@@ -69,7 +69,7 @@ class SAM(OptimizerWrapper):
             )
         )
 
-    def step(self, closure: Callable[[], Any]) -> Any:
+    def step(self, closure: Callable[[], object]) -> Any:
         """Take one step on a loss; return the first result of ``closure``.
 
         Args:

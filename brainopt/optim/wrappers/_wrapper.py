@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ..._typing import Model, ScalarOrSchedule
+from ..._typing import Array, Model, ScalarOrSchedule
 from ...core import Place, VarCollector, move
 from ...errors import message
 from .._hyperparameters import HasHyperparams
@@ -41,7 +41,7 @@ class OptimizerWrapper(HasHyperparams):
         """The variables that the optimizer inside trains, by structural path."""
         return self.optimizer.vars_to_train
 
-    def scale_loss(self, loss: Any) -> Any:
+    def scale_loss(self, loss: Array) -> Any:
         """Return the loss times the loss scale; see `Optimizer.scale_loss`."""
         return self.optimizer.scale_loss(loss)
 
