@@ -251,8 +251,10 @@ def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any
             if len(alone) == 1 and trained.knows(alone[0][0]):
                 return alone
             return [(path, grads)]
+    # As `bo.grad` returns them; boxes and trees around arrays are walked below.
     if isinstance(grads, dict) and grads.keys() <= trained.variables.keys():
-        return list(grads.items())  # as `bo.grad` returns them
+        if all(isinstance(gradient, jax.Array) for gradient in grads.values()):
+            return list(grads.items())
     if branches(grads) is None:
         raise GradientError(
             message(

@@ -210,6 +210,8 @@ def projection():
     import brainpy as bp
     import brainpy.math as bm
 
+    bm.random.seed(0)  # a fixed array of other numbers, here tau, is refused
+
     class Net(bp.DynSysGroup):
         def __init__(self):
             super().__init__()
