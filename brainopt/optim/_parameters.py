@@ -252,9 +252,12 @@ def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any
                 return alone
             return [(path, grads)]
     # As `bo.grad` returns them; boxes and trees around arrays are walked below.
-    if isinstance(grads, dict) and grads.keys() <= trained.variables.keys():
-        if all(isinstance(gradient, jax.Array) for gradient in grads.values()):
-            return list(grads.items())
+    if (
+        isinstance(grads, dict)
+        and grads.keys() <= trained.variables.keys()
+        and all(isinstance(gradient, jax.Array) for gradient in grads.values())
+    ):
+        return list(grads.items())
     if branches(grads) is None:
         raise GradientError(
             message(
