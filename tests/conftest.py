@@ -24,9 +24,6 @@ import pytest
 from brainopt.transforms.programs import _program
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tables of tests compile the same small programs again and again; each compiles once.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _threads_of_the_runner = _thread._count()
 
@@ -53,13 +50,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("hosts"):
             item.add_marker(pytest.mark.filterwarnings("default"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _compile_once(tmp_path_factory):
-    """Keep compiled programs on disk for the tests of this process, and no longer."""
-    # Not in the environment: programs that tests start may run at the same time.
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
 
 
 @pytest.fixture(autouse=True, scope="module")
