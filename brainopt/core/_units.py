@@ -8,6 +8,7 @@ an entry (``tau.ms``), so that no state dict and no file can mix two units up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,18 +33,7 @@ def converted(new: PyTree, old: PyTree) -> tuple[Any, list[str]]:
 
     A value of another structure comes back as it is: its units are not compared.
     """
-    tree = jax.tree.structure(old, is_leaf=is_quantity)
-    try:
-        leaves = tree.flatten_up_to(new)
-    except (ValueError, TypeError):
-        return new, []
-    problems = []
-    for i, (was, leaf) in enumerate(
-        zip(jax.tree.leaves(old, is_leaf=is_quantity), leaves, strict=True)
-    ):
-        leaves[i], problem = _converted(leaf, was)
-        problems += [problem] if problem else []
-    return jax.tree.unflatten(tree, leaves), problems
+    return _leaf_by_leaf(_converted, new, old)
 
 
 def gradient_in(gradient: PyTree, value: PyTree) -> tuple[Any, list[str]]:
@@ -55,29 +45,40 @@ def gradient_in(gradient: PyTree, value: PyTree) -> tuple[Any, list[str]]:
     """
     if isinstance(value, jax.Array):
         return gradient, []
-    tree = jax.tree.structure(value, is_leaf=is_quantity)
+    return _leaf_by_leaf(_gradient_in, gradient, value)
+
+
+def _leaf_by_leaf(
+    convert: Callable[[Any, Any], tuple[Any, str]], new: PyTree, old: PyTree
+) -> tuple[Any, list[str]]:
+    """Return ``new`` with each part converted for that of ``old``, and the problems."""
+    were, tree = jax.tree.flatten(old, is_leaf=is_quantity)
     try:
-        parts = tree.flatten_up_to(gradient)
+        leaves = tree.flatten_up_to(new)
     except (ValueError, TypeError):
-        return gradient, []
+        return new, []
     problems = []
-    for i, (was, part) in enumerate(
-        zip(jax.tree.leaves(value, is_leaf=is_quantity), parts, strict=True)
-    ):
-        if is_quantity(was) and is_quantity(part):
-            inverse = was.unit.reverse()
-            if part.unit.has_same_dim(was.unit):
-                parts[i] = part.in_unit(was.unit)
-            elif part.unit.has_same_dim(inverse):
-                parts[i] = with_mantissa(was, part.in_unit(inverse).mantissa)
-            else:
-                problems.append(
-                    f"gradient in {part.unit} for a variable in {was.unit}, of a loss "
-                    "without a unit"
-                )
-        elif is_quantity(was) and part is not None and jax.tree.leaves(part):
-            problems.append(f"gradient without a unit for a variable in {was.unit}")
-    return jax.tree.unflatten(tree, parts), problems
+    for i, (leaf, was) in enumerate(zip(leaves, were, strict=True)):
+        leaves[i], problem = convert(leaf, was)
+        problems += [problem] if problem else []
+    return jax.tree.unflatten(tree, leaves), problems
+
+
+def _gradient_in(part: Any, was: Any) -> tuple[Any, str]:
+    if not is_quantity(was):
+        return part, ""
+    if not is_quantity(part):
+        # None skips a parameter, and an empty tree has no number that could be wrong.
+        has_number = part is not None and jax.tree.leaves(part)
+        problem = f"gradient without a unit for a variable in {was.unit}"
+        return part, problem if has_number else ""
+    inverse = was.unit.reverse()
+    if part.unit.has_same_dim(was.unit):
+        return part.in_unit(was.unit), ""
+    if part.unit.has_same_dim(inverse):
+        return with_mantissa(was, part.in_unit(inverse).mantissa), ""
+    problem = f"gradient in {part.unit} for a variable in {was.unit}, of a loss "
+    return part, problem + "without a unit"
 
 
 def mantissa_in(new: Any, old: Any, owner: Any) -> Any:

@@ -16,7 +16,16 @@ from ..._typing import P, R
 from ..._warnings import warn_user
 from ...errors import StateWarning, message
 from ._reachable import globals_of
-from ._trees import UNSET, HasRecipe, Recipe, codes, describe, flatten, unflatten
+from ._trees import (
+    UNSET,
+    HasRecipe,
+    Recipe,
+    bound,
+    codes,
+    describe,
+    flatten,
+    unflatten,
+)
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 
@@ -62,7 +71,7 @@ class Transformed(HasRecipe, Generic[P, R]):
     def __reduce__(self) -> Any:
         own = vars(self)
         if "__self__" in own:
-            return _bind, (own["__func__"], own["__self__"])
+            return bound, (own["__func__"], own["__self__"])
         if self._of_this_name() is self:  # a decorated function or method
             return self.__qualname__
         return Recipe.make, (self.recipe,)
@@ -109,10 +118,6 @@ def as_transform(make: Make) -> Make:
         return result
 
     return public  # type: ignore[return-value]
-
-
-def _bind(function: Any, owner: Any) -> Any:
-    return function.__get__(owner)
 
 
 # They cannot be copied, and have no state of the user's.

@@ -156,13 +156,13 @@ _KINDS = {functools.partial, types.FunctionType, types.MethodType}
 def _parts(value: Any) -> tuple[Callable, Any, tuple[Any, ...]] | None:
     own = vars(value) if isinstance(value, HasRecipe) else {}
     if "__self__" in own:  # a method that is compiled for its instance
-        return _bound, own["__func__"], (own["__self__"],)
+        return bound, own["__func__"], (own["__self__"],)
     if isinstance(value, HasRecipe):
         transform, function, args, options = value.recipe
         fixed = transform, len(args), tuple(options)
         return _transformed, fixed, (function, *args, *options.values())
     if isinstance(value, types.MethodType):
-        return _bound, value.__func__, (value.__self__,)
+        return bound, value.__func__, (value.__self__,)
     if type(value) is functools.partial:
         fixed = len(value.args), tuple(value.keywords)
         return _partial, fixed, (value.func, *value.args, *value.keywords.values())
@@ -179,7 +179,8 @@ def _transformed(fixed: tuple, function: Callable, *rest: Any) -> Any:
     return transform(function, *rest[:count], **options)
 
 
-def _bound(function: Any, owner: Any) -> Any:
+def bound(function: Any, owner: Any) -> Any:
+    """Return a function as a method of its owner."""
     return function.__get__(owner)
 
 
