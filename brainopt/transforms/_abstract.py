@@ -10,7 +10,7 @@ import jax
 
 from .._typing import P
 from ..core import as_transform
-from ._errors import explained
+from ._errors import Explained
 from ._jit import jit
 from ._lift import Run, pack, unpack
 from ._records import parted
@@ -36,7 +36,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
     def pure(args: tuple, kwargs: dict):
         return parted(Run(fun, args, kwargs=kwargs).out)[0]
 
-    with explained(fun, "bo.eval_shape"):
+    with Explained(fun, "bo.eval_shape"):
         return unpack(jax.eval_shape(pure, *pack((args, kwargs))))
 
 

@@ -14,7 +14,7 @@ from .._typing import Model, PyTree
 from ..core import Transformed, describe
 from ..errors import message
 from ..runtime import Cell, Effects, top
-from ._errors import explain, of_rule
+from ._errors import Explained
 from ._lift import (
     Run,
     commit,
@@ -98,14 +98,8 @@ class Differentiated(Transformed):
         super().__init__(fun)
 
     def __call__(self, *args, **kwargs):
-        try:
+        with Explained(self._fun, "bo.grad"):
             outcome = self.derive(args, kwargs)
-        except Exception as error:
-            known = of_rule(error)
-            explain(known, self._fun, "bo.grad")
-            if known is error:
-                raise
-            raise known from error
         if self._levels:
             tree = jax.tree.structure(outcome.y)
             each = [

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import jax
 
@@ -123,14 +122,32 @@ def of_rule(error: Exception) -> Exception:
     return error
 
 
-@contextlib.contextmanager
-def explained(function: Callable, transform: str) -> Iterator[None]:
-    """Call `explain` for an error inside the block."""
-    try:
-        yield
-    except Exception as error:
-        explain(error, function, transform)
-        raise
+class Explained:
+    """A block whose errors say where they arose.
+
+    Args:
+        function: what the user has transformed.
+        transform: by what.
+    """
+
+    # No function with `contextlib.contextmanager`, which puts back the frames of the
+    # library that `explain` has hidden.
+    __slots__ = ("_function", "_transform")
+
+    def __init__(self, function: Callable, transform: str):
+        self._function = function
+        self._transform = transform
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if not isinstance(error, Exception):
+            return
+        known = of_rule(error)
+        explain(known, self._function, self._transform)
+        if known is not error:
+            raise known from error
 
 
 def _add_help(error: Exception) -> None:

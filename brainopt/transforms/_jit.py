@@ -18,7 +18,7 @@ from .._typing import P, R
 from ..core import Transformed, as_transform, describe
 from ..errors import HostError, message
 from ..runtime import Effects, changes
-from ._errors import explain, models_among, of_rule, raise_lost, refusal
+from ._errors import Explained, models_among, raise_lost, refusal
 from ._lift import is_state, is_view, run_directly
 from ._records import keyed
 from .programs._compilations import Compilations
@@ -143,14 +143,8 @@ class Jitted(Transformed[P, R]):
                     raise_lost(error, program)
         if config.jax_disable_jit:
             return run_directly(functools.partial(self._function, **kwargs), args)
-        try:
+        with Explained(self._function, self._transform):
             return self._learn(self._run, args, kwargs)
-        except Exception as error:
-            known = of_rule(error)
-            explain(known, self._function, self._transform)
-            if known is error:
-                raise
-            raise known from error
 
     def _learn(self, run: Callable, args, kwargs) -> Any:
         """Run a program that knows every Variable, and keep it for the next call."""

@@ -11,7 +11,7 @@ import jax
 
 from .._typing import P, R
 from ..core import as_transform
-from ._errors import explained
+from ._errors import Explained
 from ._lift import lift
 
 
@@ -75,7 +75,7 @@ def remat(
             every = [a if i in fixed else next(rest) for i, a in enumerate(args)]
             return fun(*every, **kwargs)
 
-        with explained(fun, "bo.remat"):
+        with Explained(fun, "bo.remat"):
             return lift(checkpoint)(filled)(*dynamic, **kwargs)
 
     return wrapper

@@ -17,7 +17,7 @@ from .._typing import Array, Model, P, PyTree, R
 from ..core import Node, as_transform, move_each
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
-from ._errors import explained
+from ._errors import Explained
 from ._lift import discovering, pack, read, run_to_fixed_point
 from ._records import parted, rejoined
 from ._rules import Chosen, MappedRun, Rules, fork, refuse
@@ -142,7 +142,7 @@ def vmap(
             return lanes.attempt(mapping, (in_axes, out_axes), (args, kwargs), effects)
 
         start = Effects((), (), rules.mapped())
-        with explained(fun, "bo.vmap"):
+        with Explained(fun, "bo.vmap"):
             out = run_to_fixed_point(lambda: (start, None), attempt)
         if out_axes == 0 and is_eager():
             _place_new_nodes(out, [*_mapped(in_axes, args), *_mapped(0, kwargs)])

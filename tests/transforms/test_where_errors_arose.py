@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """An error of JAX inside a transform says in which function, and what to do."""
 
+import traceback
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import brainopt as bo
+
+OURS = str(Path(bo.__file__).parent)
 
 
 def to_numpy(x):
@@ -46,6 +51,15 @@ def test_one_line_says_where_and_one_how_to_mend(transform, wrong):
     assert notes[0].startswith(f"in {transform} of {wrong.__name__} ({__file__}:")
     assert notes[1].startswith("help: ") and WRONG[wrong] in notes[1]
     assert len(notes) == 2
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_traceback_leaves_out_the_inside_of_a_transform(transform):
+    with pytest.raises(TypeError) as caught:
+        TRANSFORMS[transform](misshapen)
+
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert sum(frame.filename.startswith(OURS) for frame in frames) <= 3
 
 
 @pytest.mark.parametrize("value", [1j, jnp.ones(2)])
