@@ -46,11 +46,17 @@ def _save(door, path, node):
         node.save_states(path)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_constants_of_another_seed_are_refused_by_name(door, tmp_path):
-    path, other = tmp_path / "run.bopt", Reservoir(3)
+def _saved_and_other(door, folder):
+    """Save a model; return the file, and one of another seed without a readout."""
+    path, other = folder / "run.bopt", Reservoir(3)
     _save(door, path, Reservoir(0))
     other.readout.value = np.zeros(2, np.float32)
+    return path, other
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_constants_of_another_seed_are_refused_by_name(door, tmp_path):
+    path, other = _saved_and_other(door, tmp_path)
 
     with pytest.raises(bo.errors.CheckpointMismatchError) as caught:
         DOORS[door](path, other)
@@ -63,9 +69,7 @@ def test_constants_of_another_seed_are_refused_by_name(door, tmp_path):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_without_strict_they_are_warned_of_and_the_rest_is_restored(door, tmp_path):
-    path, other = tmp_path / "run.bopt", Reservoir(3)
-    _save(door, path, Reservoir(0))
-    other.readout.value = np.zeros(2, np.float32)
+    path, other = _saved_and_other(door, tmp_path)
 
     with pytest.warns(bo.errors.CheckpointWarning) as caught:
         DOORS[door](path, other, strict=False)

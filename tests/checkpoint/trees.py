@@ -5,6 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brainopt import checkpoint
+
+FLAT = {"a.W": np.arange(6.0, dtype="f4").reshape(2, 3), "b": np.zeros(3, "i4")}
+
 
 def mixed_tree(rng, size=300):
     """A tree with some of everything, of about ``4 * size`` payload bytes and more."""
@@ -41,3 +45,13 @@ def same(one, two):
     if type(one) is int:
         return type(two) is int and one == two
     return type(one) is type(two) and repr(one) == repr(two)
+
+
+def check_format(name):
+    """Save, load, verify and list a flat tree at an address; return what was listed."""
+    checkpoint.save(name, FLAT, verify=True)
+    assert same(FLAT, checkpoint.load(name))
+    checkpoint.verify(name)
+    told = checkpoint.inspect(name)
+    assert [entry.path for entry in told.entries] == list(FLAT)
+    return told
