@@ -43,12 +43,7 @@ MAY_IMPORT = {
 ROOMS = {
     "checkpoint": ["format", "io", "tree", "interop", "tools", "", "commands"],
     "optim": [
-        "_names",
-        "_numbers",
-        "_fields",
-        "_declared",
-        "_hyperparameters",
-        "_hyper",
+        "hyperparameters",
         "engine",
         "schedules",
         "settings",
@@ -58,6 +53,7 @@ ROOMS = {
         "algorithms",
         "wrappers",
     ],
+    "transforms": ["", "gradients", "control_flow"],
 }
 BORDERS = {"hosts", "checkpoint", "__main__"}  # meet packages that may be missing
 ALWAYS_THERE = {"brainopt", "jax", "numpy", "msgpack"} | sys.stdlib_module_names

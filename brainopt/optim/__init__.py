@@ -2,15 +2,6 @@
 """Optimizers whose state lives in Variables, and the schedules of their rates."""
 
 from .._command_line import missing as _missing
-from ._fields import Number as Number
-from ._fields import argument as argument
-from ._fields import choice as choice
-from ._fields import decay_rate as decay_rate
-from ._fields import flag as flag
-from ._fields import number as number
-from ._fields import option as option
-from ._names import CLASSES as _CLASSES
-from ._names import MEANT as _MEANT
 from ._optimizer import Optimizer as Optimizer
 from .algorithms._adabelief import AdaBelief as AdaBelief
 from .algorithms._adadelta import Adadelta as Adadelta
@@ -49,6 +40,15 @@ from .engine._loss_scale import LossScale as LossScale
 from .engine._rows import Rows as Rows
 from .engine._tree import abs2 as abs2
 from .engine._tree import zeros as zeros
+from .hyperparameters._fields import Number as Number
+from .hyperparameters._fields import argument as argument
+from .hyperparameters._fields import choice as choice
+from .hyperparameters._fields import decay_rate as decay_rate
+from .hyperparameters._fields import flag as flag
+from .hyperparameters._fields import number as number
+from .hyperparameters._fields import option as option
+from .hyperparameters._names import CLASSES as _CLASSES
+from .hyperparameters._names import MEANT as _MEANT
 from .schedules._annealing import CosineAnnealingLR as CosineAnnealingLR
 from .schedules._annealing import (
     CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts,

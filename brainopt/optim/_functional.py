@@ -20,10 +20,10 @@ from .._typing import PyTree, Scalar
 from ..core import join
 from ..errors import GradientError, message
 from ._ages import MISSED
-from ._numbers import HyperparamVector
 from ._parameters import check_fit
 from ._stepping import advance, hypers_of, owned, slots_of
 from .engine._tree import as_arrays, named
+from .hyperparameters._numbers import HyperparamVector
 from .settings._unmatched import warn_of_unmatched_rules
 
 _NAMES = "names"

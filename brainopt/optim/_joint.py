@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from .._typing import Array, Arrays, PyTree, Slots
 from ..core import Variable, join
-from ._hyper import Hyper
 from ._optimizer import Optimizer
 from .engine._missed import skipped, unless_missed
 from .engine._precision import narrow, wide, widen
 from .engine._step import Move, rounding_key
 from .engine._tree import named, zeros
+from .hyperparameters._hyper import Hyper
 
 ALL = ""
 """Key in ``opt.slots`` of the state shared by all parameters."""

@@ -29,13 +29,8 @@ from ..sharding import AxisNames, Offload
 from . import _freezing, _hooks, _registration, _report, _saving, _updating
 from ._cautions import warn_of_nothing
 from ._closure import step_by
-from ._declared import Declared, Declaring, takes_fields
-from ._fields import Rate, argument, fixed, rate
 from ._frozen import frozen_among
 from ._functional import apply, init
-from ._hyper import Hyper
-from ._hyperparameters import REVISION, revision
-from ._names import absent, bind, refuse_slip
 from ._packing import check_pack, move_of, note_packs
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
@@ -43,6 +38,11 @@ from ._stepping import first_counters
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine
+from .hyperparameters._declared import Declared, Declaring, takes_fields
+from .hyperparameters._fields import Rate, argument, fixed, rate
+from .hyperparameters._has_hyperparams import REVISION, revision
+from .hyperparameters._hyper import Hyper
+from .hyperparameters._names import absent, bind, refuse_slip
 from .porting import _torch
 from .porting._transformation import as_optax
 from .settings._resolve import Settings

@@ -14,9 +14,9 @@ from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
 from ._cautions import look_at
-from ._numbers import HyperparamVector
 from ._swapping import refuse_state
 from .engine._tree import named
+from .hyperparameters._numbers import HyperparamVector
 from .settings._groups import DEFAULT
 
 

@@ -28,11 +28,11 @@ from .._typing import Array, PyTree, Scalar, StepCount
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
-from ._hyperparameters import HasHyperparams
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
 from .engine._tree import named
+from .hyperparameters._has_hyperparams import HasHyperparams
 
 _COUNTED = ("step", "counters.")
 """How the paths of the Variables begin that each step reads and writes."""

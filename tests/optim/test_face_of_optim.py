@@ -12,7 +12,7 @@ import pytest
 
 import brainopt as bo
 from brainopt.core import Node
-from brainopt.optim._fields import Option
+from brainopt.optim.hyperparameters._fields import Option
 from tests.optim.members import ALL, NO_MEMBERS
 from tests.optim.test_schedules import SCHEDULES
 

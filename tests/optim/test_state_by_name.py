@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import brainopt as bo
-from brainopt.optim._numbers import HyperparamVector
+from brainopt.optim.hyperparameters._numbers import HyperparamVector
 
 optim = bo.optim
 RULES = [{"match": "w", "lr": 0.1}, {"match": "b", "lr": 0.001, "weight_decay": 0.5}]

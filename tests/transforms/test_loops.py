@@ -11,7 +11,7 @@ import pytest
 
 import brainopt as bo
 from brainopt.errors import TraceContextError, VariableError
-from brainopt.transforms import _progress
+from brainopt.transforms.control_flow import _progress
 
 XS = jnp.arange(1.0, 11.0)
 

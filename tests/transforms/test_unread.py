@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import brainopt as bo
-from brainopt.transforms import _differentiate
+from brainopt.transforms.gradients import _differentiate
 
 
 @pytest.fixture(autouse=True)

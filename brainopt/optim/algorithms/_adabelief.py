@@ -8,10 +8,19 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
+from ..hyperparameters._fields import (
+    Betas,
+    Number,
+    Rate,
+    argument,
+    decay_rate,
+    number,
+    rate,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 
 
 class AdaBelief(Optimizer):

@@ -6,10 +6,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Number, Rate, argument, decay_rate, number, rate
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
+from ..hyperparameters._fields import Number, Rate, argument, decay_rate, number, rate
+from ..hyperparameters._hyper import Hyper
 
 
 class Adadelta(Optimizer):

@@ -8,10 +8,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import ANY, Number, Pair, Rate, argument, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
+from ..hyperparameters._fields import (
+    ANY,
+    Number,
+    Pair,
+    Rate,
+    argument,
+    number,
+    rate,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 
 _EPS = (
     r":math:`\epsilon_1, \epsilon_2` in [0, inf): the least second moment is "

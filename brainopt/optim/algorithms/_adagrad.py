@@ -9,10 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Number, argument, flag, number
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
+from ..hyperparameters._fields import Number, argument, flag, number
+from ..hyperparameters._hyper import Hyper
 
 
 class Adagrad(Optimizer):

@@ -8,7 +8,9 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import (
+from .._optimizer import Optimizer
+from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
     Betas,
     Number,
     argument,
@@ -18,10 +20,8 @@ from .._fields import (
     number,
     together,
 )
-from .._hyper import Hyper
-from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
-from ._adamw_dialects import DIALECTS, PROGRAMS, Dialect, by_dialect
+from ..hyperparameters._hyper import Hyper
+from ..porting._dialects import DIALECTS, PROGRAMS, Dialect, by_dialect
 
 
 class Adam(Optimizer):

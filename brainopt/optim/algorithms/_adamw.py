@@ -9,7 +9,9 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array, DTypeLike, Slots
-from .._fields import (
+from .._optimizer import Optimizer
+from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
     Betas,
     Number,
     argument,
@@ -20,10 +22,8 @@ from .._fields import (
     number,
     together,
 )
-from .._hyper import Hyper
-from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
-from ._adamw_dialects import (
+from ..hyperparameters._hyper import Hyper
+from ..porting._dialects import (
     DIALECTS,
     PROGRAMS,
     Dialect,

@@ -8,10 +8,18 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Scalar, Slots
-from .._fields import Number, Rate, argument, flag, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
+    Number,
+    Rate,
+    argument,
+    flag,
+    number,
+    rate,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 
 _BETAS = (
     r":math:`\beta_1, \beta_2, \beta_3` in (0, 1], as in the paper and in brainpy: "

@@ -8,11 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Number, Rate, argument, number, rate
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from .._swapping import Averaged
 from ..engine._precision import wide
+from ..hyperparameters._fields import Number, Rate, argument, number, rate
+from ..hyperparameters._hyper import Hyper
 
 
 class ASGD(Averaged, Optimizer):

@@ -8,11 +8,18 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Betas, Number, argument, decay_rate, number, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._gradients import global_norm
 from ..engine._tree import zeros
+from ..hyperparameters._fields import (
+    Betas,
+    Number,
+    argument,
+    decay_rate,
+    number,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 from ._adam import adam_direction, first_moments
 
 

@@ -16,10 +16,8 @@ from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
 from .. import _nonfinite
 from .._closure import Loss
-from .._fields import Number, Rate, argument, count, flag, number, rate
 from .._frozen import frozen_among
 from .._hooks import end_step
-from .._hyper import Hyper
 from .._joint import ALL, JointOptimizer
 from .._stepping import counters, dependencies, owned, results, slot_values
 from ..engine._missed import next_step
@@ -27,6 +25,8 @@ from ..engine._precision import narrow, widen
 from ..engine._stages import Guard, Monitor, State
 from ..engine._step import Hypers, Move, rounding_key
 from ..engine._tree import named
+from ..hyperparameters._fields import Number, Rate, argument, count, flag, number, rate
+from ..hyperparameters._hyper import Hyper
 from ..settings._shared import stages
 from ._lbfgs_history import empty, flat, joined, of_others, parted, unflat
 

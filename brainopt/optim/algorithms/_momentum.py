@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from ..._typing import Array, Slots
-from .._fields import Number, argument, number
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
+from ..hyperparameters._fields import Number, argument, number
+from ..hyperparameters._hyper import Hyper
 
 
 class Momentum(Optimizer):

@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import (
+from .._optimizer import Optimizer
+from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
     Number,
     Rate,
     argument,
@@ -21,9 +23,7 @@ from .._fields import (
     option,
     rate,
 )
-from .._hyper import Hyper
-from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._hyper import Hyper
 
 _QUINTIC = (3.4445, -4.775, 2.0315)
 

@@ -9,7 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import (
+from .._optimizer import Optimizer
+from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
     Betas,
     Number,
     Rate,
@@ -20,9 +22,7 @@ from .._fields import (
     rate,
     together,
 )
-from .._hyper import Hyper
-from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._hyper import Hyper
 
 
 class NAdam(Optimizer):

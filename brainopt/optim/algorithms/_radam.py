@@ -8,7 +8,9 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import (
+from .._optimizer import Optimizer
+from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
     Betas,
     Number,
     Rate,
@@ -19,9 +21,7 @@ from .._fields import (
     rate,
     together,
 )
-from .._hyper import Hyper
-from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._hyper import Hyper
 
 
 class RAdam(Optimizer):

@@ -13,12 +13,12 @@ from ..._typing import Array, ArrayLike, Arrays, Model
 from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
-from .._fields import number
-from .._hyperparameters import HasHyperparams
-from .._numbers import check
 from .._parameters import TrainedVariables
 from ..engine._missed import next_step
 from ..engine._precision import wide
+from ..hyperparameters._fields import number
+from ..hyperparameters._has_hyperparams import HasHyperparams
+from ..hyperparameters._numbers import check
 
 
 class RLS(HasHyperparams):

@@ -8,10 +8,10 @@ from dataclasses import KW_ONLY
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Number, argument, decay_rate, flag, number
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import abs2, zeros
+from ..hyperparameters._fields import Number, argument, decay_rate, flag, number
+from ..hyperparameters._hyper import Hyper
 
 
 class RMSProp(Optimizer):

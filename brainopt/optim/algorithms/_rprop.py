@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Pair, Rate, argument, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
+from ..hyperparameters._fields import Pair, Rate, argument, number, rate, together
+from ..hyperparameters._hyper import Hyper
 
 _ETAS = r":math:`\eta_-` in (0, 1) and :math:`\eta_+` in (1, inf)"
 

@@ -9,12 +9,21 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from .._swapping import Averaged, refuse_state
 from ..engine._precision import wide
 from ..engine._tree import abs2, named, safe_sqrt, zeros
+from ..hyperparameters._fields import (
+    Betas,
+    Number,
+    Rate,
+    argument,
+    decay_rate,
+    number,
+    rate,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 
 
 class ScheduleFreeAdamW(Averaged, Optimizer):

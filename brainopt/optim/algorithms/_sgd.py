@@ -9,10 +9,10 @@ from typing import Any
 
 from ..._typing import Array, Slots
 from ...errors import HyperparameterError, message
-from .._fields import Number, argument, flag, number
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._tree import zeros
+from ..hyperparameters._fields import Number, argument, flag, number
+from ..hyperparameters._hyper import Hyper
 from ..settings._spec import is_off
 
 

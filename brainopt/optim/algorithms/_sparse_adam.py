@@ -9,11 +9,20 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._fields import Betas, Number, Rate, argument, decay_rate, number, rate, together
-from .._hyper import Hyper
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
 from ..engine._tree import abs2, safe_sqrt, zeros
+from ..hyperparameters._fields import (
+    Betas,
+    Number,
+    Rate,
+    argument,
+    decay_rate,
+    number,
+    rate,
+    together,
+)
+from ..hyperparameters._hyper import Hyper
 
 
 class SparseAdam(Optimizer):

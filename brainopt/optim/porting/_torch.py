@@ -17,8 +17,8 @@ from jax.core import Tracer
 from ..._typing import StateDict
 from ...core import Variable
 from ...errors import GradientError, HyperparameterError, message
-from .._fields import Together
 from ..engine._tree import named
+from ..hyperparameters._fields import Together
 from ..settings._groups import Group
 
 

@@ -27,9 +27,9 @@ from jax.core import Tracer
 from ..._compat import is_key_array
 from ..._typing import PyTree
 from ...errors import message
-from .._numbers import SettingVariable
 from .._stepping import hypers_of, owned, slots_of
 from ..engine._tree import NUMBERS, named
+from ..hyperparameters._numbers import SettingVariable
 
 
 class GradientTransformation(NamedTuple):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from ..._typing import Array
 from ..._warnings import warn_user
 from ...errors import TrainingWarning, message
-from .._declared import takes_fields
-from .._fields import Number, number, one_of, required
+from ..hyperparameters._declared import takes_fields
+from ..hyperparameters._fields import Number, number, one_of, required
 from ._counts import divided
 from ._fields import Clock, Counter, counted_by, epochs_over, updates_over
 from ._schedule import Schedule

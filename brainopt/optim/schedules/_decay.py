@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._typing import Array
 from ...errors import HyperparameterError, message
-from .._fields import Number, number, one_of, required
+from ..hyperparameters._fields import Number, number, one_of, required
 from ._counts import divided, reached
 from ._fields import (
     Clock,

@@ -12,8 +12,8 @@ import numpy as np
 from ..._typing import Scalar
 from ...core import Variable
 from ...errors import HyperparameterError, message
-from .._fields import Kept, kept, one_of
-from .._numbers import SettingVariable, check, scalar
+from ..hyperparameters._fields import Kept, kept, one_of
+from ..hyperparameters._numbers import SettingVariable, check, scalar
 
 Clock = Literal["step", "epoch"]
 Counter: TypeAlias = Kept[int, Variable]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._typing import Array
-from .._fields import Number, as_given, kept, required
+from ..hyperparameters._fields import Number, as_given, kept, required
 from ._fields import Clock, Counter, counted_by, epochs_over
 from ._schedule import Schedule
 

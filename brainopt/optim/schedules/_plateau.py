@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from ... import runtime
 from ..._typing import Array, Scalar
 from ...core import Variable
-from .._fields import ANY, Number, number, one_of, required
 from ..engine._missed import next_step
+from ..hyperparameters._fields import ANY, Number, number, one_of, required
 from ._fields import counted_by
 from ._schedule import Schedule
 

@@ -16,12 +16,12 @@ from ..._typing import Array, PyTree, Scalar, ScalarOrSchedule, StepCount
 from ...core import Node, Variable, wrap
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
-from .._declared import takes_fields
-from .._fields import Number, as_given, kept, number
-from .._hyperparameters import HasHyperparams
-from .._names import bind
-from .._numbers import check, scalar, show
 from ..engine._missed import add_counts, next_step
+from ..hyperparameters._declared import takes_fields
+from ..hyperparameters._fields import Number, as_given, kept, number
+from ..hyperparameters._has_hyperparams import HasHyperparams
+from ..hyperparameters._names import bind
+from ..hyperparameters._numbers import check, scalar, show
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ..._typing import Array, ScalarOrSchedule
 from ...errors import HyperparameterError, message
 from ...runtime import depend_on
-from .._fields import Kept, kept
+from ..hyperparameters._fields import Kept, kept
 from ._counts import reached, since
 from ._fields import Clock, Counter, Series, counted_by, epochs_over, series
 from ._schedule import Schedule, as_schedule

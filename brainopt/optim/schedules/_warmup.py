@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._typing import Array, ScalarOrSchedule
 from ...runtime import depend_on
-from .._fields import Kept, Number, kept, number, one_of, required
+from ..hyperparameters._fields import Kept, Number, kept, number, one_of, required
 from ._counts import since
 from ._fields import Clock, Counter, counted_by, epochs_over
 from ._schedule import Schedule, as_schedule

@@ -25,10 +25,10 @@ from ..._typing import (
 from ...core import Variable, wrap
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
-from .._fields import Number, number
-from .._hyper import Hyper, HyperSource
-from .._hyperparameters import HasHyperparams
-from .._numbers import HyperparamVector, check, scalar, show
+from ..hyperparameters._fields import Number, number
+from ..hyperparameters._has_hyperparams import HasHyperparams
+from ..hyperparameters._hyper import Hyper, HyperSource
+from ..hyperparameters._numbers import HyperparamVector, check, scalar, show
 from ..schedules._schedule import Schedule, as_schedule, is_number
 from ._spec import GroupSpec, is_off
 

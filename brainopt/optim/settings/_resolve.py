@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from ..._typing import Array, ScalarOrSchedule, StepCount, Values
 from ...core import Variable
-from .._hyper import Hyper
 from ..engine._precision import wide
 from ..engine._tree import real
+from ..hyperparameters._hyper import Hyper
 from ..schedules._schedule import Constant, Function, Schedule, as_schedule
 from ._groups import Group, is_plain, refuse_inside_transforms, sharing
 

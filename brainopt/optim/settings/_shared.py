@@ -9,11 +9,11 @@ from typing import Any, Literal, overload
 from ..._select import Choice
 from ..._typing import ScalarOrSchedule, Values, Where
 from ...errors import HyperparameterError, message
-from .._fields import Field, Number, Option, Together, is_whole
-from .._numbers import HyperparamVector, scalar
 from ..engine._loss_scale import LossScale, Unscale
 from ..engine._precision import PRECISIONS
 from ..engine._stages import Accumulator, Clip, Guard, Monitor, Stage
+from ..hyperparameters._fields import Field, Number, Option, Together, is_whole
+from ..hyperparameters._numbers import HyperparamVector, scalar
 from ._groups import DEFAULT, Group, Groups, add_group, group_class
 from ._spec import parse
 

@@ -13,10 +13,10 @@ from jax.core import Tracer
 
 from ..._typing import Model, ScalarOrSchedule, Values
 from ...errors import HyperparameterError, message
-from .._declared import Declared
-from .._fields import Number, Option, Together
-from .._names import unknown_of
-from .._numbers import scalar
+from ..hyperparameters._declared import Declared
+from ..hyperparameters._fields import Number, Option, Together
+from ..hyperparameters._names import unknown_of
+from ..hyperparameters._numbers import scalar
 from ..schedules._schedule import Schedule, as_schedule, is_number
 
 _OF_A_RULE = (

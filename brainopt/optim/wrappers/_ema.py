@@ -15,13 +15,13 @@ from ...core import Variable, join
 from ...runtime import depend_on
 from .._ages import Aged, keep_ages
 from .._aliases import by_first_names
-from .._fields import decay_rate
-from .._hyperparameters import HasHyperparams
 from .._parameters import TrainedVariables
 from .._swapping import Averaged, refuse_state, refuse_step
 from ..engine._missed import next_step
 from ..engine._precision import wide
 from ..engine._tree import named
+from ..hyperparameters._fields import decay_rate
+from ..hyperparameters._has_hyperparams import HasHyperparams
 
 
 class EMA(Averaged, HasHyperparams):

@@ -14,11 +14,11 @@ from ...core import Variable, join
 from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._aliases import by_first_names
-from .._fields import number
 from .._swapping import Averaged
 from ..engine._missed import add_counts
 from ..engine._precision import wide
 from ..engine._tree import named
+from ..hyperparameters._fields import number
 from ._wrapper import OptimizerWrapper
 
 

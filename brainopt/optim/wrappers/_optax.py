@@ -12,9 +12,9 @@ import jax
 from ..._typing import Array, Arrays, Model, PyTree, ScalarOrSchedule
 from ...errors import HyperparameterError, first_line, message
 from .._closure import Loss, loss_of
-from .._hyper import Hyper
 from .._joint import JointOptimizer, filled, flatten, name_of
 from ..engine._tree import named
+from ..hyperparameters._hyper import Hyper
 
 
 class Optax(JointOptimizer):

@@ -14,10 +14,10 @@ from ..._typing import Gradients
 from ...errors import GradientError, message
 from ...runtime import depend_on
 from .._closure import Loss
-from .._fields import number
 from .._swapping import Swapped
 from ..engine._gradients import global_norm
 from ..engine._tree import named, uphill
+from ..hyperparameters._fields import number
 from ._wrapper import OptimizerWrapper
 
 

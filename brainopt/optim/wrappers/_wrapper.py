@@ -8,9 +8,9 @@ from typing import Any, Self
 from ..._typing import Array, Model, ScalarOrSchedule
 from ...core import Place, VarCollector, move
 from ...errors import message
-from .._hyperparameters import HasHyperparams
 from .._optimizer import Optimizer
 from .._parameters import TrainedVariables
+from ..hyperparameters._has_hyperparams import HasHyperparams
 
 
 class OptimizerWrapper(HasHyperparams):

@@ -8,9 +8,9 @@ from typing import Any, Literal, overload
 
 import jax
 
-from .._typing import Aux, Model, PyTree, R
+from ..._typing import Aux, Model, PyTree, R
+from .._lift import pack, unpack
 from ._differentiate import Differentiated
-from ._lift import pack, unpack
 from ._targets import Targets
 
 

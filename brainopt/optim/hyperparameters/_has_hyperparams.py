@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from .._typing import PyTree, Values
-from ..core import Node
-from ..runtime import Revision
+from ..._typing import PyTree, Values
+from ...core import Node
+from ...runtime import Revision
 from ._declared import Declared, Declaring
 from ._fields import Number
 from ._names import absent

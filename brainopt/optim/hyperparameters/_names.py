@@ -8,8 +8,8 @@ import inspect
 from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Any
 
-from .._typing import Values
-from ..errors import message
+from ..._typing import Values
+from ...errors import message
 
 # Arguments of the same meaning, taken as they come: optax's and Keras', braintools'.
 _SAME = {

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .._typing import Model, PyTree
-from ..core import Transformed, describe
-from ..errors import message
-from ..runtime import Cell, Effects, top
-from ._errors import Explained
-from ._lift import (
+from ..._typing import Model, PyTree
+from ...core import Transformed, describe
+from ...errors import message
+from ...runtime import Cell, Effects, top
+from .._errors import Explained
+from .._lift import (
     Run,
     commit,
     discovering,
@@ -25,8 +25,8 @@ from ._lift import (
     run_to_fixed_point,
     unpack,
 )
+from .._records import parted, rejoined
 from ._mean import mean, warn_of_sum
-from ._records import parted, rejoined
 from ._targets import Targets
 
 Diff = tuple[list[Any], tuple[Any, ...]]

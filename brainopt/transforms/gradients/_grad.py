@@ -9,8 +9,8 @@ from typing import Any, Literal, overload
 
 import jax
 
-from .._typing import Argnums, Aux, Model, P, R
-from ..core import as_transform
+from ..._typing import Argnums, Aux, Model, P, R
+from ...core import as_transform
 from ._differentiate import Differentiated
 
 

@@ -31,10 +31,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .. import runtime
-from .._typing import Array, PyTree, Scalar, Values
-from ..core import Node, Variable, unwrap
-from ..errors import HyperparameterError, message
+from ... import runtime
+from ..._typing import Array, PyTree, Scalar, Values
+from ...core import Node, Variable, unwrap
+from ...errors import HyperparameterError, message
 
 _DECAY = "[0, 1)"
 _USUAL = "[0, inf)"

@@ -9,8 +9,8 @@ from typing import Any, overload
 
 import jax
 
-from .._typing import Argnums, Model, P
-from ..core import as_transform
+from ..._typing import Argnums, Model, P
+from ...core import as_transform
 from ._differentiate import Differentiated
 
 

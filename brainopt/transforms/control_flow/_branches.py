@@ -9,13 +9,13 @@ from typing import Any, TypeAlias, TypeVar, overload
 import jax
 import jax.numpy as jnp
 
-from .._compat import config
-from .._typing import ArrayLike, PyTree
-from ..errors import message
-from ..runtime import Effects
-from ._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
-from ._records import check_branches
-from ._reuse import reuse
+from ..._compat import config
+from ..._typing import ArrayLike, PyTree
+from ...errors import message
+from ...runtime import Effects
+from .._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
+from .._records import check_branches
+from .._reuse import reuse
 
 Out = TypeVar("Out")
 Other = TypeVar("Other")

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .._compat import config
-from .._typing import PyTree
-from ..errors import VariableError, message
-from ..runtime import Cell, Effects
-from ._lift import (
+from ..._compat import config
+from ..._typing import PyTree
+from ...errors import VariableError, message
+from ...runtime import Cell, Effects
+from .._lift import (
     Run,
     as_operands,
     merge,
@@ -24,9 +24,9 @@ from ._lift import (
     run_to_fixed_point,
     unpack,
 )
+from .._records import collected, parted, recording, rejoined
+from .._reuse import reuse
 from ._progress import Progress
-from ._records import collected, parted, recording, rejoined
-from ._reuse import reuse
 from ._rounds import looped
 
 Carry = TypeVar("Carry")

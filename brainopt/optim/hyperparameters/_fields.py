@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import PyTree, Scalar, ScalarOrSchedule
-from ..errors import HyperparameterError, message
+from ..._typing import PyTree, Scalar, ScalarOrSchedule
+from ...errors import HyperparameterError, message
 
 Given = TypeVar("Given")
 Held = TypeVar("Held")

@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 
-from .._compat import varying_axes
-from .._typing import PyTree
-from ..errors import GradientError, message
+from ..._compat import varying_axes
+from ..._typing import PyTree
+from ...errors import GradientError, message
 
 _HELP = (
     "`bo.grad(…, mean_over={axes!r})`, or return `jax.lax.pmean(loss, {axes!r})`; "

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._typing import Array, Values
+from ..._typing import Array, Values
 from ._numbers import HyperparamVector, derived_of
 
 

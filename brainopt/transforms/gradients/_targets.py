@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._typing import Model, PyTree
-from ..core import Variable, train_vars_of, wrap
-from ..errors import GradientError, message
-from ..runtime import Cell, read
+from ..._typing import Model, PyTree
+from ...core import Variable, train_vars_of, wrap
+from ...errors import GradientError, message
+from ...runtime import Cell, read
 
 
 class Targets:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._typing import Array, PyTree
+from ..._typing import Array, PyTree
 from ._progress import Progress
 
 Loop = Callable[[Any, Any], tuple[Any, Any]]

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from .._hyper import Hyper
 from ..engine._tree import abs2, safe_sqrt
+from ..hyperparameters._hyper import Hyper
 
 Dialect = Literal["document", "torch", "brainpy", "optax", "keras"]
 DIALECTS = get_args(Dialect)

@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._compat import config
-from .._typing import ArrayLike, PyTree
-from ..core import is_weak, keeps_kind
-from ..errors import TraceContextError, message
-from ..runtime import Effects
-from ._branches import cond
-from ._lift import (
+from ..._compat import config
+from ..._typing import ArrayLike, PyTree
+from ...core import is_weak, keeps_kind
+from ...errors import TraceContextError, message
+from ...runtime import Effects
+from .._lift import (
     Run,
     as_operands,
     pack,
@@ -25,9 +24,10 @@ from ._lift import (
     run_to_fixed_point,
     unpack,
 )
+from .._records import collected, refuse_records
+from .._reuse import reuse
+from ._branches import cond
 from ._loops import check_carried, joined, scan
-from ._records import collected, refuse_records
-from ._reuse import reuse
 
 _ORDER = "the order is while_loop(body_fun, cond_fun, operands), as in BrainPy"
 _UNKNOWN = (

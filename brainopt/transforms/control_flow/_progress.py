@@ -9,8 +9,8 @@ import time
 import weakref
 from typing import Any
 
-from .._compat import progress_bars
-from .._typing import Array
+from ..._compat import progress_bars
+from ..._typing import Array
 
 _SHOWN = 20  # times a bar is drawn; each costs a callback from the device
 _WIDTH = 30
