@@ -61,6 +61,9 @@ from ._walk import collect_vars as collect_vars
 from ._walk import join as join
 from ._walk import train_vars_of as train_vars_of
 from ._walk import tree_paths as tree_paths
+from .functions._methods import SELF as SELF
+from .functions._methods import method_of as method_of
+from .functions._methods import weakly as weakly
 from .functions._reachable import within as within
 from .functions._transformed import Transformed as Transformed
 from .functions._transformed import as_transform as as_transform

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import call, is_
@@ -21,7 +20,7 @@ from typing import Any
 import jax
 import jax.core
 
-from ..core import Transformed
+from ..core import Transformed, weakly
 from ..runtime import Cell, Owner, same
 
 
@@ -41,9 +40,9 @@ class Captures:
         self._globals: list[tuple[dict[str, Any], str]] = []
         self._add(functions, set())
         owners = [f for f in functions if type(f) is not types.FunctionType]
-        self._owners = [_weakly(owner) for owner in owners]
+        self._owners = [weakly(owner) for owner in owners]
         now = self._now()
-        self._values = list(map(_weakly, now))
+        self._values = list(map(weakly, now))
         self._contents = list(map(_contents, now))
 
     def _add(self, functions: Iterable[Any], seen: set[int]) -> None:
@@ -82,14 +81,6 @@ class Captures:
         return any(isinstance(x, jax.core.Tracer) for x in values)
 
 
-def _weakly(value: object) -> Callable[[], Any]:
-    """Return what returns ``value``, without holding it where that is possible."""
-    try:
-        return weakref.ref(value)
-    except TypeError:
-        return lambda: value
-
-
 def _are(now: Sequence[Any], before: Sequence[Callable[[], Any]]) -> bool:
     if len(now) != len(before):
         return False
@@ -107,7 +98,7 @@ def _hold_same(value: object, before: Sequence[Callable[[], Any]] | None) -> boo
 
 def _contents(value: object) -> list[Callable[[], Any]] | None:
     items = _items(value)
-    return None if items is None else list(map(_weakly, items))
+    return None if items is None else list(map(weakly, items))
 
 
 def _items(value: object) -> list[Any] | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, overload
 
@@ -15,7 +14,7 @@ import jax
 from .. import runtime
 from .._compat import config, is_eager, is_plain
 from .._typing import P, R
-from ..core import Transformed, as_transform, describe
+from ..core import Transformed, as_transform, describe, method_of
 from ..errors import HostError, message
 from ..runtime import Effects, changes
 from ._errors import Explained, models_among, raise_lost, refusal
@@ -70,9 +69,6 @@ class Jitted(Transformed[P, R]):
         self._options = options
         self._programs: dict[Any, Program] = {}
         self._earlier: dict[Any, list[Program]] = {}
-        self._bound: weakref.WeakKeyDictionary[Any, Jitted] = (
-            weakref.WeakKeyDictionary()
-        )
         self._compilations = Compilations(function)
         super().__init__(function)
         with contextlib.suppress(TypeError, ValueError):
@@ -89,21 +85,21 @@ class Jitted(Transformed[P, R]):
     ) -> Jitted[_Rest, R]: ...
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        cached = self._bound.get(instance)
-        if cached is None:
-            cached = self._bound[instance] = Jitted(
-                _method(self._function, weakref.ref(instance)),
-                self._static.shifted(),
-                self._donate,
-                self._safe,
-                self._options,
-            )
-        # The cache must not keep the instance alive; what is handed out must.
+        return super().__get__(instance, owner)
+
+    def _made_for(self, owner: Callable[[], Any]) -> Jitted:
+        return Jitted(
+            method_of(self._function, owner),
+            self._static.shifted(),
+            self._donate,
+            self._safe,
+            self._options,
+        )
+
+    def _as_method(self, made: Transformed, instance: Any) -> Jitted:
+        # What is kept must not keep the instance alive; what is handed out must.
         bound = Jitted.__new__(Jitted)
-        own = {"__self__": instance, "__func__": self}
-        bound.__dict__ = cached.__dict__ | own
+        bound.__dict__ = made.__dict__ | {"__self__": instance, "__func__": self}
         return bound
 
     def __repr__(self) -> str:
@@ -248,23 +244,9 @@ class Jitted(Transformed[P, R]):
         """Forget all compiled code, and the Variables and Nodes it refers to."""
         self._programs.clear()
         self._earlier.clear()
-        for bound in self._bound.values():
-            bound.clear_cache()
-
-
-def _method(function: Callable, ref: weakref.ref) -> Callable:
-    # By a weak reference: a program must not keep the instance of its method alive.
-    @functools.wraps(function)
-    def method(*args, **kwargs):
-        return function(ref(), *args, **kwargs)
-
-    # As Python shows a bound method: without ``self``.
-    with contextlib.suppress(TypeError, ValueError):
-        signature = inspect.signature(function)
-        _, *parameters = signature.parameters.values()
-        signature = signature.replace(parameters=parameters)
-        method.__signature__ = signature  # type: ignore[attr-defined]
-    return method
+        for method in self._for.values():
+            if isinstance(method, Jitted):
+                method.clear_cache()
 
 
 @overload

@@ -16,6 +16,7 @@ from .._typing import Model, P, PyTree, R
 from ..core import as_transform
 from ..runtime import Effects
 from ._lift import pack, read, run_to_fixed_point
+from ._positions import check_entries
 from ._records import refuse_records
 from ._rules import MappedRun, Rules, fork, refuse
 
@@ -26,6 +27,8 @@ _HELP = (
 
 _RETURN = "return the values, with their PartitionSpec in `out_specs`."
 
+
+_SHARED = jax.sharding.PartitionSpec()
 
 Specs: TypeAlias = PyTree
 """A PartitionSpec, or a tree of these that begins as the arguments do."""
@@ -77,7 +80,8 @@ def shard_map(
     Args:
         fun: the function of one device.
         mesh: the `jax.sharding.Mesh`.
-        in_specs: the PartitionSpec of each argument, as in `jax.shard_map`.
+        in_specs: the PartitionSpec of each argument, as in `jax.shard_map`; where it
+            decorates a method, ``P()`` is in the place of ``self``.
         out_specs: those of the result.
         specs: a mapping, or a list of pairs, from a Variable, Node, collector, kind of
             Variable, or list of these to a PartitionSpec, or to None for a Variable
@@ -103,6 +107,8 @@ def shard_map(
 
     def wrapper(*args):
         devices = _Devices(fun, Rules(specs), mesh)
+        option = "bo.shard_map(self.method, specs={self: spec}, …)"
+        check_entries("in_specs", in_specs, args, _SHARED, option)
         args = pack(args)
 
         def attempt(effects: Effects):
@@ -129,14 +135,13 @@ class _Devices:
         effects does not know is left out, and the next attempt threads it.
         """
         rules = self.rules
-        shared = jax.sharding.PartitionSpec()
         split = [v for v in effects.known if rules.splits(v)]
         mapped = [v for v in effects.known if rules.maps(v) and v not in set(split)]
         places = [rules.of(v) for v in mapped]
         keys, next_keys = fork(split)
         # The next key of a RandomState is made out here, once for all devices.
         written = [v for v in effects.written if not rules.splits(v)]
-        out_places = [rules.of(v) or shared for v in written]
+        out_places = [rules.of(v) or _SHARED for v in written]
         seen: list[MappedRun] = []
 
         def pure(values: tuple, keys: tuple, args: tuple):
@@ -157,7 +162,7 @@ class _Devices:
         in_specs, out_specs = specs
         function = mapping(
             pure,
-            in_specs=(places, shared, in_specs),
+            in_specs=(places, _SHARED, in_specs),
             out_specs=(out_specs, tuple(out_places)),
         )
         values = [read(v) for v in mapped]

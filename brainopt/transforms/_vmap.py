@@ -19,6 +19,7 @@ from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._errors import Explained
 from ._lift import discovering, pack, read, run_to_fixed_point
+from ._positions import check_entries
 from ._records import parted, rejoined
 from ._rules import Chosen, MappedRun, Rules, fork, refuse
 
@@ -93,7 +94,8 @@ def vmap(
 
     Args:
         fun: the function of one lane.
-        in_axes: as in `jax.vmap`.
+        in_axes: as in `jax.vmap`. Where `vmap` decorates a method, a tuple counts
+            ``self``, with None in its place; one axis is that of the other arguments.
         out_axes: as in `jax.vmap`.
         axis_name: as in `jax.vmap`, for collectives.
         axis_size: the number of lanes, where no argument and no Variable says it.
@@ -134,6 +136,8 @@ def vmap(
 
     def wrapper(*args, **kwargs):
         rules = Rules(axes)
+        option = "bo.vmap(self.method, axes={self: axis})"
+        check_entries("in_axes", in_axes, args, None, option)
         args, kwargs = pack((args, kwargs))
         size = axis_size or _size(in_axes, args, kwargs, rules)
         lanes = _Lanes(fun, rules, size, Chosen(discard))

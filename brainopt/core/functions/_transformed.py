@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +17,7 @@ import jax
 from ..._typing import P, R
 from ..._warnings import warn_user
 from ...errors import StateWarning, message
+from ._methods import SELF, after_self, method_of, weakly
 from ._reachable import globals_of
 from ._trees import (
     UNSET,
@@ -33,9 +36,10 @@ Make = TypeVar("Make", bound=Callable[..., Any])
 class Transformed(HasRecipe, Generic[P, R]):
     """A function that a transform made of another one.
 
-    It is called as the function is, and is a method where it stands in a class. It is
-    copied and pickled as its recipe: a copy is bound to copies of what the function
-    holds, and nothing compiled comes along.
+    It is called as the function is, and is a method where it stands in a class: one
+    that closes over its instance, as `_methods` says. It is copied and pickled as its
+    recipe: a copy is bound to copies of what the function holds, and nothing compiled
+    comes along.
 
     Args:
         function: the function of the user.
@@ -43,6 +47,9 @@ class Transformed(HasRecipe, Generic[P, R]):
 
     def __init__(self, function: Callable[P, R]):
         functools.update_wrapper(self, function, updated=())
+        self._for: weakref.WeakKeyDictionary[Any, Transformed] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the transform."""
@@ -55,7 +62,43 @@ class Transformed(HasRecipe, Generic[P, R]):
             self.__qualname__ = f"{owner.__qualname__}.{name}"
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
+        if instance is None or "__self__" in self.__dict__:
+            return self
+        try:
+            made = self._for.get(instance)
+            if made is None:
+                made = self._for[instance] = self._made_for(weakly(instance))
+        except TypeError:  # an instance without a hash, or of which no weak one exists
+            made = self._made_for(weakly(instance))
+        return self._as_method(made, instance)
+
+    def _made_for(self, owner: Callable[[], Any]) -> Transformed:
+        """Return the same transform of a method of what ``owner()`` returns."""
+        transform, function, args, options = self.recipe
+        method = after_self(method_of(function, owner), function)
+        return transform(method, *args, **options)
+
+    def _as_method(self, made: Transformed, instance: Any) -> Any:
+        """Return what `_made_for` made, holding the instance."""
+        own = {"_made": made, "__self__": instance, "__func__": self}
+        method = _Method.__new__(_Method)
+        method.__dict__ = self.__dict__ | own
+        return method
+
+    # Methods are made at each access, and are equal as those of Python are.
+    def __eq__(self, other: object) -> bool:
+        own = self.__dict__
+        if self is other or "__self__" not in own or not isinstance(other, Transformed):
+            return self is other
+        return own["__self__"] is other.__dict__.get("__self__") and (
+            own["__func__"] is other.__dict__["__func__"]
+        )
+
+    def __hash__(self) -> int:
+        own = self.__dict__
+        if "__self__" not in own:
+            return id(self)
+        return hash((id(own["__self__"]), id(own["__func__"])))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         held, structure = flatten(self)
@@ -85,6 +128,21 @@ class Transformed(HasRecipe, Generic[P, R]):
     def __repr__(self) -> str:
         transform = self.recipe.transform.__name__.lstrip("_")
         return f"<bo.{transform} of {describe(self.recipe.function)}>"
+
+
+class _Method(Transformed):
+    """A transformed function as a method, see `Transformed._as_method`."""
+
+    _made: Transformed
+    __self__: Any
+    __func__: Transformed
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(method_of(self.__func__, lambda: self.__self__))
+
+    def __call__(self, *args, **kwargs):
+        return self._made(SELF, *args, **kwargs)
 
 
 class _Wrapper(Transformed[P, R]):

@@ -25,6 +25,7 @@ from .._lift import (
     run_to_fixed_point,
     unpack,
 )
+from .._positions import check_argnums
 from .._records import parted, rejoined
 from ._mean import mean, warn_of_sum
 from ._targets import Targets
@@ -120,6 +121,7 @@ class Differentiated(Transformed):
             targets.check(*self._dtypes)
         variables = [] if targets is None else targets.unique
         places = self._places(len(args))
+        check_argnums(places, args)
         args, kwargs = pack((args, kwargs))
         diff = [read(v) for v in variables], tuple(args[i] for i in places)
         outline = jax.tree.structure

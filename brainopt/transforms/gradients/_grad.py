@@ -136,7 +136,8 @@ def grad(
         fun: returns a real scalar, or ``(scalar, aux)`` with ``has_aux``.
         grad_vars: a Variable, a list or dict of them, a collector, or a Node (its
             `TrainVar` Variables).
-        argnums: positions of the arguments; negative ones count from the end.
+        argnums: positions of the arguments; negative ones count from the end. Where
+            `grad` decorates a method, ``self`` has position 0, as in `jax.grad`.
         has_aux: whether ``fun`` returns auxiliary data too.
         return_value: whether to return the value of ``fun`` too.
         holomorphic: promise that ``fun`` is holomorphic: inputs and value are complex.
