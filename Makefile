@@ -4,12 +4,13 @@
 # enough. PYTHON=... picks the interpreter, ARGS=... reaches the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo results test test-hosts test-long test-gpu check lint types format hooks
+.PHONY: help demo results test test-more test-hosts test-long test-gpu check lint types format hooks
 .PHONY: package docs test-site bench bench-gpu clean
 
 VENV := .venv
 HOSTS := .venv-hosts
 PY := $(VENV)/bin/python
+QUICK := not long and not gpu and not hosts and not site and not types
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 ifndef PYTHON
@@ -21,6 +22,7 @@ help:
 	@echo "make demo       train examples/yinyang_snn.py (ARGS=--resume, ...)"
 	@echo "make results    all examples at full length, into docs/results.md (ARGS=randman)"
 	@echo "make test       the quick suite"
+	@echo "make test-more  what the quick suite leaves out: rows of tables, pages, examples"
 	@echo "make test-hosts the tests with brainpy, brainstate, flax, ... (.venv-hosts)"
 	@echo "make test-long  the slow tests alone"
 	@echo "make test-gpu   the tests that need a GPU"
@@ -41,7 +43,10 @@ results: $(VENV)/.with-examples
 	@$(PY) examples/results.py $(ARGS)
 
 test: $(VENV)/.with-test
-	@$(PY) -m pytest -q -n 2 -m "not long and not gpu and not hosts and not site and not types" $(ARGS)
+	@$(PY) -m pytest -q -n 2 -m "not more and $(QUICK)" $(ARGS)
+
+test-more: $(VENV)/.with-test
+	@$(PY) -m pytest -q -n 2 -m "more and $(QUICK)" $(ARGS)
 
 test-hosts: $(HOSTS)/.with-test-hosts
 	@$(HOSTS)/bin/python -m pytest -q -n 2 -m "hosts and not long and not gpu" $(ARGS)

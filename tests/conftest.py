@@ -45,11 +45,27 @@ def pytest_runtest_setup(item):
             pytest.skip(f"not installed: {', '.join(missing)}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items):
-    """Let the warnings of a foreign framework be that framework's business."""
+    """Mark what the quick suite leaves out, and what a framework may warn of."""
+    tables = {}
     for item in items:
         if item.get_closest_marker("hosts"):
+            # The warnings of a foreign framework are that framework's business.
             item.add_marker(pytest.mark.filterwarnings("default"))
+        if (marker := item.get_closest_marker("sampled")) and not _is_long(item):
+            table = item.nodeid.partition("[")[0]
+            tables.setdefault((table, *marker.args), []).append(item)
+    for (_, count), rows in tables.items():
+        # Rows spread over the table: neighbours resemble each other.
+        kept = {i * len(rows) // count for i in range(count)}
+        for i, item in enumerate(rows):
+            if i not in kept:
+                item.add_marker(pytest.mark.more)
+
+
+def _is_long(item):
+    return item.get_closest_marker("long") is not None
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -85,6 +85,7 @@ def _killed(name):
     return pytest.param(name, marks=marks)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("name", [*map(_killed, SHORT | ATTACHED)])
 def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     options, line = (SHORT | ATTACHED)[name]
@@ -104,6 +105,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     assert _final_state(resumed) == _final_state(whole)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [_slow(n, SLOW) for n in SHORT])
 def test_a_short_run_draws_its_figure(name, example, tmp_path):
     pytest.importorskip("matplotlib")
@@ -137,6 +139,7 @@ def test_resume_without_a_file_says_so(example, capsys):
 # --- single programs
 
 
+@pytest.mark.more
 def test_yinyang_runs_on_another_device(tmp_path):
     options = ["--steps", "2", "--hidden", "30", "--device", "cpu:1", "--figure", ""]
 
@@ -145,6 +148,7 @@ def test_yinyang_runs_on_another_device(tmp_path):
     assert "test accuracy" in output
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("seed", [_slow(s, {"505", "1"}) for s in ("404", "505", "1")])
 def test_yinyang_finds_all_classes_with_seeds_that_were_stuck(example, seed):
     results = example("yinyang_snn", "--steps", "12", "--hidden", "100", "--seed", seed)
@@ -186,6 +190,7 @@ def test_dale_rnn_learns_the_comparison(example):
     assert example("dale_rnn", "--task", "comparison")["worst condition"] >= 0.85
 
 
+@pytest.mark.more
 def test_fit_hh_finds_the_true_conductances(example):
     results = example("fit_hh")
 
@@ -214,6 +219,7 @@ def test_force_follows_the_target_after_learning(example):
     assert example("force_reservoir", "--seed", "2")["normalized error"] < 0.1
 
 
+@pytest.mark.more
 def test_population_training_agrees_with_single_runs(example):
     results = example("population_training", "--steps", "2")
 

@@ -126,6 +126,7 @@ def skipped(where, tmp_path):
 PLACES = [frozen, thawed, in_group, in_bounds, of_sign, masked, only, skipped]
 
 
+@pytest.mark.sampled(26)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_takes_every_kind_of_choice(place, kind, tmp_path):

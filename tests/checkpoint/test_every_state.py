@@ -135,6 +135,7 @@ def second(build, held, load):
     return fresh
 
 
+@pytest.mark.sampled(14)
 def test_every_writer_writes_the_same_bytes(saved):
     _, folder, *_ = saved
     for suffix in {path.suffix for path in folder.glob("named*")}:
@@ -142,6 +143,7 @@ def test_every_writer_writes_the_same_bytes(saved):
         assert files[0] == files[1] == files[2], suffix
 
 
+@pytest.mark.sampled(14)
 def test_every_way_gives_a_fresh_instance_all_values(saved):
     build, folder, memory, now, held, _ = saved
     ways = {**WAYS, "memory": lambda _, node: node.load_state_dict(memory)}

@@ -164,6 +164,7 @@ def test_a_float64_file_is_refused_with_x64_off_unless_cast(tmp_path):
     assert node.W.value.dtype == "float32" and node.W.value[2] == 2
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("saves", [50, pytest.param(500, marks=pytest.mark.long)])
 def test_saves_beside_a_donating_training_thread_are_from_one_step(tmp_path, saves):
     node = bo.Node()

@@ -77,6 +77,7 @@ def test_more_members_than_a_file_of_that_length_can_have_are_refused(
         checkpoint.load(tmp_path / "f.npz")
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("suffix", [".bopt", ".npz", ".safetensors"])
 def test_any_number_of_small_arrays_fits_into_a_file(tmp_path, suffix):
     arrays = {f"p{number}": np.full(1, number, "f4") for number in range(70_000)}

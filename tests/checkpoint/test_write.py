@@ -60,6 +60,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path, kills, size):
     assert re.search(f"kills={kills} .* left=0", told), told
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
 def test_two_writers_and_a_reader_never_see_a_mixture(tmp_path, seconds):
     told = run("race", tmp_path, seconds, 1 << 20)

@@ -91,6 +91,7 @@ def test_a_node_may_refer_to_what_owns_it():
     bo.optim.SGD(0.1, top)
 
 
+@pytest.mark.more
 def test_large_data_are_not_searched_for_long():
     node = _node(data=types.SimpleNamespace(rows=[object() for _ in range(100_000)]))
 

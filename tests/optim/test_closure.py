@@ -82,6 +82,7 @@ def test_a_complex_loss_goes_down():
     np.testing.assert_allclose(z.value, [1.2 + 0.8j], rtol=1e-6)
 
 
+@pytest.mark.more
 def test_the_notebook_trains():
     """The example of the PyTorch notebook: a loss below 1e-3 after 500 steps."""
     key = jax.random.split(jax.random.key(0), 6)
@@ -132,6 +133,7 @@ def test_lbfgs_finds_the_minimum_of_rosenbrock(through, x64):
     assert int(opt.step) == 1
 
 
+@pytest.mark.more
 def test_lbfgs_goes_on_where_it_was(x64):
     def run(steps, opt, w):
         step = bo.jit(lambda: opt.step(lambda: _rosenbrock(w)))

@@ -106,6 +106,7 @@ def test_norms_are_noted(through):
     assert found["update_norm"] == pytest.approx(np.hypot(2, 2), rel=1e-4)
 
 
+@pytest.mark.sampled(1)
 @through
 @pytest.mark.parametrize("precision", ["plain", "master", "kahan", "stochastic"])
 def test_narrow_weights_keep_what_their_precision_promises(precision, through):
@@ -130,6 +131,7 @@ def test_narrow_weights_keep_what_their_precision_promises(precision, through):
         np.testing.assert_array_equal(narrow, w.value)
 
 
+@pytest.mark.more
 def test_hooks_after_a_step_run_and_hooks_before_are_refused():
     w, seen = bo.TrainVar([3.0, -1.0]), []
     opt = LBFGS(train_vars=w)
@@ -170,6 +172,7 @@ def _learn_two(opt, variables):
         opt.update({k: jnp.full(1, t + i) for i, k in enumerate(variables)})
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("change", ["freeze", "unfreeze", "add"])
 def test_curvature_starts_anew_when_other_variables_train(change):
     variables = {k: bo.TrainVar([1.0]) for k in "ab"}
@@ -215,6 +218,7 @@ def test_complex_variables_are_refused_and_leave_nothing_behind():
     assert list(opt.slots) == ["w", ""]
 
 
+@pytest.mark.more
 def test_a_compiled_line_search_follows_what_is_frozen_and_hooked():
     variables = {k: bo.TrainVar([2.0]) for k in "ab"}
     opt = LBFGS(0.1, variables)
@@ -232,6 +236,7 @@ def test_a_compiled_line_search_follows_what_is_frozen_and_hooked():
         step()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6, 1e10])
 def test_the_unit_of_the_loss_does_not_matter(unit):
     bends, goal = jnp.geomspace(1.0, 100.0, 20), jnp.sin(jnp.arange(20.0))
@@ -253,6 +258,7 @@ def _learned(names):
     return opt
 
 
+@pytest.mark.more
 def test_the_curvature_is_found_by_name():
     saved, other = _learned("ab"), _learned("ba")
     other.load_state_dict(saved.state_dict())
@@ -264,6 +270,7 @@ def test_the_curvature_is_found_by_name():
         _learned("abc").load_state_dict(saved.state_dict())
 
 
+@pytest.mark.more
 def test_curvature_of_a_run_in_which_others_trained_is_refused():
     saved, other = _learned("ab"), _learned("ab")
     saved.freeze("b")

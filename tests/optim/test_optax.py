@@ -100,6 +100,7 @@ def test_a_closure_gives_what_a_transformation_asks_for(kind, through):
     assert int(opt.step) == 4
 
 
+@pytest.mark.more
 def test_a_line_search_climbs_as_it_descends():
     ends = []
     for maximize, sign in ((False, 1), (True, -1)):
@@ -113,6 +114,7 @@ def test_a_line_search_climbs_as_it_descends():
     assert ends[0][3] < ends[0][0]
 
 
+@pytest.mark.more
 def test_a_line_search_leaves_out_what_is_frozen():
     start, held = jnp.asarray([-1.2, 1.0]), jnp.asarray([-0.5])
     whole = lambda x, y: _rosenbrock(jnp.concatenate([x, y]))  # noqa: E731
@@ -140,6 +142,7 @@ def _two(tx, **settings):
     return variables, opt
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("through", ["jit", "eager", "frozen"])
 @pytest.mark.parametrize(
     "tx",

@@ -142,6 +142,7 @@ def test_a_constraint_that_writes_is_refused(through):
     assert w[0] == 1.0 and int(opt.step) == 0
 
 
+@pytest.mark.more
 def test_what_a_closure_reads_is_not_kept():
     w = bo.TrainVar(jnp.ones(2))
     opt = optim.LBFGS(train_vars=w)

@@ -3,6 +3,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import brainopt as bo
 from tests.optim.members import MEMBERS, each
@@ -30,6 +31,7 @@ OWN |= {"z", "most", "total", "beta1", "axis0", "axis1"}
 HALF = ("beta", "beta1", "beta2", "beta3", "rho", "momentum", "weight_decay")
 
 
+@pytest.mark.sampled(6)
 @each(whole=False, but=(bo.optim.SparseAdam, bo.optim.Adafactor))
 def test_a_slot_is_what_its_name_says(member):
     opt = member.cls(**_settings(member))

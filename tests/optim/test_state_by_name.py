@@ -131,6 +131,7 @@ TIED = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", TIED)
 @pytest.mark.parametrize("road", ROADS)

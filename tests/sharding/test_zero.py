@@ -29,6 +29,7 @@ def trained(make, mesh, **options):
 EXPLICIT = pytest.param("explicit", marks=pytest.mark.long)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["auto", EXPLICIT])
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 def test_after_ten_steps_weights_are_whole_and_moments_an_eighth(make, kind):
@@ -71,6 +72,7 @@ def test_an_eager_update_keeps_the_places_too():
     assert net.l1.W.value.sharding.spec == P()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("memory", ["pinned_host", "unpinned_host"])
 @pytest.mark.parametrize("axis", ["data", None])
 def test_offloaded_moments_stay_in_that_memory_with_equal_numbers(memory, axis):

@@ -41,6 +41,7 @@ def close(ours, expected):
 P = {"a": A, "b": B}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["jacrev", "jacfwd", "jacobian"])
 def test_jacobians_have_the_structure_of_grad_vars(model, name):
     p, count, f = model
@@ -65,6 +66,7 @@ def test_a_jacobian_of_a_pytree_has_its_structure(model):
     close(ours, ({"y": jax.jacrev(pure)(P, X)["a"]}, X.sum()))
 
 
+@pytest.mark.more
 def test_hessians_have_the_structure_twice(model):
     p, count, f = model
     expected = jax.hessian(lambda p: pure(p, X).sum())(P)
@@ -83,6 +85,7 @@ def test_hessians_have_the_structure_twice(model):
     assert int(count) == 4
 
 
+@pytest.mark.more
 def test_a_hessian_by_an_argument_of_any_structure_is_that_of_jax():
     def f(p):
         (a, b), c = p

@@ -163,6 +163,7 @@ def expected(net, way):
     return bo.grad(net, argnums=0)(X) if way is _in_a_gradient else net(X)
 
 
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__[1:])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_the_next_call_sees_a_change(change, way):
@@ -285,6 +286,7 @@ def test_reads_are_recorded_while_a_function_is_traced_only():
     assert "__getattribute__" not in vars(bo.Node.__mro__[-2])
 
 
+@pytest.mark.more
 def test_programs_of_many_values_do_not_pile_up():
     net = Net()
     step, call = _closed_over(net)

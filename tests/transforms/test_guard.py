@@ -114,6 +114,7 @@ def _quick(names):
     return pytest.param(names, marks=[] if quick else pytest.mark.long)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("names", [*map(_quick, PAIRS), *TRIPLES], ids=_name)
 def test_every_nesting_of_ours_counts_right(names):
     v = bo.Variable(jnp.zeros(2))
@@ -139,6 +140,7 @@ MIXED = [
 ]
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     v = bo.Variable(jnp.zeros(2), name="mine")
@@ -149,6 +151,7 @@ def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     assert v.value.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_read_in_any_nesting_is_right(names):
     v = bo.Variable([1.0, 2.0])

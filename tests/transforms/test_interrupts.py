@@ -123,6 +123,7 @@ def test_an_eager_commit_is_whole(rounds):
     assert hits > rounds / 25
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("rounds", COUNTS)
 def test_a_traced_step_is_whole(rounds):
     model = Model()

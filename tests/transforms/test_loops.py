@@ -62,6 +62,7 @@ def terminal(capfd, monkeypatch):
     return lambda: capfd.readouterr().err
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, terminal):

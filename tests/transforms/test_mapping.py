@@ -158,6 +158,7 @@ class Trainer(bo.Node):
         return loss
 
 
+@pytest.mark.more
 def test_an_ensemble_trains_as_its_members_do():
     keys = jax.random.split(jax.random.key(0), 4)
     x = jax.random.normal(jax.random.key(1), (16, 3))
@@ -264,6 +265,7 @@ def test_shard_map_names_what_differs_between_devices(mesh):
     assert float(v) == 0.0
 
 
+@pytest.mark.more
 def test_each_device_draws_its_own_numbers(mesh):
     rng = bo.RandomState(0)
     f = bo.shard_map(

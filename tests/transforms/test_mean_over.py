@@ -47,6 +47,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("gradients", RIGHT.values(), ids=RIGHT)
 def test_the_step_is_that_of_one_device(gradients, count):
@@ -74,6 +75,7 @@ def test_the_mean_of_gradients_is_warned_of():
     np.testing.assert_allclose(change, 8 * alone(), atol=1e-6)  # as in jax
 
 
+@pytest.mark.more
 def test_the_value_is_the_mean_over_the_devices():
     net, mesh = Net(), mesh_of(8)
     x, y = data()

@@ -75,6 +75,7 @@ WAYS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", WAYS)
 def test_what_is_recorded_comes_out_with_its_axes(name):
     way, expected = WAYS[name]

@@ -291,6 +291,7 @@ class Trio:
 MOVES = [k for k, v in vars(Trio).items() if callable(v) and not k.startswith("_")]
 
 
+@pytest.mark.more
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(st.lists(st.sampled_from([m for m in MOVES if m != "check"])))
 def test_any_order_of_steps_and_looks_is_as_in_numpy(moves):
