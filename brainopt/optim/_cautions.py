@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .. import runtime
 from .._compat import is_eager
 from .._typing import Model
 from .._warnings import warn_user
@@ -42,13 +43,16 @@ def warn_of_nothing(optimizer: Any, train_vars: Model) -> None:
 
 
 def count_call(optimizer: Any) -> None:
-    """Look at an optimizer now and then, at calls of ``update`` in eager code.
+    """Look at an optimizer now and then, at calls of ``update``.
 
-    A look waits for the device, so it is rare; a compiled step runs no Python, and is
-    looked at when it is saved or summed up.
+    A compiled step runs no Python, and is looked at between its runs.
     """
+    if not is_eager():
+        if not runtime.created_in_frames([optimizer.step]):
+            runtime.watch([(weakref.ref(optimizer), look_at)])
+        return
     calls = vars(optimizer)["_calls"] = vars(optimizer).get("_calls", 0) + 1
-    if (calls in (16, 64) or calls % 256 == 0) and is_eager():
+    if calls > 1 and runtime.is_due(calls):
         look_at(optimizer)
 
 
@@ -107,8 +111,13 @@ def _warn_of_weights(optimizer: Any, told: set[str]) -> None:
 
 
 def _count_bad(leaf: Any) -> int:
-    if isinstance(leaf, Tracer) or not leaf.is_fully_addressable:
+    """Count the numbers that are not finite, in what this process holds of an array."""
+    if isinstance(leaf, Tracer):
         return 0
+    # Part by part: nothing is gathered, and no other process is asked.
+    if len(leaf.devices()) > 1:
+        parts = (s.data for s in leaf.addressable_shards if s.replica_id == 0)
+        return sum(map(_count_bad, parts))
     # Where the memory of the device is that of numpy, nothing is copied or compiled.
     on_cpu = all(device.platform == "cpu" for device in leaf.devices())
     isfinite = np.isfinite if on_cpu else jnp.isfinite

@@ -8,6 +8,7 @@ Nothing here is promised to users: these are the names that the other wings use.
 * signals: handlers deferred until the values of a step are stored;
 * access and guard: the choice between frame and storage, and what is legal there;
 * effects, facts and revisions: the dependencies of a trace;
+* watches: what is looked at between runs;
 * flat: many small arrays side by side in one, for the time of a trace;
 * places: the shardings of Variables, which only a move changes;
 * trackers: the interface of frameworks with traces of their own.
@@ -46,6 +47,7 @@ from ._frame import depend_on_facts as depend_on_facts
 from ._frame import note_packs as note_packs
 from ._frame import read_outside as read_outside
 from ._frame import top as top
+from ._frame import watch as watch
 from ._guard import RULE_HELP as RULE_HELP
 from ._guard import read_in_rules as read_in_rules
 from ._overlay import Expired as Expired
@@ -76,5 +78,7 @@ from ._trackers import depend as depend
 from ._trackers import foreign_kinds as foreign_kinds
 from ._trackers import inside_framework as inside_framework
 from ._trackers import pending_trackers as pending_trackers
+from ._watches import Watches as Watches
+from ._watches import is_due as is_due
 from .storage import baseline_refcount as baseline_refcount
 from .storage import lock as lock

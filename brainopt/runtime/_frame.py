@@ -46,6 +46,7 @@ from ._facts import Facts
 from ._overlay import Expired, Overlay
 from ._owner import start_recording, stop_recording
 from ._revisions import Revision
+from ._watches import Watch
 
 cache_of = jax.make_user_context()
 """``with cache_of(x):`` finds none of the traces that JAX kept elsewhere than under x.
@@ -336,6 +337,14 @@ def note_packs(packs: Iterable[tuple[Cell, ...]]) -> None:
     """Note lists of Variables that the function being traced moves as one array."""
     if local.top is not None:
         local.top.packs.extend(packs)
+
+
+def watch(watches: Iterable[Watch]) -> None:
+    """Note what to look at between runs of the function being traced."""
+    watches, frame = tuple(watches), local.top
+    while frame is not None:
+        frame.watches.extend(watches)
+        frame = frame.parent
 
 
 def depend_on_facts(facts: Facts) -> None:

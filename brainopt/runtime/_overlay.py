@@ -10,6 +10,7 @@ from .._typing import PyTree
 from ._cell import Cell
 from ._effects import Effects
 from ._revisions import Revision
+from ._watches import Watch
 
 
 class Expired:
@@ -45,6 +46,7 @@ class Overlay:
         inner: the effects of the transforms called so far.
         packs: lists of Variables that could be one flat array.
         revisions: what the run depends on beside Variables, with its count then.
+        watches: what to look at between runs of what is compiled.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Overlay:
         "sealed",
         "trace",
         "values",
+        "watches",
         "written",
     )
 
@@ -73,6 +76,7 @@ class Overlay:
         self.inner: list[Effects] = []
         self.packs: list[tuple[Cell, ...]] = []
         self.revisions: list[tuple[Revision, int]] = []
+        self.watches: list[Watch] = []
 
     def has(self, variable: Cell) -> bool:
         """Whether this run was given the value of a Variable, or set it."""

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from brainopt import checkpoint
 from brainopt.__main__ import main
 from brainopt.checkpoint.commands import _output
+from brainopt.checkpoint.io._read import Reader
 from tests.checkpoint.fake import FakeNode
 from tests.checkpoint.trees import same
 
@@ -198,6 +200,33 @@ def test_a_long_task_shows_its_progress_on_a_terminal(monkeypatch, capsys):
     progress.add(50)
     progress.close()
     assert capsys.readouterr().err == "\rf: 25 %\r\x1b[K"
+
+
+def test_a_long_verify_shows_how_much_of_the_file_was_read(
+    tmp_path, monkeypatch, capsys
+):
+    checkpoint.save(tmp_path / "f", {"W": np.zeros(16 << 20, "f4")})  # 64 MiB
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(_output, "_PATIENCE", -1.0)
+    monkeypatch.setattr(_output, "_INTERVAL", -1.0)
+    read, begun = Reader._read_piece, []
+
+    def counted(self, piece, into):
+        begun.append(piece.nbytes)
+        return read(self, piece, into)
+
+    add, seen = _output.Progress.add, []
+
+    def noted(self, amount):
+        add(self, amount)
+        seen.append((self._done, sum(begun)))
+
+    monkeypatch.setattr(Reader, "_read_piece", counted)
+    monkeypatch.setattr(_output.Progress, "add", noted)
+    assert main(["verify", str(tmp_path / "f")]) == 0
+    shown = re.findall(r"(\d+) %", capsys.readouterr().err)
+    assert len(shown) == len(begun) > 3 and int(shown[-1]) == 99
+    assert all(done <= read for done, read in seen) and seen[0][1] < 32 << 20
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

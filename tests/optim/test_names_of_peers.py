@@ -151,7 +151,41 @@ def _save(opt, tmp_path):
     bo.checkpoint.save(tmp_path / "n.bopt", {"opt": opt})
 
 
-@pytest.mark.parametrize("look", [_update_often, _save])
+def _train(opt, compiled):
+    # Nobody reads anything of the optimizer, and the one call is the only one.
+    def update(x):
+        opt.update({"w": jnp.full(1, x)})
+
+    compiled(lambda xs: bo.for_loop(update, xs))(jnp.zeros(3))
+
+
+def _train_in_jit(opt, tmp_path):
+    _train(opt, bo.jit)
+
+
+def _train_in_jit_without_donation(opt, tmp_path):
+    _train(opt, bo.jit(donate=False))
+
+
+def _train_in_nested_jits(opt, tmp_path):
+    _train(opt, lambda f: bo.jit(bo.jit(f)))
+
+
+def _train_in_a_loop(opt, tmp_path):
+    _train(opt, lambda f: f)
+
+
+LOOKS = [
+    _update_often,
+    _save,
+    _train_in_jit,
+    _train_in_jit_without_donation,
+    _train_in_nested_jits,
+    _train_in_a_loop,
+]
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_weights_that_are_not_finite_are_told_by_path(look, tmp_path):
     opt = _sgd()
     opt.update({"w": jnp.array([jnp.nan])})
@@ -163,6 +197,16 @@ def test_weights_that_are_not_finite_are_told_by_path(look, tmp_path):
     opt.summary()
 
     assert len(seen) == 1 and seen[0].filename == __file__
+
+
+def test_weights_that_turn_bad_later_are_told_between_the_runs_of_a_step():
+    opt = _sgd()
+    step = bo.jit(lambda x: opt.update({"w": jnp.full(1, x)}))
+    for _ in range(15):
+        step(0.0)
+
+    with pytest.warns(bo.errors.TrainingWarning, match="w: 1 of 1"):
+        step(jnp.inf)
 
 
 # --- counts beyond 2²⁴

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from ..io import _os
 _JSON = bool | int | float | str | None
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 _PATIENCE = 1.0  # seconds before progress is shown
+_INTERVAL = 0.1  # seconds between two such lines
 
 
 def say(*lines: Any) -> None:
@@ -96,17 +98,19 @@ class Progress:
     def __init__(self, name: str, total: int) -> None:
         self._name, self._total, self._done = printable(name), total, 0
         self._start = self._last = time.monotonic()
-        self._shown = False
+        self._shown, self._lock = False, threading.Lock()
 
     def add(self, amount: int) -> None:
-        """Add to the count, and show it now and then."""
-        self._done += amount
-        now = time.monotonic()
-        due = now - self._start > _PATIENCE and now - self._last > 0.1
-        if due and sys.stderr.isatty():
-            self._last, self._shown = now, True
-            share = min(100 * self._done // max(self._total, 1), 100)
-            print(f"\r{self._name}: {share} %", end="", file=sys.stderr, flush=True)
+        """Add to the count, and show it now and then; threads may call it."""
+        with self._lock:
+            self._done += amount
+            now = time.monotonic()
+            due = now - self._start > _PATIENCE and now - self._last > _INTERVAL
+            if due and sys.stderr.isatty():
+                self._last, self._shown = now, True
+                share = min(100 * self._done // max(self._total, 1), 100)
+                text = f"\r{self._name}: {share} %"
+                print(text, end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the line away."""

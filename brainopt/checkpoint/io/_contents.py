@@ -63,7 +63,8 @@ class Contents(Closing):
         """Read and check every byte, holding a few chunks at a time.
 
         Args:
-            progress: called with the number of bytes that come next.
+            progress: called with the number of bytes that were checked, by several
+                threads.
 
         Raises:
             CheckpointCorruptError: a byte differs from the one that was written.

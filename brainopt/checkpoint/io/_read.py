@@ -178,7 +178,8 @@ class Reader(Contents):
         """Read and check every byte of the file, holding a few chunks at a time.
 
         Args:
-            progress: called with the number of bytes that come next.
+            progress: called with the number of bytes that were checked, by several
+                threads.
 
         Raises:
             CheckpointCorruptError: a byte differs from the one that was written.
@@ -187,12 +188,12 @@ class Reader(Contents):
             pass
         local = threading.local()
 
-        def buffers() -> Iterator[tuple[_Piece, memoryview | threading.local]]:
-            for piece, _ in self._pieces(range(len(self.records))):
-                progress(piece.nbytes)
-                yield piece, local
+        def check(piece: _Piece, into: memoryview | threading.local) -> None:
+            self._read_piece(piece, into)
+            progress(piece.nbytes)
 
-        self._run(sum(self._sizes), buffers())
+        pieces = self._pieces(range(len(self.records)))
+        self._run(sum(self._sizes), ((piece, local) for piece, _ in pieces), check)
         for index, record in enumerate(self.records):
             if record.digest:
                 self.read([index])
@@ -331,13 +332,16 @@ class Reader(Contents):
                     yield _Piece(index, place, head, segment.offset + at, size), place
                 done += segment.nbytes
 
-    def _run(self, total: int, work: Iterable[tuple]) -> None:
+    def _run(
+        self, total: int, work: Iterable[tuple], act: Callable | None = None
+    ) -> None:
+        act = act or self._read_piece
         try:
             if total < _THREADED:
-                for piece, into in work:
-                    self._read_piece(piece, into)
+                for piece in work:
+                    act(*piece)
             else:
-                _threads.each(self._read_piece, work)
+                _threads.each(act, work)
         except OSError as error:
             raise self._refusal(error) from error
         except Malformed as reason:

@@ -62,18 +62,15 @@ class Program:
     ):
         self.discovery_only = discovery_only
         self.compilations = compilations or Compilations(function)
-        self.function = function
-        self.effects = effects
-        self.options = options
+        self.function, self.effects, self.options = function, effects, options
         self.revisions: dict[runtime.Revision, int] = {}
-        self.facts = runtime.Facts()
+        self.facts, self.watches = runtime.Facts(), runtime.Watches()
         self.encoding = Encoding()
         self.constants = constants or Constants()
         self._extra = self.constants.inputs
         self.broken = self._looking = self._searched = False
         self.checked = self._current = self._moves = self._placed_at = -1
-        self._aligned = "out_shardings" in options
-        self._decodes = self._aligned
+        self._aligned = self._decodes = "out_shardings" in options
         self._compiled: set[Any] = set()
         self._deferred: Deferred | None = None
         self.donated = tuple(filter(is_donatable, effects.written))
@@ -99,9 +96,8 @@ class Program:
         )
         traced, pure = (named_as(function, f) for f in (self._traced, self._pure))
         self.donating = jax.jit(traced, donate_argnums=0, **aligned)
-        self.keeping = self.plain = jax.jit(pure, **aligned)
-        if free is not None:
-            self.plain = jax.jit(named_as(function, self._pure), **free)
+        self.keeping = jax.jit(pure, **aligned)
+        self.plain = self.keeping if free is None else jax.jit(pure, **free)
 
     def extended(self, news: UnknownVariables) -> Program:
         """Return a program that threads what this one and ``news`` know."""
@@ -186,6 +182,7 @@ class Program:
             results = self._stored(frame.values, is_packed), out
         self.effects.inner = effects.inner
         self.revisions.update(frame.revisions)
+        self.watches.add(frame.watches)
         facts.add(self.facts)  # of another shape of the arguments
         facts.close()
         self.facts = facts
@@ -265,6 +262,8 @@ class Program:
             finally:
                 if self._deferred is not None:
                     self._end_deferral()
+        if self.watches.found:
+            self.watches.count_run()
         return self.decoded(out) if self._decodes else out
 
     def _end_deferral(self) -> None:
@@ -347,6 +346,7 @@ class Program:
             new = self.encoding.decode_all(new)
             # Another thread may have taken a step meanwhile; then this one starts over.
             if self.storage.commit_if_unchanged(inputs, values, self.written, new):
+                self.watches.count_run()
                 return self.decoded(out)
 
     def inline(self, args: tuple, kwargs: dict) -> Any:
@@ -357,6 +357,7 @@ class Program:
         # JAX may have traced this before, and then no frame saw what it depends on.
         runtime.depend_on_counts(self.revisions)
         runtime.depend_on_facts(self.facts)
+        runtime.watch(self.watches.found)
         runtime.commit(self.written, self.encoding.decode_all(values))
         return self.decoded(out)
 
