@@ -49,7 +49,8 @@ def readable(value: float, unit: str = "s") -> str:
     if unit == "s":
         steps = steps[3:]
     size, prefix = next((s for s in steps if abs(value) >= s[0]), steps[-1])
-    return f"{value / size:.3g} {prefix}{unit}"
+    # A space that does not break: the unit stays beside its number in a narrow table.
+    return f"{value / size:.3g}\N{NO-BREAK SPACE}{prefix}{unit}"
 
 
 def interleaved(

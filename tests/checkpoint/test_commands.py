@@ -59,6 +59,12 @@ def test_list_is_json_and_1_without_steps(run_folder, tmp_path, capsys):
     assert main(["list", str(tmp_path / "empty")]) == 1
 
 
+def test_list_refuses_what_is_no_folder(tmp_path, file, capsys):
+    assert main(["list", str(tmp_path / "typo")]) == main(["list", file]) == 2
+    told = capsys.readouterr().err
+    assert "typo could not be read: No such file" in told and "Not a dir" in told
+
+
 def test_verify_takes_folders_and_names_each_step(run_folder, capsys):
     assert main(["verify", str(run_folder)]) == 2
     told = capsys.readouterr()
@@ -177,6 +183,16 @@ def test_the_module_starts_without_jax(file, words):
     told = subprocess.run(argv, capture_output=True, text=True).stderr
     imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
     assert "brainopt" in imported and "jax" not in imported
+
+
+def test_inspect_folds_a_history_of_dicts_unless_asked(tmp_path, capsys):
+    history = [{"loss": 1.0 / i, "epoch": i} for i in range(1, 81)]
+    checkpoint.save(tmp_path / "f", {"W": W, "history": history})
+    assert main(["inspect", str(tmp_path / "f")]) == 0
+    told = capsys.readouterr().out
+    assert "160 plain values" in told and len(told.splitlines()) < 8
+    main(["inspect", "--all", str(tmp_path / "f")])
+    assert "history.79.loss" in capsys.readouterr().out
 
 
 def test_a_pipe_gets_no_colour_and_no_progress(file):

@@ -20,6 +20,8 @@ def list_steps(chosen: argparse.Namespace) -> int:
     """Print the steps of a folder; 2 if one of them is damaged, 1 if there is none."""
     index = Index(Folder(chosen.folder))
     steps = index.steps()
+    if not steps and not index.folder.remote:
+        _refuse_missing(chosen.folder)
     metrics = index.metrics(steps)
     name, _, order = (chosen.best or "").partition(":")
     best = best_of(metrics, name, order or "min") if name else None
@@ -51,6 +53,15 @@ def list_steps(chosen: argparse.Namespace) -> int:
     if any(entry["damage"] for entry in told):
         return 2
     return 0 if told else 1
+
+
+def _refuse_missing(folder: str) -> None:
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} could not be read: {error.strerror}."
+        ) from None
 
 
 def _told(index: Index, step: int, metrics: dict[str, Any], best: bool) -> dict:

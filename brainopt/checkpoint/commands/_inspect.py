@@ -20,7 +20,7 @@ from ..io._sharded import open_checkpoint
 from ..tools._inspect import Entry, Inspection, content_of, inspect_file
 from ._output import saved_at, say, say_json, styled, table
 
-_HISTORY = 12  # plain values under one path that are shown one by one
+_HISTORY = 12  # values or branches without arrays that are shown one by one
 _STATS = ("min", "max", "mean", "norm", "nan", "inf")
 _FLAT = (".npz", ".safetensors")
 
@@ -129,16 +129,16 @@ def _tree(
         rows.append([*cells, *[""] * more])
 
     def walk(branch: _Branch, path: str, level: int) -> None:
-        # A history of a thousand numbers would bury the arrays.
-        plain = [entry for entry in branch.entries if not entry.nbytes]
-        hidden = set(map(id, plain)) if len(plain) > _HISTORY and not unfold else set()
+        hidden = {} if unfold else _history(branch)
         for entry in branch.entries:
             if id(entry) not in hidden:
                 rows.append(_row(entry, level, stats, wide))
         if hidden:
-            rows.append(["  " * level + "…", "", f"{len(plain)} plain values", "0"])
-            rows[-1] += [""] * more
+            plain = f"{sum(hidden.values())} plain values"
+            rows.append(["  " * level + "…", "", plain, "0", *[""] * more])
         for name, child in branch.branches.items():
+            if id(child) in hidden:
+                continue
             below = f"{path}.{name}" if path else name
             folded = level + 1 >= depth
             fold(below, child, level, f"{child.count} values" if folded else "")
@@ -155,6 +155,17 @@ def _tree(
         styled(line, "red") if wide and _has_bad(row) else line
         for line, row in zip(lines, [head, *rows], strict=True)
     ]
+
+
+def _history(branch: _Branch) -> dict[int, int]:
+    """Return what is folded, by id: the plain values in each, where they are many.
+
+    A history of a thousand numbers, or of a dict for each epoch, would bury the arrays.
+    """
+    plain = {id(entry): 1 for entry in branch.entries if not entry.nbytes}
+    below = branch.branches.values()
+    plain |= {id(child): child.count for child in below if not child.nbytes}
+    return plain if len(plain) > _HISTORY else {}
 
 
 def _has_bad(row: list[str]) -> bool:

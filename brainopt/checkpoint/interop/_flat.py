@@ -43,7 +43,8 @@ def refuse(wrong: list[str], suffix: str) -> None:
             message(
                 f"A {suffix} file cannot hold these values:",
                 wrong,
-                "store them in brainopt's own format: choose another suffix.",
+                "store them in brainopt's own format by another suffix, or leave them "
+                "out, on the command line with --skip.",
             )
         )
 
