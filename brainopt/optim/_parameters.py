@@ -30,7 +30,7 @@ from ..core import (
     warn_of_hidden,
 )
 from ..errors import GradientError, PathError, VariableError, message
-from ..runtime import read
+from ..runtime import read, snapshot
 from ._aliases import aliases_in
 from .engine._rows import Rows, fit_rows, is_sparse
 from .engine._tree import are_alike, named
@@ -114,7 +114,8 @@ class TrainedVariables(Node):
 
     def values(self) -> dict[str, Any]:
         """Return ``{path: value}``."""
-        return {path: read(variable) for path, variable in self.variables.items()}
+        variables = tuple(self.variables.values())
+        return dict(zip(self.variables, snapshot(variables), strict=True))
 
     def require(self, owner: str) -> None:
         """Raise `GradientError` if there is nothing to train."""
@@ -160,11 +161,11 @@ class TrainedVariables(Node):
             if name not in self.variables and gradient is not None  # a hole of equinox
         ]
         matched: dict[str, Any] = {}
-        for path, variable in self.variables.items():
+        for path, value in self.values().items():
             if path not in given and path not in frozen:
                 problems.append(f"missing: {path}")
                 continue
-            matched[path], unfit = _fit(given.get(path), read(variable), path, rows)
+            matched[path], unfit = _fit(given.get(path), value, path, rows)
             problems += unfit
         if problems:
             raise GradientError(

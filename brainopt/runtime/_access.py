@@ -22,7 +22,7 @@ from ._constants import any_constants, note_constant, warn_of_constants
 from ._frame import at_rest, has_ended, local, read_outside
 from ._guard import check_creation, check_rule, check_writable
 from ._overlay import Expired
-from ._places import kept
+from ._places import all_kept, kept
 
 
 def create(variable: Cell, value: PyTree) -> None:
@@ -104,7 +104,7 @@ def commit(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
             _put(variable, value)
         return
     with storage.lock:
-        values = list(map(kept, _held(variables), values))
+        values = all_kept(_held(variables), values)
         _store_all(variables, values)
 
 
@@ -161,6 +161,8 @@ def move(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:
 
 
 def _held(variables: Sequence[Cell]) -> list[Any]:
+    if all(variable._native for variable in variables):
+        return storage.snapshot(variables)
     return [variable._committed() for variable in variables]
 
 

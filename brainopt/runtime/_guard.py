@@ -128,6 +128,8 @@ def check_writable(variables: Sequence[Cell], read: Callable[[Cell], PyTree]) ->
     # Nearer than every frame: the framework threads its states itself, and may trace
     # at another level than the frame, so the comparison with `home` does not apply.
     framework = _trackers.innermost()
+    if framework is None and now == home:
+        return
     for variable in variables:
         if now == variable._creation_trace:
             continue
