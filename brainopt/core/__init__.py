@@ -39,6 +39,7 @@ from ._host import wrap as wrap
 from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
+from ._pytree import take_apart as take_apart
 from ._random import RandomState as RandomState
 from ._reset import reset as reset
 from ._state import LoadResult as LoadResult

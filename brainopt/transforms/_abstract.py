@@ -12,7 +12,8 @@ from .._typing import P
 from ..core import as_transform
 from ._errors import Explained
 from ._jit import jit
-from ._lift import Run, pack, unpack
+from ._lift import Run
+from ._packed import held, unpack
 from ._records import parted
 
 
@@ -37,7 +38,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
         return parted(Run(fun, args, kwargs=kwargs).out)[0]
 
     with Explained(fun, "bo.eval_shape"):
-        return unpack(jax.eval_shape(pure, *pack((args, kwargs))))
+        return unpack(jax.eval_shape(pure, *held((args, kwargs))))
 
 
 @as_transform

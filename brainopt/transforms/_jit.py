@@ -18,7 +18,8 @@ from ..core import Transformed, as_transform, describe, method_of
 from ..errors import HostError, message
 from ..runtime import Effects, changes
 from ._errors import Explained, models_among, raise_lost, refusal
-from ._lift import is_state, is_view, run_directly
+from ._lift import run_directly
+from ._packed import is_state, is_view
 from ._records import keyed
 from .programs._compilations import Compilations
 from .programs._program import Program

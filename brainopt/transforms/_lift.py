@@ -3,7 +3,7 @@
 
 **How it works.** Every transform does the same four things:
 
-1. It packs the arguments: a Variable becomes its value, a Node a `Packed`.
+1. It packs the arguments, as `_packed` says: Variables become values.
 2. It gives JAX a pure function, which runs the function of the user in a `Frame`. The
    frame binds Variables to the tracers that JAX passes in (`Run`).
 3. The frame has listed the Variables that were written (`Effects`). Their final values
@@ -43,99 +43,35 @@ import numpy as np
 
 from .._compat import is_key_array
 from .._typing import PyTree
-from ..core import ArrayLike, Node, Variable, as_transform, unwrap
+from ..core import Node, as_transform
 from ..runtime import (
     Cell,
     Effects,
     Facts,
     Frame,
     commit,
-    foreign_kinds,
     inside_framework,
     merge,
     read,
     read_outside,
     top,
 )
-from ._records import Recorded, handed_over, passed_on
+from ._packed import held, pack, unpack, warn_of_lost
+from ._records import passed_on
 from ._returned import refuse_traced
 
 Bindings = Iterable[tuple[Cell, Any]]
 
 
-@jax.tree_util.register_pytree_node_class
-class Packed:
-    """A Node on its way through a transform: the values, and how to rebuild it.
-
-    A Node is rebuilt in the frame that goes on with it, so that its new Variables
-    last as long as that frame.
-    """
-
-    __slots__ = ("leaves", "tree")
-
-    def __init__(self, leaves: Sequence[PyTree], tree: PyTree):
-        self.leaves = leaves
-        self.tree = tree
-
-    def tree_flatten(self):
-        return tuple(self.leaves), self.tree
-
-    @classmethod
-    def tree_unflatten(cls, tree: PyTree, leaves: Sequence[PyTree]):
-        return cls(leaves, tree)
-
-
-def is_state(x: PyTree) -> bool:
-    """Whether ``x`` is a Variable, a view, a Node, or a state of another framework."""
-    return isinstance(x, (ArrayLike, Node, foreign_kinds()))
-
-
-def is_view(x: PyTree) -> bool:
-    """Whether ``x`` holds an array, but may be unknown to JAX."""
-    return is_state(x) and not isinstance(x, Variable | Node)
-
-
-def value_in(x: PyTree) -> Any:
-    """Return the value in a Variable, a view or a foreign state; others as they are."""
-    return x.value if isinstance(x, foreign_kinds()) else unwrap(x)
-
-
-def pack(tree: PyTree) -> Any:
-    """Return ``tree`` with Variables replaced by values, and Nodes packed."""
-
-    # A state is a leaf here, also where JAX would go into it: a Node is a pytree.
-    def replace(x: PyTree):
-        return Packed(*jax.tree.flatten(x)) if isinstance(x, Node) else value_in(x)
-
-    return jax.tree.map(replace, tree, is_leaf=is_state)
-
-
-def unpack(tree: PyTree) -> Any:
-    """Return ``tree`` with each packed Node replaced by a new one.
-
-    What was recorded goes to the frame that runs now.
-    """
-
-    def is_packed(x: PyTree):
-        return isinstance(x, Packed | Recorded)
-
-    def replace(x: PyTree):
-        if isinstance(x, Recorded):
-            return unpack(handed_over(x))
-        return jax.tree.unflatten(x.tree, x.leaves) if is_packed(x) else x
-
-    return jax.tree.map(replace, tree, is_leaf=is_packed)
-
-
-def packed_result(function: Callable, args: Sequence[PyTree], kwargs: dict) -> Any:
-    """Return what a call returns and records, packed.
+def result_of(function: Callable, args: Sequence[PyTree], kwargs: dict) -> Any:
+    """Return what a call returns and records.
 
     Raises:
         TraceContextError: it is a Node that keeps arrays of the trace.
     """
     out = passed_on(function, *args, **kwargs)
     refuse_traced(out)
-    return pack(out)
+    return out
 
 
 class Run:
@@ -162,8 +98,13 @@ class Run:
             self._run(frame, function, args, kwargs)
 
     def _run(self, frame: Frame, function, args: Sequence[PyTree], kwargs) -> None:
-        args, kwargs = unpack((tuple(args), kwargs or {}))
-        self.out = packed_result(function, args, kwargs)
+        made: list[Node] = []
+        args, kwargs = unpack((tuple(args), kwargs or {}), made)
+        before = dict(frame.values) if made else {}
+        out = result_of(function, args, kwargs)
+        self.out = pack(out)
+        if made:
+            warn_of_lost(function, made, before, frame, out)
         self.effects = frame.effects()
         self.values = frame.values
         self.reads = frame.reads
@@ -310,7 +251,8 @@ def lift(
 
     Args:
         transform: takes a pure function ``f(args, kwargs) -> (out, values)`` and
-            returns one of the same arguments.
+            returns one of the same arguments. A Node among these has no leaves: the
+            function gets the Node itself.
         split: takes the result of that function, and returns ``(out, values)``: what
             to return, and the ``values`` as they left the transform. Left out, the
             transform returns the pair of ``f``.
@@ -334,7 +276,7 @@ def lift(
 @as_transform
 def _lifted(fun: Callable, transform: Callable, split: Callable) -> Callable:
     def wrapper(*args, **kwargs):
-        packed = pack((args, kwargs))
+        packed = held((args, kwargs))
 
         def attempt(effects: Effects):
             seen: list[Effects] = []
@@ -353,36 +295,8 @@ def _lifted(fun: Callable, transform: Callable, split: Callable) -> Callable:
     return wrapper
 
 
-def as_operands(operands: PyTree) -> tuple[Any, ...]:
-    """Return operands as a packed tuple; a tuple is many."""
-    many = operands if isinstance(operands, tuple) else (operands,)
-    return tuple(pack(operand) for operand in many)
-
-
 def run_directly(function: Callable, args: Sequence[PyTree]) -> Any:
     """Run ``function`` as Python, for `jax.disable_jit`; write when it succeeded."""
     run = Run(function, args)
     commit(run.effects.written, run.results(run.effects.written))
     return unpack(run.out)
-
-
-__all__ = [
-    "Packed",
-    "Run",
-    "Sealed",
-    "as_operands",
-    "commit",
-    "discovering",
-    "is_state",
-    "is_view",
-    "lift",
-    "merge",
-    "pack",
-    "packed_result",
-    "placeholder",
-    "read",
-    "run_directly",
-    "run_to_fixed_point",
-    "unpack",
-    "value_in",
-]

@@ -5,8 +5,9 @@
 eager code JAX would compile it at every call, since each call hands it a new function.
 So `reuse` makes a compiled function (`Jitted`) of the whole loop and keeps it with the
 user's function: in its ``__dict__``, where both end together. For a method it is kept
-for each instance, and holds the instance weakly. Inside an eager `grad` or `vmap` the
-same program is called, and JAX derives or maps what it has traced already.
+for each instance, which it holds weakly, and so for a Node among the operands. Inside
+an eager `grad` or `vmap` the same program is called, and JAX derives or maps what it
+has traced already.
 
 **What must never happen.** A program of one closure used for another one, or for
 another value of what the closure holds: see `Captures`.
@@ -30,6 +31,7 @@ from ..runtime import inside_framework
 from ._captures import Captures
 from ._errors import refusal
 from ._jit import Jitted
+from ._packed import nodes_in
 from .programs._static import Static
 
 _HOME = "__brainopt_programs__"
@@ -51,7 +53,7 @@ def reuse(road: Callable, functions: Sequence[Any], args: tuple, **options: Any)
         return road(functions, args, **options)
     if not functions or not all(map(_is_number, jax.tree.leaves(args))):
         return road(functions, args, **options)
-    kept = _kept(road, functions, options)
+    kept = _kept(road, functions, options, nodes_in(args))
     if kept is None:
         return road(functions, args, **options)
     found = kept.find()
@@ -131,10 +133,20 @@ class _Home:
         return _Home, ()
 
 
-def _kept(road: Callable, functions: Sequence[Any], options) -> _Kept | None:
-    """Return where the programs of these functions are kept, or None."""
+def _kept(
+    road: Callable, functions: Sequence[Any], options: Any, nodes: Sequence[Any]
+) -> _Kept | None:
+    """Return where the programs of these functions are kept, or None.
+
+    Args:
+        road: see `reuse`.
+        functions: see `reuse`.
+        options: see `reuse`.
+        nodes: handed to the functions, as methods are bound to one.
+    """
     split = list(map(_unbound, functions))
     owners = {id(owner): owner for _, owner in split if owner is not None}
+    owners |= {id(node): node for node in nodes}
     parts = tuple(part for part, _ in split)
     held = getattr(parts[0], "__dict__", None)
     if len(owners) > 1 or type(held) is not dict:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from ..core import ForeignVariable, Node, RandomState, Variable, find
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects, Frame, foreign_kinds, read, read_outside
 from ._lift import Bindings, Run
+from ._packed import nodes_in
 
 SHARED = None
 """The rule of a Variable that all lanes see whole."""
@@ -26,13 +27,14 @@ class Rules:
             a host, kind of Variable or of state, or list of these to a rule. Later
             entries win over earlier ones, a Variable over its kind, and a kind over the
             kinds it derives from.
+        arguments: the Nodes among the arguments, with the rule of each.
     """
 
-    def __init__(self, source: Model):
+    def __init__(self, source: Model, arguments: Iterable[tuple[Node, Any]] = ()):
         self.exact: dict[Cell, Any] = {}
         self._kinds: dict[type, Any] = {}
         pairs = source.items() if isinstance(source, Mapping) else source or ()
-        for target, rule in pairs:
+        for target, rule in (*arguments, *pairs):
             self._add(target, rule)
 
     def _add(self, target: Any, rule: Any) -> None:
@@ -98,6 +100,26 @@ class Rules:
 
 def _kinds() -> tuple[type, ...]:
     return (Variable, *foreign_kinds())
+
+
+def of_nodes(rules: Any, tree: PyTree) -> Iterator[tuple[Node, Any]]:
+    """Yield each Node of the arguments with its rule.
+
+    Args:
+        rules: of all arguments, or a tree of rules that begins as ``tree`` does.
+        tree: the arguments.
+    """
+    if isinstance(tree, Node):
+        yield tree, rules
+    elif rules is None or isinstance(rules, int | jax.sharding.PartitionSpec):
+        for node in nodes_in(tree):
+            yield node, rules
+    elif isinstance(rules, Mapping):
+        for key, rule in rules.items():
+            yield from of_nodes(rule, tree[key])
+    elif isinstance(rules, tuple | list):
+        for rule, part in zip(rules, tree, strict=False):
+            yield from of_nodes(rule, part)
 
 
 class Chosen:

@@ -15,10 +15,11 @@ from .._compat import varying_axes
 from .._typing import Model, P, PyTree, R
 from ..core import as_transform
 from ..runtime import Effects
-from ._lift import pack, read, run_to_fixed_point
+from ._lift import read, run_to_fixed_point
+from ._packed import held
 from ._positions import check_entries
 from ._records import refuse_records
-from ._rules import MappedRun, Rules, fork, refuse
+from ._rules import MappedRun, Rules, fork, of_nodes, refuse
 
 _HELP = (
     "give their PartitionSpec, as in `bo.shard_map(…, specs={variable: P('data')})`, "
@@ -106,10 +107,11 @@ def shard_map(
     in_specs = tuple(in_specs) if isinstance(in_specs, list) else in_specs
 
     def wrapper(*args):
-        devices = _Devices(fun, Rules(specs), mesh)
+        split = ((n, s) for n, s in of_nodes(in_specs, args) if s != _SHARED)
+        devices = _Devices(fun, Rules(specs, split), mesh)
         option = "bo.shard_map(self.method, specs={self: spec}, …)"
         check_entries("in_specs", in_specs, args, _SHARED, option)
-        args = pack(args)
+        args = held(args)
 
         def attempt(effects: Effects):
             return devices.attempt(mapping, (in_specs, out_specs), args, effects)

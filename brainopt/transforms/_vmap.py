@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -18,10 +19,11 @@ from ..core import Node, as_transform, move_each
 from ..errors import VariableError, message
 from ..runtime import Cell, Effects
 from ._errors import Explained
-from ._lift import discovering, pack, read, run_to_fixed_point
+from ._lift import discovering, read, run_to_fixed_point
+from ._packed import held
 from ._positions import check_entries
 from ._records import parted, rejoined
-from ._rules import Chosen, MappedRun, Rules, fork, refuse
+from ._rules import Chosen, MappedRun, Rules, fork, of_nodes, refuse
 
 _HELP = (
     "`bo.vmap(f, discard=True)` gives each lane values of its own, which end with it; "
@@ -135,10 +137,11 @@ def vmap(
     )
 
     def wrapper(*args, **kwargs):
-        rules = Rules(axes)
+        of_arguments = of_nodes(in_axes, args), of_nodes(0, kwargs)
+        rules = Rules(axes, itertools.chain(*of_arguments))
         option = "bo.vmap(self.method, axes={self: axis})"
         check_entries("in_axes", in_axes, args, None, option)
-        args, kwargs = pack((args, kwargs))
+        args, kwargs = held((args, kwargs))
         size = axis_size or _size(in_axes, args, kwargs, rules)
         lanes = _Lanes(fun, rules, size, Chosen(discard))
 

@@ -13,7 +13,8 @@ from ..._compat import config
 from ..._typing import ArrayLike, PyTree
 from ...errors import message
 from ...runtime import Effects
-from .._lift import Run, as_operands, merge, pack, run_directly, run_to_fixed_point
+from .._lift import Run, merge, run_directly, run_to_fixed_point
+from .._packed import as_operands, held, pack
 from .._records import check_branches
 from .._reuse import reuse
 
@@ -258,7 +259,7 @@ def _reused(road: Callable, branches: Sequence[Any], choice: Any, operands: Any)
     functions = [branch for branch in branches if callable(branch)]
     # Inputs, as otherwise each new number would be another program.
     constants = tuple(pack(branch) for branch in branches if not callable(branch))
-    args = pack(choice), as_operands(operands), constants
+    args = pack(choice), as_operands(operands, held), constants
     return reuse(road, functions, args, given=tuple(map(callable, branches)))
 
 

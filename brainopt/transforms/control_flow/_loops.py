@@ -14,16 +14,8 @@ from ..._compat import config
 from ..._typing import PyTree
 from ...errors import VariableError, message
 from ...runtime import Cell, Effects
-from .._lift import (
-    Run,
-    as_operands,
-    merge,
-    pack,
-    read,
-    run_directly,
-    run_to_fixed_point,
-    unpack,
-)
+from .._lift import Run, merge, read, run_directly, run_to_fixed_point
+from .._packed import as_operands, pack, unpack
 from .._records import collected, parted, recording, rejoined
 from .._reuse import reuse
 from ._progress import Progress
@@ -217,6 +209,7 @@ def _for_loop(
         return None, body_fun(*xs)
 
     body.__name__ = _name(body_fun)
+    body.__wrapped__ = body_fun  # type: ignore[attr-defined]
     return _scan((body,), (None, operands), **options)[1]
 
 

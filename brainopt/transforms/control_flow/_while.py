@@ -15,15 +15,8 @@ from ..._typing import ArrayLike, PyTree
 from ...core import is_weak, keeps_kind
 from ...errors import TraceContextError, message
 from ...runtime import Effects
-from .._lift import (
-    Run,
-    as_operands,
-    pack,
-    read,
-    run_directly,
-    run_to_fixed_point,
-    unpack,
-)
+from .._lift import Run, read, run_directly, run_to_fixed_point
+from .._packed import as_operands, pack, unpack
 from .._records import collected, refuse_records
 from .._reuse import reuse
 from ._branches import cond
@@ -213,13 +206,13 @@ def _bounded_while_loop(
         out = collected(body_fun, *before)
         out = refuse_records(out, "A bounded_while_loop", _UNKNOWN)
         after = before if out is None else tuple(out) if many else (out,)
-        return _like(pack(before), pack(after))
+        return unpack(_like(pack(before), pack(after)))
 
     # The length is fixed, so that reverse mode can store a state for each iteration;
     # past the end of the loop the state is passed on as it is.
     def one(state: tuple, _: PyTree) -> tuple[tuple, None]:
         going = _scalar(_condition(cond_fun, state).out)
-        return cond(going, body, lambda *same: same, state), None
+        return cond(going, body, lambda *same: same, pack(state)), None
 
     return scan(one, start, length=max_steps, checkpoint_every=checkpoint_every)[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,19 +13,11 @@ import jax
 
 from ..._typing import Model, PyTree
 from ...core import Transformed, describe
-from ...errors import message
+from ...errors import GradientError, message
 from ...runtime import Cell, Effects, top
 from .._errors import Explained
-from .._lift import (
-    Run,
-    commit,
-    discovering,
-    pack,
-    placeholder,
-    read,
-    run_to_fixed_point,
-    unpack,
-)
+from .._lift import Run, commit, discovering, placeholder, read, run_to_fixed_point
+from .._packed import Values, held, pack, unpack
 from .._positions import check_argnums
 from .._records import parted, rejoined
 from ._mean import mean, warn_of_sum
@@ -122,17 +115,20 @@ class Differentiated(Transformed):
         variables = [] if targets is None else targets.unique
         places = self._places(len(args))
         check_argnums(places, args)
-        args, kwargs = pack((args, kwargs))
-        diff = [read(v) for v in variables], tuple(args[i] for i in places)
+        diff = [read(v) for v in variables], tuple(pack(args[i]) for i in places)
+        by_nodes = [Values(args[i]) for i in places]
+        _check_once([*variables, *(v for node in by_nodes for v in node.variables)])
+        args, kwargs = held((args, kwargs))
         outline = jax.tree.structure
         trees = list(map(outline, diff[0])), list(map(outline, diff[1]))
 
         def run(diff: Diff, effects: Effects | None) -> Run:
             values, chosen = diff
-            filled = list(args)
-            for i, arg in zip(places, chosen, strict=True):
-                filled[i] = arg
-            bindings = zip(variables, values, strict=True)
+            filled: list[Any] = list(args)
+            bindings: list[tuple[Cell, Any]] = []
+            bindings += zip(variables, values, strict=True)
+            for i, arg, of in zip(places, chosen, by_nodes, strict=True):
+                filled[i] = of.fill(arg, bindings)
             return Run(self._fun, filled, bindings, effects, kwargs)
 
         def attempt(effects: Effects):
@@ -225,6 +221,18 @@ class Differentiated(Transformed):
             inner = [self.arranged(outcome, d, levels - 1) for d in inner]
             found.append(jax.tree.unflatten(tree, inner))
         return found
+
+
+def _check_once(variables: Sequence[Cell]) -> None:
+    twice = [v for v, count in Counter(variables).items() if count > 1]
+    if twice:
+        raise GradientError(
+            message(
+                "These Variables are differentiated by in two places:",
+                [v.label for v in twice],
+                "name each once, in `grad_vars` or in one of the arguments.",
+            )
+        )
 
 
 def _positions(argnums: Any) -> int | tuple[int, ...] | None:

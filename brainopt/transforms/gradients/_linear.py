@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import jax
 
 from ..._typing import Aux, Model, PyTree, R
-from .._lift import pack, unpack
+from .._packed import pack, unpack
 from ._differentiate import Differentiated
 from ._targets import Targets
 

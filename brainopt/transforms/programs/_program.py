@@ -17,7 +17,8 @@ from ... import runtime
 from ..._compat import thread_count
 from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
-from .._lift import Sealed, is_state, merge, packed_result, unpack
+from .._lift import Sealed, merge, result_of
+from .._packed import is_state, pack, unpack
 from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
@@ -169,7 +170,7 @@ class Program:
         facts = runtime.Facts()
         frame = Sealed(bindings, self.effects, self.discovery_only, facts)
         with frame:
-            out = self._encoded(packed_result(self.function, args, kwargs))
+            out = self._encoded(pack(result_of(self.function, args, kwargs)))
             effects = frame.effects()
             if (
                 frame.skipped_work
@@ -383,8 +384,7 @@ class Program:
 
     def shapes(self, args: tuple, kwargs: dict) -> Any:
         """Return the shapes and dtypes of the result."""
-        _, out = self.plain.eval_shape(*self._inputs(), args, kwargs)
-        return self.decoded(out)
+        return self.decoded(self.plain.eval_shape(*self._inputs(), args, kwargs)[1])
 
     def _inputs(self) -> tuple[tuple, tuple]:
         donated = tuple(map(runtime.read, self.donated))

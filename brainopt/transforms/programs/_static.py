@@ -12,7 +12,7 @@ import jax
 from ..._typing import PyTree
 from ...core import Node
 from ...errors import message
-from .._lift import is_state, value_in
+from .._packed import is_state, value_in
 
 
 class Static:
