@@ -19,6 +19,7 @@ from .interop._formats import (
     suffix_of,
     write,
 )
+from .interop._orbax import save_orbax
 from .io._input import Readable, name_of
 from .io._place import is_remote, place_of
 from .io._sharded import open_checkpoint
@@ -41,6 +42,7 @@ def save(
     key: bytes | None = None,
     sharded: bool = False,
     timeout: float = 600.0,
+    backend: Literal["brainopt", "orbax"] = "brainopt",
 ) -> None:
     """Save a node, several nodes, or any plain data to one file.
 
@@ -69,6 +71,11 @@ def save(
             all of them see. `load`, `restore`, `verify`, `inspect` and `diff` take the
             folder as they take a file, on any mesh and any number of processes.
         timeout: seconds, in (0, inf), that a process waits for the others.
+        backend: ``"orbax"`` writes a folder by Orbax (the extra ``orbax``), in which
+            each process writes its pieces; all that reads files takes the folder.
+            Orbax keeps no checksums of numbers, so a flipped bit is read as another
+            number. It removes a folder of that name before the new one is complete,
+            and waits for processes by its own rules.
 
     Raises:
         CheckpointError: something in ``tree`` cannot be stored, in this process or in
@@ -87,6 +94,13 @@ def save(
     """
     if digest not in (None, "sha256"):
         raise ValueError(f"digest must be None or 'sha256', not {digest!r}")
+    if backend not in ("brainopt", "orbax"):
+        raise ValueError(f"backend must be 'brainopt' or 'orbax', not {backend!r}")
+    if backend == "orbax":
+        if digest is not None or key is not None or verify or sharded:
+            raise ValueError("backend='orbax' takes no verify, digest, key or sharded")
+        save_orbax(_folder(path), tree, timeout)
+        return
     # A tag covers the manifest alone; by the digests in it, it covers the arrays.
     seal = Seal(digest is not None or key is not None, _checked(key))
     if sharded:
@@ -340,7 +354,7 @@ def _folder(path: Target) -> str:
     if not name or is_remote(name):
         raise CheckpointError(
             message(
-                f"A sharded checkpoint cannot be saved to {name or 'an open file'}.",
+                f"No folder can be saved to {name or 'an open file'}.",
                 help="give the name of a folder on a disk that all processes see.",
             )
         )

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import CheckpointError, first_line, printable
 from .._index import Index, best_of
 from ..io._folder import Folder
-from ..io._sharded import open_checkpoint
+from ..io._sharded import is_whole, open_checkpoint
 from ._output import Progress, saved_at, say, say_json, styled, table
 
 _FLAT = (".npz", ".safetensors")
@@ -116,7 +116,7 @@ def verify(chosen: argparse.Namespace) -> int:
 
 
 def _files(name: str) -> list[str]:
-    if not os.path.isdir(name):
+    if is_whole(name):
         return [name]
     index = Index(Folder(name))
     return [index.path(step) for step in index.steps()] or [name]

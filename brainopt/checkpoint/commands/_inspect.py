@@ -4,7 +4,6 @@
 import argparse
 import dataclasses
 import importlib
-import os
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from ...errors import CheckpointError, PathError, message, printable
 from .._index import Index
 from ..format._dtypes import in_own_order
 from ..io._folder import Folder
-from ..io._sharded import open_checkpoint
+from ..io._sharded import is_whole, open_checkpoint
 from ..tools._inspect import Entry, Inspection, content_of, inspect_file
 from ._output import saved_at, say, say_json, styled, table
 
@@ -55,7 +54,7 @@ def newest(path: str) -> str:
     Raises:
         CheckpointError: the folder has no steps.
     """
-    if not os.path.isdir(path):
+    if is_whole(path):
         return path
     index = Index(Folder(path))
     if not (steps := index.steps()):

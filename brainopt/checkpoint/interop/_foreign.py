@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
 from ..format import _layout
 from ..io._input import opened
+from ..io._orbax import is_of_brainopt, orbax
 from ..io._parts import is_sharded
 from ..io._place import Path, place_of
 from ._formats import flat_format, read
@@ -38,7 +39,7 @@ def load_foreign(path: Path) -> Any:
     name = place_of(path)
     # From the surest sign to the weakest: a manifest in a folder, a suffix, the magic
     # of our own file. MessagePack of others has no magic and comes last.
-    if is_sharded(name):
+    if is_sharded(name) or is_of_brainopt(name):
         return read(name)
     if os.path.isdir(name):
         return _orbax(name)
@@ -50,7 +51,7 @@ def load_foreign(path: Path) -> Any:
 
 def is_own(path: Path) -> bool:
     """Whether a file begins as brainopt's own; True if it cannot be read."""
-    if is_sharded(path):
+    if is_sharded(path) or is_of_brainopt(path):
         return True
     head = _head(path)
     return head is None or head == _layout.MAGIC  # load says by which name and why
@@ -80,17 +81,9 @@ def _refuse_pickle(path: str) -> None:
 
 
 def _orbax(path: str) -> Any:
+    engine = orbax(path)
     try:
-        from orbax import checkpoint as orbax  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise CheckpointError(
-            message(
-                f"{path} is a folder, as Orbax writes, and Orbax is not installed.",
-                help="pip install 'brainopt[orbax]'",
-            )
-        ) from None
-    try:
-        tree = orbax.PyTreeCheckpointer().restore(os.path.abspath(path))
+        tree = engine.PyTreeCheckpointer().restore(os.path.abspath(path))
     except Exception as error:  # Orbax raises whatever its parts raised
         raise CheckpointCorruptError(
             message(f"Orbax could not read the folder {path}:", [first_line(error)])

@@ -88,6 +88,30 @@ def named_parts(records: Sequence[Record]) -> dict[str, bytes]:
     return {record.key: record.value for record in table}
 
 
+def tree_of(
+    records: Sequence[Record],
+) -> tuple[dict[str, bytes], list[Record], set[int]]:
+    """Return the parts that a manifest names, its tree, and what is elsewhere.
+
+    Args:
+        records: of a manifest; the tree begins at ``len(parts) + 2``.
+
+    Returns:
+        The sha256 of each part; the records of the tree, as if they had payload; and
+        the positions of those that have none here.
+
+    Raises:
+        Malformed: it is the manifest of no folder.
+    """
+    parts = named_parts(records)
+    tree = records[len(parts) + 2 :]
+    whole = [
+        record._replace(key=None if i == 0 else record.key, spread=False)
+        for i, record in enumerate(tree)
+    ]
+    return parts, whole, {i for i, record in enumerate(tree) if record.spread}
+
+
 class PartsFolder:
     """A folder in which process 0 begins and ends saves, and each writes its part.
 

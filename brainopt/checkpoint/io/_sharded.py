@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import CheckpointCorruptError, CheckpointIOError
+from ...errors import CheckpointCorruptError, CheckpointError, CheckpointIOError
 from ..format._records import Malformed, Record
 from . import _boxes
 from ._boxes import Box
 from ._contents import Contents
 from ._input import Readable
-from ._parts import MANIFEST, has_manifest, is_sharded, named_parts
+from ._orbax import OrbaxReader, is_of_brainopt
+from ._parts import MANIFEST, has_manifest, is_sharded, tree_of
 from ._place import place_of
 from ._read import Reader, dtype_of, empty
 
@@ -26,7 +27,7 @@ _ATTEMPTS = 100
 
 
 def open_checkpoint(path: Readable, key: bytes | None = None) -> Contents:
-    """Open a checkpoint of brainopt's own format, a file or a folder.
+    """Open a checkpoint of brainopt, a file or a folder.
 
     Args:
         path: what to open.
@@ -37,9 +38,20 @@ def open_checkpoint(path: Readable, key: bytes | None = None) -> Contents:
         CheckpointVersionError: it was written by a newer version of the format.
         CheckpointIOError: the system refused.
     """
-    if not is_sharded(path):
-        return Reader(path, key)
-    return ShardedReader(place_of(path), key)  # type: ignore[arg-type]
+    if is_sharded(path):
+        return ShardedReader(place_of(path), key)  # type: ignore[arg-type]
+    if is_of_brainopt(path):
+        if key is not None:
+            raise CheckpointError("A folder of Orbax has no tag to prove.")
+        return OrbaxReader(place_of(path))  # type: ignore[arg-type]
+    return Reader(path, key)
+
+
+def is_whole(path: Readable) -> bool:
+    """Whether a name leads to one checkpoint, a file or a folder, and not to steps."""
+    if not isinstance(path, str | os.PathLike) or not os.path.isdir(path):
+        return True
+    return is_sharded(path) or is_of_brainopt(path)
 
 
 class _Piece(NamedTuple):
@@ -83,16 +95,10 @@ class ShardedReader(Contents):
         self._manifest = manifest
         self.version, self.metadata = manifest.version, manifest.metadata
         try:
-            sums = named_parts(manifest.records)
+            sums, self.records, self._spread = tree_of(manifest.records)
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
         self._first = len(sums) + 2
-        tree = manifest.records[self._first :]
-        self.records = [
-            record._replace(key=None if i == 0 else record.key, spread=False)
-            for i, record in enumerate(tree)
-        ]
-        self._spread = {i for i, record in enumerate(tree) if record.spread}
         for name, total in sums.items():
             self._open_files.append(Reader(os.path.join(self.path, name), key))
             # A part of another save has the right name and shape, and wrong numbers.
