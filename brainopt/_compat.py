@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -238,6 +239,21 @@ def is_of_trace(value: object, token: object) -> bool:
     trace = getattr(value, "_trace", None)
     held = getattr(token, "_trace_ref", None)
     return trace is not None and held is not None and held() is trace
+
+
+def take_for_arrays(kind: type, value_of: Callable[[Any], jax.Array]) -> None:
+    """Make the primitives of JAX take an object of a class for an array of it.
+
+    `jax.numpy` asks for ``__jax_array__``; `jax.lax` refuses what has it, and looks
+    only in these tables.
+    """
+    core = importlib.import_module("jax._src.core")
+    dtypes = importlib.import_module("jax._src.dtypes")
+    canonical = getattr(dtypes, "canonicalize_value", lambda x: x)
+    types = getattr(core, "pytype_aval_mappings", {})
+    values = getattr(dtypes, "register_canonicalize_value_handler", lambda *_: None)
+    types[kind] = lambda x: jax.typeof(value_of(x))
+    values(kind, lambda x: canonical(value_of(x)))
 
 
 def varying_axes(value: jax.Array) -> frozenset:

@@ -304,10 +304,10 @@ MISTAKES = {
         r"\(length, …\)",
     ),
     "a loop without a length": ("bo.for_loop(lambda: 1.0)", ValueError, "", "length"),
-    "a Variable in a function of jax.lax": (
-        "bo.jit(lambda: jax.lax.cumsum(W))()",
-        ValueError,
-        "__jax_array__",
+    "a Variable as the carry of a loop of jax.lax": (
+        "bo.jit(lambda: jax.lax.fori_loop(0, 2, lambda _, c: c + 1, W))()",
+        TypeError,
+        "pytree structure",
         r"\.value",
     ),
     "an option of jax.jit that is not for here": (

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from .._compat import is_key_array
+from .._compat import is_key_array, take_for_arrays
 from .._dtypes import keeps_kind
 from .._typing import PyTree
 from ..errors import VariableError, message
@@ -226,3 +226,6 @@ def _with_item(value: Any, index: Any, new: Any, owner: Any) -> Any:
 
 def _unwrap_index(index):
     return tuple(map(unwrap, index)) if type(index) is tuple else unwrap(index)
+
+
+take_for_arrays(ArrayLike, unwrap)

@@ -74,9 +74,10 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
         "a loss that returns more than one number says so: `has_aux=True`.",
     ),
     (
-        ValueError,
-        "Triggering __jax_array__()",
-        "functions of `jax.lax` take arrays: give them `variable.value`.",
+        TypeError,
+        "carry input and carry output must have the same pytree structure",
+        "return what was given, in the same structure; a Variable is a tree of its own "
+        "kind, so begin with `variable.value`.",
     ),
     (
         TypeError,
