@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "checkpoint": GROUND | {"distributed"},
     "runtime": GROUND,
     "core": GROUND | {"runtime"},
-    "transforms": GROUND | {"runtime", "core"},
+    "transforms": GROUND | {"runtime", "core", "distributed"},
     "debug": GROUND | {"runtime", "core", "transforms"},
     "sharding": GROUND | {"runtime", "core", "distributed"},
     "optim": GROUND | {"runtime", "core", "sharding"},

@@ -52,7 +52,7 @@ def count_call(optimizer: Any) -> None:
             runtime.watch([(weakref.ref(optimizer), look_at)])
         return
     calls = vars(optimizer)["_calls"] = vars(optimizer).get("_calls", 0) + 1
-    if calls > 1 and runtime.is_due(calls):
+    if calls > 1 and calls == runtime.next_look(calls - 1):
         look_at(optimizer)
 
 

@@ -79,6 +79,6 @@ from ._trackers import foreign_kinds as foreign_kinds
 from ._trackers import inside_framework as inside_framework
 from ._trackers import pending_trackers as pending_trackers
 from ._watches import Watches as Watches
-from ._watches import is_due as is_due
+from ._watches import next_look as next_look
 from .storage import baseline_refcount as baseline_refcount
 from .storage import lock as lock

@@ -8,6 +8,7 @@ first run, which has waited for the compiler, and then ever more rarely.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -15,13 +16,14 @@ from typing import Any, TypeAlias
 Watch: TypeAlias = tuple[weakref.ref, Callable[[Any], None]]
 """An object, and the function that looks at it."""
 
-_EARLY = frozenset({1, 16, 64, 256})
+_EARLY = (1, 16, 64, 256)
 _OFTEN = 1024
 
 
-def is_due(count: int) -> bool:
-    """Whether to look after so many runs."""
-    return count in _EARLY or not count % _OFTEN
+def next_look(runs: int) -> int:
+    """Return after how many runs to look next, where so many are done."""
+    early = [count for count in _EARLY if count > runs]
+    return early[0] if early else (runs // _OFTEN + 1) * _OFTEN
 
 
 class Watches:
@@ -29,22 +31,32 @@ class Watches:
 
     Attributes:
         found: the watches; empty for a function that nobody looks after.
+        runs: the number of its runs.
+        due: the number of runs from which on it is time to look.
     """
 
-    __slots__ = ("_runs", "found")
+    __slots__ = ("due", "found", "runs")
 
     def __init__(self):
         self.found: dict[Watch, None] = {}
-        self._runs = 0
+        self.runs = 0
+        self.due = sys.maxsize
 
     def add(self, watches: Iterable[Watch]) -> None:
         """Add those of a trace."""
         self.found.update(dict.fromkeys(watches))
+        if self.found and self.due == sys.maxsize:
+            self.due = self.runs + 1
 
     def count_run(self) -> None:
         """Count a run, and look where it is time."""
-        self._runs += 1
-        if is_due(self._runs):
-            for owner, look in tuple(self.found):
-                if (watched := owner()) is not None:
-                    look(watched)
+        self.runs += 1
+        if self.runs >= self.due:
+            self.look()
+
+    def look(self) -> None:
+        """Look now."""
+        self.due = next_look(self.runs)
+        for owner, look in tuple(self.found):
+            if (watched := owner()) is not None:
+                look(watched)

@@ -21,6 +21,7 @@ from ..core import (
 from ..errors import BrainoptError, StateLostError, TraceContextError, message
 from ..runtime import RULE_HELP, Cell, read_in_rules
 from .programs._program import Program
+from .programs._questions import is_gone
 
 _SHAPES = (
     "print the shapes in the function: they are known while it is traced. The body of "
@@ -165,7 +166,7 @@ def raise_lost(error: BaseException, program: Program) -> NoReturn:
         error: what was raised while the step ran.
         program: that of the step.
     """
-    lost = program.lost()
+    lost = [v for v in program.written if is_gone(v._committed())]
     if not lost:
         raise error
     paths = _paths(program.function)

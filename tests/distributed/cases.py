@@ -21,6 +21,7 @@ def everything(process, folder):
     seen = {"meeting": meet(process), "check": check(process)}
     seen["move"] = move(process)
     seen["train"] = train(process)
+    seen["rows"] = rows(process)
     seen["files"] = together(process, folder)
     return seen
 
@@ -37,6 +38,31 @@ def meet(process):
     exchange("pause", "", 30)
     seen["follower again"] = [exchange("follower", f"{i}", 30) for i in range(5)]
     return seen
+
+
+def rows(process):
+    """Steps on rows that differ between processes, and on equal ones."""
+    net = Net(0)
+    bo.sharding.shard(net, mesh_of(4), timeout=30)
+    opt = bo.optim.SGD(1e-2, net)
+    own, seen = {}, {}
+    for donate in (True, False):
+
+        @bo.jit(donate=donate)
+        def step(x, target):
+            grads = bo.grad(lambda: ((net(x) - target) ** 2).mean(), net.train_vars())
+            opt.update(grads())
+
+        before = np.asarray(net.l1.W.value.addressable_data(0))
+        x = np.full((4, 32), process + 1.0, "f4")
+        own[donate] = said(lambda x=x, step=step: step(x, 0.5))
+        after = np.asarray(net.l1.W.value.addressable_data(0))
+        seen[f"changed, {donate}"] = bool((before != after).any()) or int(opt.step)
+        seen[f"equal, {donate}"] = said(lambda step=step: step(np.ones((4, 32)), 0.5))
+        y = np.full((8, 32), process + 1.0, "f4")
+        seen[f"later, {donate}"] = said(lambda y=y, step=step: step(y, 0.5))
+        opt.step.value = np.int32(0)
+    return seen | {f"rows, {donate}": told for donate, told in own.items()}
 
 
 def _alone(here, name):

@@ -52,6 +52,17 @@ def test_two_processes_learn_as_one(processes, way):
         assert process["train"][way] == pytest.approx(expected, abs=2e-7)
 
 
+@pytest.mark.parametrize("donate", [True, False])
+def test_rows_that_each_process_gives_for_itself_are_named(processes, donate):
+    for seen in (process["rows"] for process in processes):
+        for when in ("rows", "later"):
+            kind, text, _ = seen[f"{when}, {donate}"]
+            assert kind == "DistributedError" and "bo.sharding.batch" in text
+            assert "x: process 1, unlike process 0" in text and "target" not in text
+        assert not seen[f"changed, {donate}"]
+        assert seen[f"equal, {donate}"][0] == ""
+
+
 def test_a_setting_in_one_process_returns(processes):
     assert processes[0]["train"]["lr"] < 1
 

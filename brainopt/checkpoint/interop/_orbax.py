@@ -79,21 +79,26 @@ def _taken_apart(tree: PyTree, arrays: dict[str, Any]) -> bytes:
     records, wrong = list(snapshot.records), []
     for index, leaf in enumerate(snapshot.leaves):
         name = snapshot.name_of(index)
-        if not _is_for_orbax(leaf):
+        value = _for_orbax(leaf)
+        if value is None:
             if isinstance(leaf, SpreadLeaf):
                 wrong.append(f"{name}: on several devices of one process alone")
             continue
         if name in arrays:
             wrong.append(f"{name}: two values have this path")
-        arrays[name] = leaf.value
+        arrays[name] = value
         records[index] = records[index]._replace(spread=True)
     if wrong:
         raise CheckpointError(message("Orbax cannot store these:", wrong))
     whole = with_parts({}, records)
     first = len(whole) - len(records)
     file = io.BytesIO()
+
+    def put(data: Any) -> None:
+        file.write(data)
+
     write_records(
-        file.write,
+        put,
         whole,
         lambda index: snapshot.fetch(index - first),
         snapshot.metadata(),
@@ -102,13 +107,15 @@ def _taken_apart(tree: PyTree, arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _is_for_orbax(leaf: Any) -> bool:
+def _for_orbax(leaf: object) -> Any:
+    """Return the array that Orbax is to hold; None where it lies beside the tree."""
     if not isinstance(leaf, ArrayLeaf | SpreadLeaf) or leaf.nbytes == 0:
-        return False
+        return None
     value = leaf.value
     # In a run of several processes Orbax takes what spans all of them.
     if not isinstance(value, jax.Array) or (
         jax.process_count() > 1 and value.is_fully_addressable
     ):
-        return False
-    return leaf.kind == "array" or isinstance(leaf, SpreadLeaf)
+        return None
+    is_array = leaf.kind == "array" or isinstance(leaf, SpreadLeaf)
+    return value if is_array else None

@@ -23,9 +23,10 @@ from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
 from ._encoding import Encoding, is_encoded, is_plain
+from ._given import Given
 from ._named import named_as
 from ._packing import packing_of
-from ._questions import call_key, is_donatable, is_gone, key_positions, unshared
+from ._questions import call_key, is_donatable, key_positions, unshared
 from ._retrace import DeepState, UnknownVariables
 
 
@@ -91,6 +92,7 @@ class Program:
         # Whether Python runs in each call between the computation and the storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
+        self._given = Given(function, self._places)
         encoding = None if self.resident is None else self.encoding
         aligned, free = _placement.options_of_jit(
             options, self.written, self._places, encoding
@@ -263,8 +265,9 @@ class Program:
             finally:
                 if self._deferred is not None:
                     self._end_deferral()
-        if self.watches.found:
-            self.watches.count_run()
+        self.watches.runs += 1  # here, since a call would cost as much as the rest
+        if self.watches.runs >= self.watches.due:
+            self.watches.look()
         return self.decoded(out) if self._decodes else out
 
     def _end_deferral(self) -> None:
@@ -279,7 +282,7 @@ class Program:
             before = storage.in_flight
             storage.in_flight = self.taken
             try:
-                with Deferred() if new or self._guarded else _NOTHING:
+                with Deferred() if new or self._guarded else contextlib.nullcontext():
                     return self._run_locked(args, kwargs)
             finally:
                 storage.in_flight = before
@@ -313,11 +316,12 @@ class Program:
             return False
         traced = self.traced(args, kwargs)
         traced.lower().compile()
+        self._given.compare(args, kwargs)
         # With effects JAX runs each call in Python.
         self._guarded |= bool(traced.jaxpr.effects)
         self._compiled.add(key)
         # -1 sends later calls here again, and so into a block of `Deferred`.
-        self._moves = -1 if self._guarded else moves
+        self._moves = -1 if self._guarded or self._given.together else moves
         return True
 
     def _kept(self) -> tuple:
@@ -335,6 +339,7 @@ class Program:
     def keep(self, args: tuple, kwargs: dict, wait: bool) -> Any:
         """Run at top level without donation; write when it succeeded."""
         inputs = self.donated + self.kept
+        self._given.compare(args, kwargs)
         self._search(self.keeping, args, kwargs)
         while True:
             values = self.storage.snapshot(inputs)
@@ -391,10 +396,5 @@ class Program:
         donated = self.encoding.encode_at(self._keys, donated)
         return donated, (*map(runtime.read, self.kept), *self._extra)
 
-    def lost(self) -> list[Cell]:
-        """Return the Variables whose values are gone."""
-        return [v for v in self.written if is_gone(v._committed())]
 
-
-_NOTHING = contextlib.nullcontext()
 _fallible = attrgetter("fallible")
