@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "transforms": GROUND | {"runtime", "core", "distributed"},
     "debug": GROUND | {"runtime", "core", "transforms"},
     "sharding": GROUND | {"runtime", "core", "distributed"},
-    "optim": GROUND | {"runtime", "core", "sharding"},
+    "optim": GROUND | {"runtime", "core", "transforms", "sharding"},
     "hosts": GROUND | {"runtime", "core", "optim"},
 }
 # The rooms inside a wing, from the bottom up: each imports those before it.

@@ -65,7 +65,7 @@ from .settings._unmatched import warn_of_unmatched_rules
 # Made anew when it is needed, or of this process alone.
 _UNSAVED = (
     REVISION,
-    "_cache",
+    "_compiled",
     "_dependencies",
     "_given",
     "_limit_reached",
@@ -120,7 +120,7 @@ class Optimizer(Node, metaclass=Declaring):
     _fits_a_line = True
     _resets = False
     _borrowed = frozenset(
-        {"_trained", "_members", "_hooks", "_cache", "_dependencies", "frozen"}
+        {"_trained", "_members", "_hooks", "_compiled", "_dependencies", "frozen"}
     )
 
     @takes_fields

@@ -33,7 +33,7 @@ from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read, snapshot
 from ._aliases import aliases_in
 from .engine._rows import Rows, fit_rows, is_sparse
-from .engine._tree import are_alike, named
+from .engine._tree import is_like, named
 
 _NEW = " Those of new variables need `opt.register_train_vars(node)` first."
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
@@ -161,11 +161,17 @@ class TrainedVariables(Node):
             if name not in self.variables and gradient is not None  # a hole of equinox
         ]
         matched: dict[str, Any] = {}
-        for path, value in self.values().items():
+        kinds = self._kinds()
+        for path, variable in self.variables.items():
             if path not in given and path not in frozen:
                 problems.append(f"missing: {path}")
                 continue
-            matched[path], unfit = _fit(given.get(path), value, path, rows)
+            if (gradient := given.get(path)) is not None and is_like(
+                gradient, kinds[path]
+            ):
+                matched[path] = gradient
+                continue
+            matched[path], unfit = _fit(gradient, read(variable), path, rows)
             problems += unfit
         if problems:
             raise GradientError(
@@ -176,6 +182,17 @@ class TrainedVariables(Node):
                 )
             )
         return matched
+
+    def _kinds(self) -> dict[str, jax.ShapeDtypeStruct | None]:
+        """Return shape and dtype of each variable that keeps both.
+
+        To read its value would take it from the step that computed it, which is slow.
+        """
+        variables, kinds = vars(self).get("_known", (None, {}))
+        if variables is not self.variables:
+            kinds = {path: _kind(v) for path, v in self.variables.items()}
+            vars(self)["_known"] = self.variables, kinds
+        return kinds
 
     def _by_path(self, names: Iterable[str]) -> list[str | None]:
         """Return the path that each name means, None where it means nothing here.
@@ -224,6 +241,14 @@ class TrainedVariables(Node):
         return {name: foreign[id(o)][1] for name, o in owners if id(o) in foreign}
 
 
+def _kind(variable: Variable) -> jax.ShapeDtypeStruct | None:
+    keeps = variable._native and variable.batch_axis is None
+    value = read(variable) if keeps else None
+    if not isinstance(value, jax.Array):
+        return None
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
 def _check_dtypes(variables: dict[str, Variable]) -> None:
     unfit = [
         f"{path}: {leaf.dtype if isinstance(leaf, jax.Array) else type(leaf).__name__}"
@@ -244,6 +269,8 @@ def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any
     # With a single variable the gradient may come bare, or as a tree like its value.
     if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
+        if is_like(grads, trained._kinds()[path]):
+            return [(path, grads)]
         value = read(variable)
         if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):
             return [(path, grads)]
@@ -287,8 +314,6 @@ def _outline(tree: Any) -> Any:
 
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
-    if are_alike(gradient, value):
-        return gradient, []
     # A value may be a tree itself; None for all of it skips each of its leaves.
     leaves, tree = jax.tree_util.tree_flatten_with_path(value)
     if gradient is None:

@@ -4,19 +4,19 @@
 **How it works.** `update` reads the Variables, calls the engine, and writes all results
 at one instant. The functional core does the same with a state that the caller keeps.
 
-In eager code the step is one program of `jax.jit`. Programs are kept with the counts of
-the revisions of the optimizer, its groups and schedules, and serve again when all of
-these counts are back, as after `freeze` and `unfreeze`. Inside a trace the step becomes
-a part of that trace.
+In eager code the step is a function of `bo.jit`: it donates what nobody else holds, is
+whole for signals and threads, traces anew where a setting has changed, and finds an
+earlier program again when the setting is back. Inside a trace it is a part of that.
 
 **What must never happen.** A result that is written apart from the others: an interrupt
-between them leaves weights of one step with moments of another. A program that is used
-after a Python setting has changed which it has baked in. A state of `init` that shares
-an array with a Variable: the caller may donate it.
+between them leaves weights of one step with moments of another. A state of `init` that
+shares an array with a Variable: the caller may donate it.
 """
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,16 +28,14 @@ from .._typing import Array, PyTree, Scalar, StepCount
 from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
+from ..transforms import jit
 from .engine._dependencies import Dependencies
 from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
 from .engine._tree import named
-from .hyperparameters._has_hyperparams import HasHyperparams
 
 _COUNTED = ("step", "counters.")
 """How the paths of the Variables begin that each step reads and writes."""
-
-_MAX_PROGRAMS = 16
 
 
 def owned(optimizer: Any) -> dict[str, Variable]:
@@ -136,20 +134,49 @@ def dependencies(optimizer: Any) -> Dependencies:
 def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     """Take one step with gradients by path."""
     optimizer._note_packs()
+    inside = runtime.top() is not None or not is_eager()
+    if inside or config.jax_disable_jit or not optimizer._may_compile():
+        step = functools.partial(advance, optimizer)
+    elif all(v._direct for v in optimizer._trained.variables.values()):
+        _compiled(_update, optimizer)(grads, weight)
+        return
+    else:
+        # A model that no transform can see: its values go in and out by hand.
+        step = _compiled(advance, optimizer)
+    # All of it: another thread must not step between the reads and the writes.
     with runtime.exclusive():
-        own, program = _program(optimizer)
+        _update(optimizer, grads, weight, step)
 
-    def inputs() -> list[Variable]:
-        slots = [v for held in optimizer.slots.values() for v in tuple(held.values())]
-        return [*optimizer._trained.variables.values(), *own.values(), *slots]
 
-    def step() -> tuple[list[Variable], list[Any]]:
-        params = optimizer._trained.values()
-        state = {path: variable.value for path, variable in own.items()}
-        new, after = program(params, state | slot_values(optimizer), grads, weight)
-        return results(optimizer, own, new, after)
+def _update(
+    optimizer: Any,
+    grads: PyTree,
+    weight: Scalar | None,
+    step: Callable[..., tuple[Any, dict[str, Any]]] | None = None,
+) -> None:
+    # Only what the step uses is read: each Variable that is read in a trace becomes an
+    # input of the program around.
+    own = counters(owned(optimizer))
+    params = optimizer._trained.values()
+    state = {path: variable.value for path, variable in own.items()}
+    state |= slot_values(optimizer)
+    step = step or functools.partial(advance, optimizer)
+    new, after = step(params, state, grads, weight)
+    runtime.commit(*results(optimizer, own, new, after))
 
-    runtime.exchange(inputs, step)
+
+def _compiled(function: Callable, optimizer: Any) -> Callable[..., Any]:
+    """Return a function of an optimizer as `bo.jit` makes it, once for each."""
+    kept = vars(optimizer).setdefault("_compiled", {})
+    if function not in kept:
+        # By a weak reference: a program must not keep the optimizer alive.
+        owner = weakref.ref(optimizer)
+
+        def update(*args: Any) -> Any:
+            return function(owner(), *args)
+
+        kept[function] = jit(update)
+    return kept[function]
 
 
 def flush(optimizer: Any) -> None:
@@ -170,39 +197,6 @@ def slot_values(optimizer: Any) -> dict[str, Any]:
 def counters(own: Mapping[str, Variable]) -> dict[str, Variable]:
     """Return those Variables that every step reads and writes."""
     return {k: v for k, v in own.items() if k.startswith(_COUNTED)}
-
-
-def _program(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
-    """Return the Variables to read, and the function to call."""
-    own, compiled = _compiled(optimizer)
-    inside = runtime.top() is not None or not is_eager()
-    if inside or config.jax_disable_jit or not optimizer._may_compile():
-        # While tracing, only what the step uses is read: each Variable that is read
-        # here becomes an input of the surrounding program.
-        return counters(own), lambda *args: advance(optimizer, *args)
-    # What a callable reads would else be a constant of the compiled function.
-    return {**own, **dependencies(optimizer).reads}, compiled
-
-
-def _compiled(optimizer: Any) -> tuple[dict[str, Variable], Callable]:
-    cache = vars(optimizer).setdefault("_cache", [])
-    # The program used last is the first; the one unused for longest is dropped.
-    for compiled in cache:
-        nodes, counts, own, program = compiled
-        if [node._revision.count for node in nodes] == counts:
-            if compiled is not cache[0]:
-                cache.remove(compiled)
-                cache.insert(0, compiled)
-            return own, program
-    below = optimizer.nodes(include_self=False).values()
-    settings = [node for node in below if isinstance(node, HasHyperparams)]
-    nodes = [optimizer, *settings]
-    counts = [node._revision.count for node in nodes]
-    # A function object of its own: JAX keeps traces by function.
-    program = jax.jit(lambda *args: advance(optimizer, *runtime.on_device(args)))
-    cache.insert(0, (nodes, counts, owned(optimizer), program))
-    del cache[_MAX_PROGRAMS:]
-    return cache[0][2:]
 
 
 def results(

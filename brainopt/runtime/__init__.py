@@ -19,7 +19,6 @@ from . import storage as storage
 from ._access import commit as commit
 from ._access import create as create
 from ._access import create_outside as create_outside
-from ._access import exchange as exchange
 from ._access import exclusive as exclusive
 from ._access import move as move
 from ._access import read as read

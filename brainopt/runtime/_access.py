@@ -9,8 +9,7 @@ ask in that order.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from operator import is_
+from collections.abc import Sequence
 from typing import Any
 
 from .._compat import EAGER, current_trace, is_eager, thread_count
@@ -123,33 +122,6 @@ def exclusive() -> contextlib.AbstractContextManager[Any]:
     short: every other thread waits.
     """
     return storage.lock if _is_shared() else _ALONE
-
-
-def exchange(
-    inputs: Callable[[], Sequence[Cell]],
-    compute: Callable[[], tuple[Sequence[Cell], Sequence[PyTree]]],
-) -> None:
-    """Commit what is computed of Variables, and lose no write of another thread.
-
-    Args:
-        inputs: returns the Variables that are read.
-        compute: reads them; returns Variables and their new values. It may compile,
-            so it runs outside of the lock, and once more inside where another thread
-            wrote meanwhile.
-    """
-    if not _is_shared():
-        commit(*compute())
-        return
-    before = _as_they_are(inputs())
-    new = compute()
-    with exclusive():
-        now = _as_they_are(inputs())
-        unchanged = len(before) == len(now) and all(map(is_, before, now))
-        commit(*(new if unchanged else compute()))
-
-
-def _as_they_are(variables: Sequence[Cell]) -> list[Any]:
-    return [*variables, *snapshot(variables)]
 
 
 def move(variables: Sequence[Cell], values: Sequence[PyTree]) -> None:

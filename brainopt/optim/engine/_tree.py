@@ -127,14 +127,13 @@ def named(tree: PyTree, none: bool = False) -> list[tuple[str, Any]]:
     return found
 
 
-def are_alike(gradient: PyTree, value: PyTree) -> bool:
-    """Whether both are arrays outside of every trace, alike in shape and dtype."""
+def is_like(gradient: PyTree, kind: jax.ShapeDtypeStruct | None) -> bool:
+    """Whether this is an array outside of every trace, of a shape and a dtype."""
     # The usual case of an eager step, which pays for each array.
     return (
-        isinstance(gradient, jax.Array)
-        and isinstance(value, jax.Array)
+        kind is not None
+        and isinstance(gradient, jax.Array)
+        and gradient.shape == kind.shape
+        and gradient.dtype == kind.dtype
         and not isinstance(gradient, Tracer)
-        and gradient.dtype == value.dtype
-        and gradient.shape == value.shape
-        and value.dtype.kind in "fc"
     )
