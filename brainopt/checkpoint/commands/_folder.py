@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import CheckpointError, first_line, printable
 from .._index import Index, best_of
+from ..io import _os
 from ..io._folder import Folder
 from ..io._sharded import is_whole, open_checkpoint
 from ._output import Progress, saved_at, say, say_json, styled, table
@@ -57,7 +58,7 @@ def list_steps(chosen: argparse.Namespace) -> int:
 
 def _refuse_missing(folder: str) -> None:
     try:
-        os.listdir(folder)
+        _os.fs.listdir(folder)
     except OSError as error:
         raise CheckpointError(
             f"{folder} could not be read: {error.strerror}."

@@ -21,7 +21,7 @@ from ..format._records import Malformed
 from . import _boxes
 from ._boxes import Box
 from ._contents import Contents
-from ._input import Readable
+from ._input import Readable, read_whole
 from ._parts import tree_of
 from ._place import is_remote, place_of
 from ._read import Reader, dtype_of
@@ -60,8 +60,8 @@ def is_of_brainopt(path: Readable) -> bool:
     if not is_orbax(path):
         return False
     name: Any = place_of(path)  # type: ignore[arg-type]
-    with open(os.path.join(name, _METADATA), encoding="utf-8") as file:
-        return f"('{TREE}',)" in file.read()
+    text = read_whole(os.path.join(name, _METADATA))
+    return f"('{TREE}',)".encode() in text
 
 
 class OrbaxReader(Contents):
