@@ -244,12 +244,12 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
 
 
 def _number(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
-    if isinstance(new, jax.core.Tracer):
-        return new, "" if new.ndim == 0 else f"stored {_what(new)}, a number here"
-    found = np.asarray(new)
-    if found.shape or found.dtype.kind not in "iuf":
-        return None, f"stored {_what(found)}, a number here"
-    return float(found), ""
+    # Of an ensemble there is a number for each member.
+    here = "a number" if np.ndim(old) == 0 else f"numbers of shape {np.shape(old)}"
+    found = new if isinstance(new, jax.core.Tracer) else np.asarray(new)
+    if found.shape != np.shape(old) or found.dtype.kind not in "iuf":
+        return None, f"stored {_what(found)}, {here} here"
+    return found if found is new or found.ndim else float(found), ""
 
 
 def _beside(new: Any, old: Any) -> Any:

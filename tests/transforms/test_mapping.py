@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt.errors import VariableError
+from brainopt.errors import StateDictError, VariableError
 
 P = jax.sharding.PartitionSpec
 
@@ -176,6 +176,48 @@ def test_an_ensemble_trains_as_its_members_do():
         ensemble.w.value, jnp.stack([m.w.value for m in members]), rtol=1e-5
     )
     assert ensemble.opt.step.value.tolist() == [5] * 4
+
+
+def _bits(node):
+    """Return the bytes of every Variable, by path."""
+    values = {path: v.value for path, v in node.vars().items()}
+    return {
+        path: np.asarray(
+            jax.random.key_data(x)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        ).tobytes()
+        for path, x in values.items()
+    }
+
+
+def test_an_ensemble_takes_its_own_state_back():
+    ensemble = bo.vmap(Trainer)(jax.random.split(jax.random.key(0), 4))
+    before, state = _bits(ensemble), ensemble.state_dict()
+    ensemble.opt.lr = 0.5
+
+    ensemble.load_state_dict(state)
+
+    assert _bits(ensemble) == before
+
+
+def test_a_member_taken_from_an_ensemble_has_the_numbers_of_one_made_alone():
+    keys = jax.random.split(jax.random.key(0), 4)
+    state = bo.vmap(Trainer)(keys).state_dict()
+    alone, taken = Trainer(keys[2]), Trainer(keys[0])
+
+    taken.load_state_dict({path: value[2] for path, value in state.items()})
+
+    assert _bits(taken) == _bits(alone)  # 1 - β and log β rounded once, from float64
+
+
+def test_the_state_of_an_ensemble_is_refused_by_one_of_another_size():
+    first, second = (
+        bo.vmap(Trainer)(jax.random.split(jax.random.key(0), n)) for n in (4, 3)
+    )
+
+    with pytest.raises(StateDictError, match=r"stored \(4,\) float64, numbers of"):
+        second.load_state_dict(first.state_dict())
 
 
 def test_a_stacked_model_trains_with_one_step_counter():

@@ -89,18 +89,22 @@ class HyperparamVector(SettingVariable):
         # A traced number exists in the dtype of JAX alone. All others are packed by
         # numpy in float64, and rounded once, at the end.
         if any(isinstance(x, Tracer) for x in flat):
-            return jnp.stack([jnp.asarray(x, float) for x in flat])
-        return jnp.array(np.asarray(flat, np.float64), float)
+            return jnp.stack([jnp.asarray(x, float) for x in flat], axis=-1)
+        return jnp.array(np.moveaxis(np.asarray(flat, np.float64), 0, -1), float)
 
     def check(self, values: Values) -> None:
         """Raise `HyperparameterError` listing every concrete number out of range."""
         check(values, self.decays, dict(self.ranges), self.owner)
 
     def _entries(self, value: Array) -> list[tuple[str, Any]]:
-        if isinstance(value, Tracer) or value.ndim > 1:  # traced, or of an ensemble
+        if isinstance(value, Tracer):
             return [(name, value[..., i]) for i, name in enumerate(self.names)]
-        vector = np.asarray(value)
-        return [(name, np.asarray(self._float(vector, name))) for name in self.names]
+        # An ensemble has a vector for each member, and so an array for each name.
+        vectors = np.asarray(value)
+        *shape, width = vectors.shape
+        rows = vectors.reshape(math.prod(shape), width)
+        columns = {n: [self._float(row, n) for row in rows] for n in self.names}
+        return [(name, np.reshape(found, shape)) for name, found in columns.items()]
 
     def _float(self, vector: np.ndarray, name: str) -> float:
         i = self.names.index(name)
@@ -113,20 +117,10 @@ class HyperparamVector(SettingVariable):
         values = {**dict(self._entries(old)), **given}
         # Packed as a whole: the derived numbers follow from β and are not in files.
         # What is traced has no device to go back to.
-        new = self._pack(values, {}) if old.ndim == 1 else self._stacked(values)
+        new = self._pack(values, {})
         is_free = isinstance(new, Tracer) or isinstance(old, Tracer)
         new = new.astype(old.dtype)
         return new if is_free or not old.committed else runtime.put(new, old.sharding)
-
-    def _stacked(self, values: Values) -> Any:
-        """Return the numbers of an ensemble, with its members along axis 0."""
-        # The members' β are arrays, rounded already, so nothing better than 1 - β of
-        # the rounded number is known here.
-        columns = [jnp.asarray(values[name]) for name in self.names]
-        for name in self.decays:
-            rate = jnp.asarray(values[name])
-            columns += [1 - rate, jnp.log(rate)]
-        return jnp.stack(columns, axis=-1)
 
     def number(self, name: str) -> Any:
         """Return one number as a 0-d array."""
@@ -235,7 +229,8 @@ def _lies_in(number: float, range_: str) -> bool:
 def _derived(beta: Any) -> list[Any]:
     if isinstance(beta, Tracer):
         return derived_of(beta)
-    return [1 - beta, math.log(beta) if beta > 0 else -math.inf]
+    with np.errstate(divide="ignore"):
+        return [1 - beta, np.log(beta)]
 
 
 def derived_of(beta: Any) -> list[Any]:
