@@ -63,9 +63,9 @@ def _optimizer(count, size, **settings):
     return variables, bo.optim.AdamW(**settings)
 
 
-def _ours(count, size, calls, grads, **settings):
+def _ours(count, size, calls, grads, is_eager=False, **settings):
     variables, opt = _optimizer(count, size, **settings)
-    step = bo.jit(opt.update)
+    step = opt.update if is_eager else bo.jit(opt.update)
 
     def run():
         for _ in range(calls):
@@ -132,6 +132,16 @@ def with_options():
     ]
 
 
+def eager(count, size, calls):
+    """Return the row of ``update`` without ``bo.jit`` around it, against with it."""
+    grads = _arrays(count, size, 1e-2)
+    _, ours = _ours(count, size, calls, grads, is_eager=True)
+    _, reference = _ours(count, size, calls, grads)
+    a, b, ratio = interleaved(ours, reference, repeats=PAIRS)
+    name = f"AdamW, eager update, {count} x {size:,} / the same in bo.jit"
+    return row(name, a / calls, b / calls, ratio, 1.5)
+
+
 def first_compile(count=300, repeats=FEW_PAIRS):
     """Return the row of the first call of a new step over ``count`` variables."""
     shapes = [(8, 8 + i % 5) for i in range(count)]
@@ -166,7 +176,8 @@ def first_compile(count=300, repeats=FEW_PAIRS):
 
 def main():
     """Return the rows."""
-    return [*(plain(*size) for size in SIZES), *with_options(), first_compile()]
+    rows = [*(plain(*size) for size in SIZES), *with_options(), first_compile()]
+    return [*rows, eager(10, 64, 500), eager(100, 64, 100)]
 
 
 if __name__ == "__main__":
