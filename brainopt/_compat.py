@@ -245,10 +245,13 @@ def take_for_arrays(kind: type, value_of: Callable[[Any], jax.Array]) -> None:
     """Make the primitives of JAX take an object of a class for an array of it.
 
     `jax.numpy` asks for ``__jax_array__``; `jax.lax` refuses what has it, and looks
-    only in these tables.
+    only in these tables. Where a newer jax keeps them elsewhere, it goes on refusing.
     """
-    core = importlib.import_module("jax._src.core")
-    dtypes = importlib.import_module("jax._src.dtypes")
+    try:
+        core = importlib.import_module("jax._src.core")
+        dtypes = importlib.import_module("jax._src.dtypes")
+    except ImportError:
+        return
     canonical = getattr(dtypes, "canonicalize_value", lambda x: x)
     types = getattr(core, "pytype_aval_mappings", {})
     values = getattr(dtypes, "register_canonicalize_value_handler", lambda *_: None)

@@ -105,7 +105,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     assert _final_state(resumed) == _final_state(whole)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("name", [_slow(n, SLOW) for n in SHORT])
 def test_a_short_run_draws_its_figure(name, example, tmp_path):
     pytest.importorskip("matplotlib")

@@ -156,6 +156,7 @@ def test_every_way_gives_a_fresh_instance_all_values(saved):
         assert numbers(fresh) == now, way
 
 
+@pytest.mark.sampled(12)
 def test_the_next_step_of_a_loaded_instance_gives_the_same_bits(saved):
     build, folder, _, _, held, after = saved
     fresh = second(build, held, lambda node: node.load_states(folder / "save_states"))

@@ -293,6 +293,7 @@ def test_a_huge_gradient_leaves_finite_weights():
     assert np.isfinite(w.value).all()
 
 
+@pytest.mark.more
 def test_a_step_can_be_differentiated_through(x64):
     opt = AdamW(0.1, weight_decay=0.0, eps=1e-2)
     params = {"w": jnp.asarray([1.0, -2.0])}

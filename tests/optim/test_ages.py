@@ -104,6 +104,7 @@ def test_a_new_layer_is_new_by_every_road(road, tmp_path):
     _check_new_layer(member, ROADS[road], tmp_path)
 
 
+@pytest.mark.sampled(2)
 @each(few=True, whole=False)
 def test_a_layer_restored_alone_keeps_its_age(member, tmp_path):
     slots = ["opt.slots.w"] if member.make(_net("w")).slots["w"] else []

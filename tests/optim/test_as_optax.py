@@ -52,6 +52,7 @@ def test_updates_are_equal_to_the_bit(kind):
         np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
 
 
+@pytest.mark.sampled(2)
 @each(few=True, whole=False)
 @pytest.mark.parametrize(
     "settings",

@@ -119,6 +119,7 @@ def _rosenbrock(w):
     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]
 )

@@ -33,6 +33,7 @@ def test_equals_its_float64_reference(member, x64):
         np.testing.assert_allclose(variable.value, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.sampled(6)
 @each(optax=True)
 def test_equals_optax(member, x64):
     params, grads = problem(12)

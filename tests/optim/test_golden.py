@@ -82,7 +82,7 @@ def _run(cls, settings):
     return x.value
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", TORCH["optimizers"])
 def test_an_optimizer_equals_torch(name, x64):
     # torch iterates Muon in bfloat16 and keeps some scalars in float32.

@@ -81,6 +81,7 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted(through):
             np.testing.assert_array_equal(value, before[key], err_msg=key)
 
 
+@pytest.mark.more
 def test_too_many_losses_that_are_not_finite_raise():
     w = bo.TrainVar([-1.0])
     opt = LBFGS(train_vars=w, nonfinite="raise", max_nonfinite=2)

@@ -72,6 +72,7 @@ def test_exact_values_are_not_rounded_away():
         np.testing.assert_array_equal(rounded.astype(jnp.float32), x[:4])
 
 
+@pytest.mark.more
 def test_stochastic_runs_resume_with_the_same_numbers():
     w, opt = _adamw(jnp.bfloat16, "stochastic")
     _steps(opt, w, 1.0, 5)
@@ -107,6 +108,7 @@ def test_a_master_copy_gives_way_to_a_weight_set_by_hand():
     assert np.asarray(w.value, float) == pytest.approx(5.0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("grad", [0.0, 1e-4, 6e4])
 def test_narrow_gradients_are_squared_in_float32(dtype, grad):

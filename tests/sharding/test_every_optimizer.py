@@ -41,7 +41,7 @@ def alone():
     return of
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
 @each(few=True)

@@ -29,7 +29,7 @@ def trained(make, mesh, **options):
 EXPLICIT = pytest.param("explicit", marks=pytest.mark.long)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["auto", EXPLICIT])
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 def test_after_ten_steps_weights_are_whole_and_moments_an_eighth(make, kind):

@@ -180,6 +180,7 @@ KEEPING = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("before", [False, True], ids=["first", "after an eager run"])
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_jax_kept_of_a_function_hides_no_variable_from_bo_jit(name, before):

@@ -113,6 +113,7 @@ def test_in_axes_and_keywords_are_jaxs():
     np.testing.assert_array_equal(out, (x["a"] * 2).T + jnp.arange(3.0)[:, None])
 
 
+@pytest.mark.more
 def test_each_lane_draws_its_own_numbers():
     rng = bo.RandomState(0)
     before = jax.random.key_data(rng.value)
@@ -273,6 +274,7 @@ def mesh():
     return jax.sharding.Mesh(jax.devices()[:2], ("d",))
 
 
+@pytest.mark.more
 def test_shard_map_splits_arguments_and_chosen_variables(mesh):
     v, w = bo.Variable(jnp.zeros(4)), bo.Variable([1.0, 2.0])
     total = bo.Variable(jnp.array(0.0))

@@ -97,6 +97,7 @@ QUICK = ("cond", "grad", "remat", "vmap by its values")
 CASES = [(n, a) for n in KEPT for a in AROUND if a == "jit" or n in QUICK]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("name", "around"), CASES)
 def test_what_is_written_to_it_is_kept(name, around):
     net = Net()
@@ -139,6 +140,7 @@ def test_its_gradient_is_a_node(name):
     assert net.w.value.tolist() == [2.0]
 
 
+@pytest.mark.more
 def test_a_gradient_goes_through_it():
     net = Net()
     for name in ("remat", "cond", "vmap", "checkify", "shard_map"):
