@@ -2,6 +2,7 @@
 """Every optimizer divided over devices steps as on one device."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -23,7 +24,11 @@ def losses(member, mesh, rules, options):
     if mesh is not None:
         bo.sharding.shard(net, mesh, **rules)
     opt = member.make(net.train_vars(), **options)
-    step, batch = step_of(net, opt), data()
+    batch = data()
+    if member.cls is bo.optim.LBFGS:  # it searches along a line by the loss
+        step = bo.jit(lambda x, y: opt.step(lambda: jnp.mean((net(x) - y) ** 2)))
+    else:
+        step = step_of(net, opt)
     if mesh is not None:
         batch = jax.device_put(batch, at(mesh, "data"))
     return [float(step(*batch)) for _ in range(3)], net, opt
@@ -47,9 +52,6 @@ def alone():
 @each(few=True)
 def test_it_steps_as_on_one_device(member, rules, options, count, alone):
     mesh = mesh_of(count, devices=jax.devices()[:count])
-    if member.cls is bo.optim.LBFGS:
-        pytest.skip("it searches along a line by closures; see test_lbfgs")
-
     found, net, opt = losses(member, mesh, rules, options)
 
     assert found == pytest.approx(alone(member), abs=1e-6)
@@ -57,8 +59,40 @@ def test_it_steps_as_on_one_device(member, rules, options, count, alone):
     assert net.l1.W.value.sharding.is_equivalent_to(at(mesh, *whole), 2)
     if options:
         state = opt.vars().unique().values()
-        divided = [v for v in state if getattr(v.value, "shape", ()) == (32, 64)]
+        divided = [v for v in state if np.shape(v.value)[-2:] == (32, 64)]
         assert all(largest_part(v) == v.value.nbytes // count for v in divided)
+
+
+WRAPPERS = {
+    "SAM": lambda v, **o: bo.optim.SAM(bo.optim.SGD(0.1, v, momentum=0.9, **o)),
+    "Lookahead": lambda v, **o: bo.optim.Lookahead(bo.optim.AdamW(1e-2, v, **o), 2),
+    "both": lambda v, **o: bo.optim.SAM(WRAPPERS["Lookahead"](v, **o)),
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapper_steps_as_on_one_device(make, rules, options):
+    mesh, net, alone = mesh_of(8), Net(), Net()
+    bo.sharding.shard(net, mesh, **rules)
+    nets = {net: make(net, **options), alone: make(alone)}
+
+    def step(node, x, y):
+        return nets[node].step(lambda: jnp.mean((node(x) - y) ** 2))
+
+    divided = jax.device_put(data(), at(mesh, "data"))
+    steps = [bo.jit(step, static_argnums=0) for _ in nets]
+    for _ in range(4):
+        loss = float(steps[0](net, *divided))
+        assert loss == pytest.approx(float(steps[1](alone, *data())), abs=1e-6)
+
+    whole = P() if not rules else P(None, "data")
+    assert net.l1.W.value.sharding.is_equivalent_to(at(mesh, *whole), 2)
+    if options or rules:
+        state = nets[net].vars().unique().values()
+        large = [v for v in state if np.shape(v.value)[-2:] == (32, 64)]
+        assert large and all(largest_part(v) == v.value.nbytes // 8 for v in large)
 
 
 def test_options_of_the_constructor_do_what_zero_does():

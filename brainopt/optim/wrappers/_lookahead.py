@@ -13,6 +13,7 @@ from ..._typing import Gradients, Model
 from ...core import Variable, join
 from ...errors import GradientError, message
 from ...runtime import depend_on
+from ...sharding import zero as divide
 from .._aliases import by_first_names
 from .._swapping import Averaged
 from ..engine._missed import add_counts
@@ -55,11 +56,15 @@ class Lookahead(Averaged, OptimizerWrapper):
         self._follow()
 
     def _follow(self) -> None:
+        before = len(self.slow)
         for path, variable in self._trained.variables.items():
             for name, leaf in named({path: variable.value}):
                 if name not in self.slow:
                     copy = jnp.array(leaf, wide(leaf.dtype))
                     self.slow[name] = Variable(copy, name=f"{name} slow")
+        is_placed = self.zero is not None or self.offload is not None
+        if is_placed and len(self.slow) > before:
+            divide(self, axis=self.zero, offload=self.offload)
 
     def register_train_vars(self, train_vars: Model) -> None:
         """Train more variables; see `Optimizer.register_train_vars`."""

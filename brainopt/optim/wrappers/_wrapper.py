@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..._typing import Array, Model, ScalarOrSchedule
 from ...core import Place, VarCollector, move
 from ...errors import message
+from ...sharding import AxisNames, Offload
 from .._optimizer import Optimizer
 from .._parameters import TrainedVariables
 from ..hyperparameters._has_hyperparams import HasHyperparams
@@ -72,6 +73,16 @@ class OptimizerWrapper(HasHyperparams):
     def maximize(self) -> bool:
         """Whether the optimizer inside climbs."""
         return self.optimizer.maximize
+
+    @property
+    def zero(self) -> AxisNames:
+        """The axes of the mesh that divide the state; see `Optimizer`."""
+        return self.optimizer.zero
+
+    @property
+    def offload(self) -> Offload:
+        """The memory of the state; see `Optimizer`."""
+        return self.optimizer.offload
 
     def _taken(self) -> Any:
         """Return the number of steps that the optimizer inside has done."""
