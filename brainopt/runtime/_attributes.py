@@ -21,6 +21,7 @@ from .._warnings import warn_user
 from ..errors import TraceContextError, TracingWarning, message
 from ._cell import Cell
 from ._facts import MISSING, Facts, value_of
+from ._overlay import Expired
 from ._owner import Owner, Recorder, dict_of, recorders
 
 
@@ -33,7 +34,15 @@ class AttributeRecord(Recorder):
         note_read: is called at each read.
     """
 
-    __slots__ = ("_created", "_note_read", "_own", "_writes", "facts", "parent")
+    __slots__ = (
+        "_created",
+        "_note_read",
+        "_own",
+        "_seen",
+        "_writes",
+        "facts",
+        "parent",
+    )
 
     def __init__(
         self,
@@ -46,6 +55,8 @@ class AttributeRecord(Recorder):
         self._own = facts is not None
         inherited = None if self.parent is None else self.parent.facts
         self.facts = facts if self._own else inherited
+        # In eager code nobody compares facts; there they are for the containers alone.
+        self._seen = self.facts or Facts()
         self._created: dict[int, Owner] = {}
         self._writes: dict[tuple[int, str], tuple[Owner, str, Any, bool]] = {}
 
@@ -65,8 +76,8 @@ class AttributeRecord(Recorder):
     def read(self, owner: Owner, name: str) -> None:
         """Record the value of an attribute as a fact."""
         self._note_read()
-        if self.facts is not None and not self.created(owner):
-            self.facts.read(owner, name)
+        if not self.created(owner):
+            self._seen.read(owner, name)
 
     def write(self, owner: Owner, name: str) -> None:
         """Remember what an attribute was before the function set it."""
@@ -104,9 +115,15 @@ class AttributeRecord(Recorder):
                 )
             elif self._own and known and _is_counted(before, now):
                 _warn_of_counter(f"{type(owner).__name__}.{name}")
+        # Before `Facts.close`, which copies the containers for later comparisons.
+        for place, new in self._seen.take_back(
+            lambda value: self._expires(value, trace, variables)
+        ):
+            leaves = jax.tree.leaves(new, is_leaf=_is_whole)
+            (lost if any(map(_is_whole, leaves)) else noted).append(place)
+        if self.facts is None and self.parent is not None:
+            self._seen.hand_over(self.parent._seen)
         if self._own and self.facts is not None:
-            # Before `Facts.close`, which copies the containers for later comparisons.
-            noted += self.facts.take_back_tracers()
             for owner, name, _, _ in self._writes.values():
                 self.facts.update(owner, name)
             self.facts.close()
@@ -119,7 +136,9 @@ class AttributeRecord(Recorder):
     ) -> bool:
         for leaf in jax.tree.leaves(value, is_leaf=_is_whole):
             if isinstance(leaf, Cell):
-                if leaf in variables:
+                if leaf in variables or (
+                    self._own and type(leaf._committed()) is Expired
+                ):
                     return True
             elif isinstance(leaf, Owner):
                 if id(leaf) in self._created:

@@ -7,6 +7,7 @@ import dataclasses
 import types
 import weakref
 from collections import UserDict, UserList, deque
+from collections.abc import Callable
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -122,14 +123,27 @@ class Facts:
         self.views = [part for held in others for part in (*_views(held), _END)]
         self.items = list(chain.from_iterable(self.views))
 
-    def take_back_tracers(self) -> list[str]:
-        """Empty containers of tracers that the trace put there; return their places."""
+    def take_back(self, ended: Callable[[Any], bool]) -> list[tuple[str, list[Any]]]:
+        """Set back the containers that a trace put something into that ends with it.
+
+        Args:
+            ended: tells whether a value does.
+
+        Returns:
+            The place of each such container, and what was in it.
+        """
         places = []
         for place, container, copy in self._before.values():
-            if any(isinstance(x, jax.core.Tracer) for x in _items(container)):
+            known = set(map(id, _items(copy)))
+            new = [x for x in _items(container) if id(x) not in known]
+            if any(map(ended, new)):
                 _refill(container, copy)
-                places.append(place)
+                places.append((place, new))
         return places
+
+    def hand_over(self, other: Facts) -> None:
+        """Let the frame around look after the containers too."""
+        other._before = {**self._before, **other._before}
 
     def hold(self) -> bool:
         """Whether everything that was read is the same as it was."""

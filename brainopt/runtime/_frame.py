@@ -214,7 +214,8 @@ class Frame(Overlay):
 
     def _follows(self) -> bool:
         """Whether reads of attributes have to be noted."""
-        return self.facts is not None or self._eager is self
+        outermost = self.parent is None
+        return outermost or self.facts is not None or self._eager is self
 
     def note_read(self) -> None:
         """Note that what runs now depends on a Variable or an attribute."""
