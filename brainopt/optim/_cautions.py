@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from .. import runtime
 from .._compat import is_eager
 from .._typing import Model
 from .._warnings import warn_user
-from ..core import Node, collect_vars
+from ..core import Node, collect_vars, join
 from ..errors import TrainingWarning, message
 from .engine._tree import named
 
@@ -93,7 +94,7 @@ def _warn_of_epochs(optimizer: Any, told: set[str]) -> None:
 def _warn_of_weights(optimizer: Any, told: set[str]) -> None:
     bad = [
         f"{path}: {count:,} of {leaf.size:,} numbers"
-        for path, leaf in named(optimizer._trained.values())
+        for path, leaf in _held_by_path(optimizer)
         if (count := _count_bad(leaf))
     ]
     if not bad:
@@ -101,7 +102,7 @@ def _warn_of_weights(optimizer: Any, told: set[str]) -> None:
     told.add("weights")
     warn_user(
         message(
-            f"Weights that this {type(optimizer).__name__} trains are not finite:",
+            f"Weights or moments of this {type(optimizer).__name__} are not finite:",
             bad,
             "nonfinite='skip' leaves such steps out, 'raise' stops at the first; "
             "`bo.debug.find_nan(step, ...)` finds the operation.",
@@ -110,9 +111,23 @@ def _warn_of_weights(optimizer: Any, told: set[str]) -> None:
     )
 
 
+def _held_by_path(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the path and value of each weight, and of each slot that is of one."""
+    weights = dict(named(optimizer._trained.values()))
+    yield from weights.items()
+    # What all share may begin with an infinity, as the least loss of a search does.
+    of_one = optimizer.owners(weights) if hasattr(optimizer, "owners") else {}
+    for path, slots in optimizer.slots.items():
+        for name, variable in slots.items():
+            if path or name in of_one:
+                yield join("slots", join(path, name)), variable.value
+
+
 def _count_bad(leaf: Any) -> int:
     """Count the numbers that are not finite, in what this process holds of an array."""
     if isinstance(leaf, Tracer):
+        return 0
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return 0
     # Part by part: nothing is gathered, and no other process is asked.
     if len(leaf.devices()) > 1:

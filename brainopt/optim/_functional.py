@@ -89,6 +89,9 @@ def _check_state(owner: str, expected: PyTree, state: PyTree) -> None:
             problems += [f"{path}: those of {own}, not {leaf}"] * (own != leaf)
         elif np.shape(own) != leaf.shape:
             problems.append(f"{path}: shape {np.shape(own)} for {leaf.shape}")
+        elif isinstance(own, jax.Array) and not _is_held(own.dtype):
+            # A state made with x64, used without: JAX would round it in the step.
+            problems.append(f"{path}: {own.dtype}, which needs jax_enable_x64")
     if problems:
         raise GradientError(
             message(
@@ -98,6 +101,11 @@ def _check_state(owner: str, expected: PyTree, state: PyTree) -> None:
                 "arguments as before.",
             )
         )
+
+
+def _is_held(dtype: Any) -> bool:
+    """Whether JAX computes in a dtype, as it is configured now."""
+    return jax.dtypes.canonicalize_dtype(dtype) == dtype
 
 
 def _entries(state: PyTree) -> Iterator[tuple[str, Any]]:

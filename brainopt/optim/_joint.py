@@ -16,6 +16,7 @@ from ..core import Variable, join
 from ._optimizer import Optimizer
 from .engine._missed import skipped, unless_missed
 from .engine._precision import narrow, wide, widen
+from .engine._squares import bounded
 from .engine._step import Move, rounding_key
 from .engine._tree import named, zeros
 from .hyperparameters._hyper import Hyper
@@ -101,7 +102,8 @@ class JointOptimizer(Optimizer):
             ]
 
     def _move(self) -> Move:
-        return AllAtOnce(self.rule_all, self.owners, self.precision, self.seed)
+        given = self.rule_all, self.owners, self.precision, self.seed
+        return AllAtOnce(*given, self._squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +115,14 @@ class AllAtOnce:
         owners: returns the parameter that each shared slot belongs to.
         precision: how small changes of narrow parameters survive.
         seed: of stochastic rounding.
+        squares: as in `OneByOne`.
     """
 
     rule: Callable[..., tuple[dict, dict]]
     owners: Callable[[dict[str, Any]], Mapping[str, str]]
     precision: str
     seed: int
+    squares: int
 
     def __call__(
         self,
@@ -136,7 +140,8 @@ class AllAtOnce:
         settings = {p: hypers(p, param) for p, param in params.items()}
         views = {p: hyper for p, (_, hyper) in settings.items()}
         old = slots[ALL]
-        moved, held = self.rule(filled(grads, params), wide_params, old, views, step)
+        given = {p: bounded(g, {}, self.squares) for p, g in grads.items()}
+        moved, held = self.rule(filled(given, params), wide_params, old, views, step)
         # The rule sees zeros for a gradient of None. What belongs to that parameter
         # alone is put back; ``grads.get(…, 0)`` is not None where nobody owns a slot.
         owners = self.owners(wide_params)

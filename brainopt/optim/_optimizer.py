@@ -116,6 +116,8 @@ class Optimizer(Node, metaclass=Declaring):
     _needs = "whole variables, unless its class says `_elementwise = True`"
     _is_additive: ClassVar[bool] = False
     """Whether `rule` uses the parameter for its decay, and to add a change to it."""
+    _squares: ClassVar[int] = 16
+    """How many squares of a gradient `rule` may sum; see `engine._squares`."""
     _apply = staticmethod(apply)
     _fits_a_line = True
     _resets = False

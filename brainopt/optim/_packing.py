@@ -29,7 +29,8 @@ def check_pack(kind: Any, pack: bool) -> None:
 
 def move_of(optimizer: Any) -> Move:
     """Return the move of the parameters, one by one or in packs."""
-    given = optimizer.rule, optimizer.precision, optimizer.seed
+    squares = optimizer._squares
+    given = optimizer.rule, optimizer.precision, optimizer.seed, squares
     return Packed(*given, _packs(optimizer)) if optimizer.pack else OneByOne(*given)
 
 

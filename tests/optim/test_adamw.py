@@ -192,12 +192,12 @@ def test_complex_variables_follow_the_modulus(x64):
 def test_moments_are_stored_as_asked():
     w = bo.TrainVar(jnp.ones(3))
 
-    opt = AdamW(0.1, w, mu_dtype=jnp.bfloat16, nu_dtype=jnp.float16)
+    opt = AdamW(0.1, w, mu_dtype=jnp.bfloat16, nu_dtype=jnp.bfloat16)
     opt.update(jnp.ones(3))
 
     slots = opt.slots["param"]
     assert slots["m"].value.dtype == jnp.bfloat16
-    assert slots["v"].value.dtype == jnp.float16
+    assert slots["v"].value.dtype == jnp.bfloat16
 
 
 def test_betas_stand_for_both():

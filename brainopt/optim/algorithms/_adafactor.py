@@ -49,6 +49,7 @@ class Adafactor(Optimizer):
     """
 
     _needs = "the axes of each variable"
+    _squares = 2**32
 
     lr: Rate = rate(default=1e-2)
     beta2_decay: Number = number(-0.8, "d", range="(-inf, 0]")

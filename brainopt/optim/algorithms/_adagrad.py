@@ -27,6 +27,7 @@ class Adagrad(Optimizer):
     """
 
     _elementwise = True
+    _squares = 2**32
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     epsilon: Number = number(1e-6, r"\epsilon")

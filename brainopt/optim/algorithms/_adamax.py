@@ -35,6 +35,7 @@ class Adamax(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     lr: Rate = rate(default=2e-3)
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")

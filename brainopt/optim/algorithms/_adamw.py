@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
 from ..._typing import Array, DTypeLike, Slots
+from ...errors import HyperparameterError, message
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..engine._tree import safe_sqrt, zeros
 from ..hyperparameters._fields import (
     Betas,
     Number,
@@ -31,6 +33,7 @@ from ..porting._dialects import (
     by_dialect,
     corrected_mean,
     decayed,
+    moments,
 )
 
 DecayBy = Literal["lr", "schedule", "none"]
@@ -82,6 +85,7 @@ class AdamW(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0  # see `moments`
 
     beta1: Number = decay_rate(0.9, r"\beta_1", "of the first moment")
     beta2: Number = decay_rate(0.999, r"\beta_2", "of the second moment")
@@ -103,6 +107,20 @@ class AdamW(Optimizer):
     dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
     _is_additive = True
 
+    def _check_arguments(self, given: Mapping[str, Any]) -> None:
+        self._check_group(given)
+
+    def _check_group(self, settings: Mapping[str, Any]) -> None:
+        kind = settings.get("nu_dtype")
+        if kind is not None and jnp.finfo(kind).maxexp < jnp.finfo(jnp.float32).maxexp:
+            raise HyperparameterError(
+                message(
+                    f"nu_dtype={jnp.dtype(kind).name} is too narrow for squares:",
+                    [f"its largest number is {float(jnp.finfo(kind).max):g}"],
+                    "take bfloat16, whose range is that of float32.",
+                )
+            )
+
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         names = ("v", "v_max") if hyper.amsgrad else ("v",)
@@ -115,8 +133,7 @@ class AdamW(Optimizer):
         """Return the parameter and its slots after one step."""
         if hyper.dialect != "document":
             return by_dialect(grad, param, slots, hyper, step)
-        m = hyper.one_minus("beta1") * grad + hyper.beta1 * slots["m"]
-        v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+        m, v = moments(grad, slots, hyper, hyper.beta1)
         m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
         new = {"m": m, "v": v}
         # Algorithm 2, lines 9 and 10.

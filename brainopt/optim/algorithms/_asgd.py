@@ -28,6 +28,7 @@ class ASGD(Averaged, Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     lr: Rate = rate(default=1e-2)
     lambd: Number = number(1e-4, "l", "the decay")

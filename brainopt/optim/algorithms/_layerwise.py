@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..._typing import Array, Slots
 from .._optimizer import Optimizer
 from ..engine._gradients import global_norm
+from ..engine._squares import shrunk, times
 from ..engine._tree import zeros
 from ..hyperparameters._fields import (
     Betas,
@@ -38,6 +39,7 @@ class LARS(Optimizer):
     """
 
     _needs = "the norm of each variable"
+    _squares = 0
 
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(1e-4, r"\lambda", "an L2 penalty")
@@ -53,11 +55,14 @@ class LARS(Optimizer):
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
     ) -> tuple[Array, Slots]:
         """Return the parameter and its velocity after one step."""
+        # All that is divided and all that divides is times `by`, which is 1 for any
+        # gradient whose squares are finite.
+        grad, by = shrunk(grad)
         size, slope = global_norm(param), global_norm(grad)
         # decay(a, b) is a + λ b, and a where a mask exempts: here ‖g‖ + ε + λ‖θ‖.
-        trust = hyper.tc * size / hyper.decay(slope + hyper.eps, size)
-        trust = jnp.where((size > 0) & (slope > 0), trust, jnp.ones_like(trust))
-        pull = hyper.decay(grad, param)
+        trust = hyper.tc * size / hyper.decay(slope + by * hyper.eps, by * size)
+        trust = jnp.where((size > 0) & (slope > 0), trust, 1 / by)
+        pull = hyper.decay(grad, times(param, by))
         # The rate is inside the velocity, as in algorithm 1: what was collected at an
         # earlier rate keeps it.
         velocity = hyper.momentum * slots["velocity"] - hyper.lr * trust * pull

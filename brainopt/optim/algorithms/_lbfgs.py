@@ -22,6 +22,7 @@ from .._joint import ALL, JointOptimizer
 from .._stepping import counters, dependencies, owned, results, slot_values
 from ..engine._missed import next_step
 from ..engine._precision import narrow, widen
+from ..engine._squares import shrunk
 from ..engine._stages import Guard, Monitor, State
 from ..engine._step import Hypers, Move, rounding_key
 from ..engine._tree import named
@@ -84,6 +85,7 @@ class LBFGS(JointOptimizer):
     tolerance_change: Number = number(1e-9, doc="stop where no weight changes more")
     line_search: bool = flag(True, "False takes ``lr`` as it is")
     max_search: int = count(25, "evaluations to a line search")
+    _squares = 0
     display_name: str | None = argument(alias="name", default=None)
 
     def _check_arguments(self, given: Mapping[str, Any]) -> None:
@@ -338,7 +340,8 @@ class LBFGS(JointOptimizer):
 def _direction(held: dict[str, Any], slope: Any) -> Any:
     """Return -H g by the two loops of algorithm 7.4; newest pair last."""
     # Pairs of zeros have ρ = 0, so they change nothing in either loop.
-    s, y = held["s_history"], held["y_history"]
+    # Of slopes that are times `by` the inverse Hessian is times 1 / by.
+    s, ((slope, y), by) = held["s_history"], shrunk((slope, held["y_history"]))
     curvature = (s * y).sum(axis=1)
     used = curvature > 0
     rho = jnp.where(used, 1 / jnp.where(used, curvature, 1), 0)
@@ -349,8 +352,8 @@ def _direction(held: dict[str, Any], slope: Any) -> Any:
         alphas.append(alpha)
     # Equation 7.20: the size of the inverse Hessian along the newest pair.
     square = y[-1] @ y[-1]
-    scale = jnp.where(used[-1], curvature[-1] / jnp.where(square > 0, square, 1), 1)
-    r = scale * q
+    scale = curvature[-1] / jnp.where(square > 0, square, 1)
+    r = jnp.where(used[-1], scale, 1 / by) * q
     for i, alpha in zip(range(len(s)), reversed(alphas), strict=True):
         r = r + s[i] * (alpha - rho[i] * (y[i] @ r))
     return -r
@@ -365,8 +368,9 @@ def _with_pair(held: dict[str, Any], x: Array, slope: Any) -> dict[str, Any]:
     # one of descent. Below the rounding of the product its sign means nothing.
     s_new, y_new = x - held["x"], slope - held["grad"]
     known = held["count"] >= 0
-    norms = jnp.linalg.norm(s_new) * jnp.linalg.norm(y_new)
-    fine = known & (s_new @ y_new > jnp.finfo(x.dtype).eps * norms)
+    (s, _), (y, _) = shrunk(s_new), shrunk(y_new)
+    norms = jnp.linalg.norm(s) * jnp.linalg.norm(y)
+    fine = known & (s @ y > jnp.finfo(x.dtype).eps * norms)
     s = jnp.concatenate([held["s_history"][1:], s_new[None]])
     y = jnp.concatenate([held["y_history"][1:], y_new[None]])
     return {

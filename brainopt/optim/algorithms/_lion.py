@@ -36,6 +36,7 @@ class Lion(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     lr: Rate = rate(default=1e-4)
     beta1: Number = decay_rate(0.9, r"\beta_1", "how the step mixes")

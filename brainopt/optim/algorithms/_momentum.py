@@ -24,6 +24,7 @@ class Momentum(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
@@ -54,6 +55,7 @@ class MomentumNesterov(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     momentum: Number = number(0.9, r"\mu", range="[0, 1)")

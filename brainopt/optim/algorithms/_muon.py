@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..._typing import Array, Slots
 from .._optimizer import Optimizer
+from ..engine._squares import bounded, shrunk
 from ..engine._tree import abs2, safe_sqrt, zeros
 from ..hyperparameters._fields import (
     Number,
@@ -54,6 +55,7 @@ class Muon(Optimizer):
     """
 
     _needs = "whole matrices"
+    _squares = 0
 
     lr: Rate = rate(default=1e-3)
     momentum: Number = decay_rate(0.95, r"\mu")
@@ -119,8 +121,8 @@ def orthogonalize(
     # value. Of X Xᵀ and Xᵀ X the smaller one is computed.
     a, b, c = coefficients
     tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / jnp.maximum(safe_sqrt(abs2(x).sum()), eps)
+    x, by = shrunk(x.T if tall else x)
+    x = x / jnp.maximum(safe_sqrt(abs2(x).sum()), by * eps)
     for _ in range(steps):
         square = x @ x.conj().T
         x = a * x + (b * square + c * square @ square) @ x
@@ -132,6 +134,7 @@ def _is_matrix(param: Any, hyper: Hyper) -> bool:
 
 
 def _adamw(grad, param, slots, hyper, step) -> tuple[Any, dict[str, Any]]:
+    grad = bounded(grad, slots, Optimizer._squares)
     m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
     v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
     root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.adam_eps

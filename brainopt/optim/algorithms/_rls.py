@@ -16,6 +16,7 @@ from ...runtime import depend_on
 from .._parameters import TrainedVariables
 from ..engine._missed import next_step
 from ..engine._precision import wide
+from ..engine._squares import shrunk
 from ..hyperparameters._fields import number
 from ..hyperparameters._has_hyperparams import HasHyperparams
 from ..hyperparameters._numbers import check
@@ -115,15 +116,17 @@ class RLS(HasHyperparams):
 
     def _move(self, sample: Array, given: Arrays) -> None:
         variables = self._trained.variables
-        p, x = self.P.value, sample.astype(self.P.dtype)
+        p = self.P.value
+        # The sample as `by` times the true one, which is 1 where squares are finite.
+        x, by = shrunk(sample.astype(p.dtype))
         forgetting = self.numbers.value[0].astype(p.dtype)
         # The gain k is px / scale. P is symmetric, so xᵀP = (P x)ᵀ and one product
         # serves for the gain, the scale and the new P.
         px = p @ x
-        scale = forgetting + x @ px
+        scale = forgetting * by * by + x @ px
         new = []
         for path, variable in variables.items():
-            move = jnp.tensordot(px / scale, given[path].astype(p.dtype), 0)
+            move = jnp.tensordot(px / scale, by * given[path].astype(p.dtype), 0)
             new.append((variable.value - move).astype(variable.dtype))
         # px pxᵀ is symmetric to the bit, so P stays so.
         new_p = (p - jnp.outer(px, px) / scale) / forgetting

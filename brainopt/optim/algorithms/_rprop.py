@@ -27,6 +27,7 @@ class Rprop(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     lr: Rate = rate(
         default=1e-2,
@@ -60,7 +61,8 @@ class Rprop(Optimizer):
         """Return the parameter and its slots after one step."""
         if jnp.iscomplexobj(param):
             return self._by_parts(grad, param, slots, hyper, step)
-        agree = grad * slots["prev"]
+        # Of signs: a product of two gradients may be too small, or too large, to hold.
+        agree = jnp.sign(grad) * jnp.sign(slots["prev"])
         grown = slots["size"] * hyper.eta_plus
         shrunk = slots["size"] * hyper.eta_minus
         size = jnp.where(agree > 0, grown, jnp.where(agree < 0, shrunk, slots["size"]))

@@ -36,6 +36,7 @@ class SGD(Optimizer):
     """
 
     _elementwise = True
+    _squares = 0
 
     weight_decay: Number = number(None, r"\lambda", "an L2 penalty", none=0.0)
     display_name: str | None = argument(alias="name", default=None)

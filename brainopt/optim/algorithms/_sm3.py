@@ -28,6 +28,7 @@ class SM3(Optimizer):
     """
 
     _needs = "the axes of each variable"
+    _squares = 2**32
 
     beta: Number = decay_rate(0.0, r"\beta", "0 sums the squares, as the paper does")
     momentum: Number = decay_rate(0.0, r"\mu", has_buffer=True)

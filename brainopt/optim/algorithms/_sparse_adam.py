@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..._typing import Array, Slots
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
+from ..engine._squares import moments_of
 from ..engine._tree import abs2, safe_sqrt, zeros
 from ..hyperparameters._fields import (
     Betas,
@@ -48,6 +49,7 @@ class SparseAdam(Optimizer):
     betas: Betas = together("beta1", "beta2")
 
     _takes_rows = True
+    _squares = 0  # see `moments_of`
     _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
@@ -81,7 +83,13 @@ def _step_rows(rows: Rows, param, slots, hyper, step) -> tuple[Any, dict[str, An
 
 
 def _adam(grad: Any, m: Any, v: Any, hyper: Hyper, step: Any) -> tuple[Any, Any, Any]:
-    m = hyper.beta1 * m + hyper.one_minus("beta1") * grad
-    v = hyper.beta2 * v + hyper.one_minus("beta2") * abs2(grad)
+    shares = hyper.one_minus("beta1"), hyper.one_minus("beta2")
+    old = m, v
+
+    def means(grad: Any) -> tuple[Any, Any]:
+        m = hyper.beta1 * old[0] + shares[0] * grad
+        return m, hyper.beta2 * old[1] + shares[1] * abs2(grad)
+
+    m, v = moments_of(grad, means, old, shares)
     root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
     return hyper.lr * (m / hyper.debias("beta1", step)) / root, m, v

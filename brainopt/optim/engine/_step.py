@@ -42,6 +42,7 @@ from ...runtime import cache_of, divided_as
 from ._missed import counting, next_step, skipped, unless_missed
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
+from ._squares import bounded
 from ._stages import NORMS, Accumulator, Flow, Stage, State
 from ._tree import named, uphill, zeros
 
@@ -163,11 +164,13 @@ class OneByOne:
         rule: one step of one parameter.
         precision: how small changes of narrow parameters survive.
         seed: of stochastic rounding.
+        squares: how many squares of a gradient the rule sums, see `_squares.bounded`.
     """
 
     rule: Callable[..., tuple[Any, dict[str, Any]]]
     precision: str
     seed: int
+    squares: int
 
     def __call__(
         self,
@@ -234,6 +237,7 @@ class OneByOne:
         key,
     ) -> tuple[Any, dict]:
         own = {k: v for k, v in slots.items() if k not in OF_THE_ENGINE}
+        grad = bounded(grad, own, self.squares)
         new, new_slots = self.rule(grad, widen(param, slots), own, hyper, step)
         # Constrained before it is narrowed: the wide copy must obey the bounds too, or
         # it would drift away from the parameter that is used.

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
+from ..engine._squares import bounded, moments_of
 from ..engine._tree import abs2, safe_sqrt
 from ..hyperparameters._hyper import Hyper
 
@@ -33,8 +34,7 @@ def by_dialect(
     """Return the parameter and its slots after one step of a peer's program."""
     if hyper.dialect == "optax":
         return _optax(grad, param, slots, hyper, step)
-    m = hyper.one_minus("beta1") * grad + hyper.beta1 * slots["m"]
-    v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+    m, v = moments(grad, slots, hyper, hyper.beta1)
     m, v = as_stored(m, slots["m"]), as_stored(v, slots["v"])
     new = {"m": m, "v": v}
     m_hat = corrected_mean(m, grad, hyper, step)
@@ -49,8 +49,7 @@ def by_dialect(
 def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]:
     # optax multiplies in the dtype of the slot, and rounds a narrow moment after use.
     beta1 = hyper.beta1.astype(slots["m"].dtype)
-    m = hyper.one_minus("beta1") * grad + beta1 * slots["m"]
-    v = hyper.one_minus("beta2") * abs2(grad) + hyper.beta2 * slots["v"]
+    m, v = moments(grad, slots, hyper, beta1)
     new = {"m": m, "v": v}
     m_hat = corrected_mean(m, grad, hyper, step, by_power=True)
     v_hat = v / hyper.debias("beta2", step, by_power=True)
@@ -58,6 +57,18 @@ def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]
         v_hat = new["v_max"] = jnp.maximum(slots["v_max"], v_hat)
     direction = m_hat / (safe_sqrt(v_hat + hyper.eps_root) + hyper.eps)
     return decayed(param, hyper, direction), new
+
+
+def moments(grad: Array, slots: Slots, hyper: Hyper, beta1: Array) -> tuple[Any, Any]:
+    """Return the running means of the gradient and of its square."""
+    shares = hyper.one_minus("beta1"), hyper.one_minus("beta2")
+    old = slots["m"], slots["v"]
+
+    def means(grad: Array) -> tuple[Any, Any]:
+        m = shares[0] * grad + beta1 * old[0]
+        return m, shares[1] * abs2(grad) + hyper.beta2 * old[1]
+
+    return moments_of(grad, means, old, shares)
 
 
 def _root(v: Any, hyper: Hyper, step: Any) -> Any:
@@ -103,6 +114,7 @@ def corrected_mean(
     now = hyper.debias("beta1", step, by_power=by_power)
     if not getattr(hyper, "nesterov", False):
         return m / now
+    grad = bounded(grad, {"m": m}, 16)
     # Dozat 2016: the momentum is that of the next step, and is corrected by t + 1, the
     # gradient by t.
     ahead = m / hyper.debias("beta1", step, ahead=1, by_power=by_power)

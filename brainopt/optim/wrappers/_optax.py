@@ -49,6 +49,9 @@ class Optax(JointOptimizer):
         ([0.8...], ['0.trace.param'])
     """
 
+    # Its numbers are those of optax, also where a square overflows there.
+    _squares = 0
+
     def __init__(
         self,
         tx: Any,

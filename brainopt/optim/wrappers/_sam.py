@@ -16,6 +16,7 @@ from ...runtime import depend_on
 from .._closure import Loss
 from .._swapping import Swapped
 from ..engine._gradients import global_norm
+from ..engine._squares import shrunk
 from ..engine._tree import named, uphill
 from ..hyperparameters._fields import number
 from ._wrapper import OptimizerWrapper
@@ -117,6 +118,7 @@ class SAM(OptimizerWrapper):
         scale = jax.tree.map(jnp.abs, params) if self.adaptive else None
         if scale is not None:
             grads = jax.tree.map(jnp.multiply, grads, scale)
+        grads, _ = shrunk(grads)
         norm = global_norm(grads)
         tiny = jnp.finfo(norm.dtype).tiny
         by = self.rho / jnp.maximum(norm, tiny)
