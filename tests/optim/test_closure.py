@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``opt.step(closure)``, L-BFGS, SAM, and averages of weights."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -335,3 +338,17 @@ def test_averages_are_swapped_in_for_evaluation(cls):
         average = float(w[0])
 
     assert float(w[0]) == trained < average < 1.0
+
+
+def test_an_optimizer_that_took_a_step_is_freed_with_its_last_name():
+    opt = bo.optim.AdamW(0.1, {"w": bo.TrainVar(jnp.ones(3))})
+    opt.update({"w": jnp.ones(3)})
+    assert int(opt.step) == 1
+    gone, step = weakref.ref(opt), opt.step
+
+    del opt
+    gc.collect()
+
+    assert gone() is None
+    with pytest.raises(ReferenceError, match="keep `opt` too"):
+        step(lambda: 0.0)

@@ -29,8 +29,19 @@ class Step(Variable):
     """
 
     # Set by `Optimizer.step` at each access: an optimizer that was copied, or rebuilt
-    # from its pytree, must step itself and not the one it was made from.
-    __slots__ = ("_optimizer",)
+    # from its pytree, must step itself and not the one it was made from. A weak
+    # reference: the values of the last step are held for its Variables, this one among
+    # them, which would hold the optimizer.
+    __slots__ = ("_ref",)
+
+    @property
+    def _optimizer(self) -> Any:
+        optimizer = self._ref()
+        if optimizer is None:
+            raise ReferenceError(
+                message("The optimizer of this step is gone.", help="keep `opt` too.")
+            )
+        return optimizer
 
     def __call__(self, closure: Any = None) -> Any:
         """Compute the gradients of ``closure``, take one step, return its result.
