@@ -9,9 +9,17 @@ from typing import Any
 import jax
 
 from .._typing import Model, PyTree
-from ..core import ForeignVariable, Node, RandomState, Variable, find
+from ..core import ForeignVariable, Node, RandomState, Variable, find, take_apart
 from ..errors import VariableError, message
-from ..runtime import Cell, Effects, Frame, foreign_kinds, read, read_outside
+from ..runtime import (
+    Cell,
+    Effects,
+    Frame,
+    foreign_kinds,
+    read,
+    read_outside,
+    unrecorded,
+)
 from ._lift import Bindings, Run
 from ._packed import nodes_in
 
@@ -34,7 +42,12 @@ class Rules:
         self.exact: dict[Cell, Any] = {}
         self._kinds: dict[type, Any] = {}
         pairs = source.items() if isinstance(source, Mapping) else source or ()
-        for target, rule in (*arguments, *pairs):
+        for node, rule in arguments:
+            if rule is not SHARED:
+                # Refuses one that holds models of hosts: which axis is theirs?
+                with unrecorded():
+                    self._add(take_apart(node)[1], rule)
+        for target, rule in pairs:
             self._add(target, rule)
 
     def _add(self, target: Any, rule: Any) -> None:
