@@ -66,7 +66,7 @@ def moments_of(
         old: both before.
         shares: of the gradient in each.
     """
-    small = bounded(grad, dict(enumerate(old)), 16)
+    small = bounded(grad, dict(zip("mv", old, strict=True)), 16)
     if jnp.iscomplexobj(grad):
         return means(small)
     m, v = (
