@@ -35,7 +35,7 @@ class Member(bo.Node):
         self.rng = bo.RandomState(seed)
         self.net = Network(60, self.rng, learn_tau=False)
         schedule = bo.optim.CosineAnnealingLR(rate, updates, clock="step")
-        # Adam would round otherwise in a population than alone; see docs/results.md.
+        # XLA rounds Adam otherwise in a population than alone; see docs/results.md.
         self.opt = bo.optim.RMSProp(schedule, self.net)
 
     def epoch(self, times, classes):
