@@ -46,4 +46,4 @@ def _bytes_each(kind, count):
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_closures_grow_no_more_than_in_plain_jax():
-    assert _bytes_each("ours", 2000) <= _bytes_each("plain", 200)
+    assert _bytes_each("ours", 500) <= _bytes_each("plain", 100)
