@@ -245,18 +245,17 @@ def take_for_arrays(kind: type, value_of: Callable[[Any], jax.Array]) -> None:
     """Make the primitives of JAX take an object of a class for an array of it.
 
     `jax.numpy` asks for ``__jax_array__``; `jax.lax` refuses what has it, and looks
-    only in these tables. Where a newer jax keeps them elsewhere, it goes on refusing.
+    only in these tables. A jax without them, or older than their use by eager
+    primitives (0.8), goes on refusing.
     """
     try:
-        core = importlib.import_module("jax._src.core")
+        types = importlib.import_module("jax._src.core").pytype_aval_mappings
         dtypes = importlib.import_module("jax._src.dtypes")
-    except ImportError:
+        register = dtypes.register_canonicalize_value_handler
+    except (ImportError, AttributeError):
         return
-    canonical = getattr(dtypes, "canonicalize_value", lambda x: x)
-    types = getattr(core, "pytype_aval_mappings", {})
-    values = getattr(dtypes, "register_canonicalize_value_handler", lambda *_: None)
     types[kind] = lambda x: jax.typeof(value_of(x))
-    values(kind, lambda x: canonical(value_of(x)))
+    register(kind, lambda x: dtypes.canonicalize_value(value_of(x)))
 
 
 def varying_axes(value: jax.Array) -> frozenset:

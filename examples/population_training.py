@@ -64,11 +64,15 @@ def compiled(function):
     """Compile so that a member gets the same bits alone and in a population.
 
     On CPU XLA gives some loops to the library YNNPACK, depending on their shape, and
-    its exponential and its sums of rows round otherwise than XLA's own.
+    its exponential and its sums of rows round otherwise than XLA's own. A compiler that
+    does not know the option has no such library.
     """
-    return bo.jit(
-        function, compiler_options={"xla_cpu_experimental_ynn_fusion_type": ""}
-    )
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except jax.errors.JaxRuntimeError:
+        options = {}
+    return bo.jit(function, compiler_options=options)
 
 
 class Population(bo.Node):
