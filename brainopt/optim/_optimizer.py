@@ -8,7 +8,6 @@ It alone writes Variables. The step is in `engine`, the settings of a user are i
 from __future__ import annotations
 
 import abc
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Self
@@ -198,7 +197,7 @@ class Optimizer(Node, metaclass=Declaring):
     def step(self) -> _torch.Step:
         """The updates done; ``opt.step(closure)`` takes one more."""
         step = vars(self)["step"]
-        step._ref = weakref.ref(self)
+        step.lead_to(self)
         return step
 
     @property

@@ -49,6 +49,7 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     with runtime.exclusive():
         note_skipped(self, matched)
     _stepping.update(self, matched, weight)
+    vars(self)["step"].let_go()
     end_step(self, matched)
 
 

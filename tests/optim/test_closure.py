@@ -342,10 +342,10 @@ def test_averages_are_swapped_in_for_evaluation(cls):
 
 def test_an_optimizer_that_took_a_step_is_freed_with_its_last_name():
     opt = bo.optim.AdamW(0.1, {"w": bo.TrainVar(jnp.ones(3))})
-    opt.update({"w": jnp.ones(3)})
-    assert int(opt.step) == 1
     gone, step = weakref.ref(opt), opt.step
+    opt.update({"w": jnp.ones(3)})
 
+    assert int(step) == 1
     del opt
     gc.collect()
 

@@ -112,7 +112,9 @@ class AdamW(Optimizer):
 
     def _check_group(self, settings: Mapping[str, Any]) -> None:
         kind = settings.get("nu_dtype")
-        if kind is not None and jnp.finfo(kind).maxexp < jnp.finfo(jnp.float32).maxexp:
+        if kind is None or not jnp.issubdtype(kind, jnp.floating):
+            return  # what is no float is refused where the settings are checked
+        if jnp.finfo(kind).maxexp < jnp.finfo(jnp.float32).maxexp:
             raise HyperparameterError(
                 message(
                     f"nu_dtype={jnp.dtype(kind).name} is too narrow for squares:",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -28,11 +29,18 @@ class Step(Variable):
     BrainPy reads ``opt.step`` as a number and torch calls it; here both work.
     """
 
-    # Set by `Optimizer.step` at each access: an optimizer that was copied, or rebuilt
-    # from its pytree, must step itself and not the one it was made from. A weak
-    # reference: the values of the last step are held for its Variables, this one among
-    # them, which would hold the optimizer.
-    __slots__ = ("_ref",)
+    # The optimizer is set at each access of ``opt.step``, since one that was copied, or
+    # rebuilt from its pytree, must step itself. An update makes that a weak reference:
+    # the values of the last step are held for its Variables, this one among them.
+    __slots__ = ("_ref", "_strong")
+
+    def lead_to(self, optimizer: Any) -> None:
+        """Let a call step an optimizer, and hold it until its next update."""
+        self._ref, self._strong = weakref.ref(optimizer), optimizer
+
+    def let_go(self) -> None:
+        """Hold the optimizer no longer."""
+        self._strong = None
 
     @property
     def _optimizer(self) -> Any:
