@@ -130,6 +130,7 @@ def test_help_explains_every_option(name, example, capsys):
     assert not [e for e in unexplained if "  " not in e.strip()]
 
 
+@pytest.mark.more
 def test_resume_without_a_file_says_so(example, capsys):
     example("fit_hh", "--steps", "1", "--resume", "--checkpoint", "typo.bo")
 

@@ -44,7 +44,7 @@ def _check(name, doors, folder, tally):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize("name", QUICK)
 def test_a_state_is_right_or_refused_by_name(name, tmp_path, tally):
     """Each change through one door, another for each thing and change."""

@@ -135,7 +135,7 @@ def second(build, held, load):
     return fresh
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(7)
 def test_every_writer_writes_the_same_bytes(saved):
     _, folder, *_ = saved
     for suffix in {path.suffix for path in folder.glob("named*")}:

@@ -129,7 +129,7 @@ NO_MEMBERS = {
     "Lookahead",
     "RLS",
 }  # no steps of their own by gradients
-FEW = ("SGD-momentum", "AdamW", "Muon", "Optax")
+FEW = ("AdamW", "Muon", "Optax")
 
 
 def each(few=False, but=(), **conditions):

@@ -91,7 +91,7 @@ def _check_new_layer(member, road, folder):
     _assert_close(into, alone, ["new"])
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @each(whole=False)
 def test_a_layer_that_the_file_does_not_have_begins_at_its_own_step_0(member, tmp_path):
     _check_new_layer(member, ROADS["not strict"], tmp_path)

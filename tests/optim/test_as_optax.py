@@ -41,6 +41,7 @@ EQUAL = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", EQUAL)
 def test_updates_are_equal_to_the_bit(kind):
     ours, theirs = (make() for make in EQUAL[kind])

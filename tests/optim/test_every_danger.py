@@ -26,7 +26,7 @@ BAD = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @each()
 def test_bad_gradients_change_nothing(member):
     opt, variables = run(member, 1)
@@ -41,7 +41,7 @@ def test_bad_gradients_change_nothing(member):
             assert assert_same(before, state_of(opt, variables)) is None, kind
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @each(but=(bo.optim.LBFGS,))
 def test_a_gradient_of_none_leaves_the_variable_alone(member):
     opt, variables = run(member, 1)

@@ -96,6 +96,7 @@ def test_an_optimizer_equals_torch(name, x64):
     )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", BRAINPY["optimizers"])
 def test_an_optimizer_equals_brainpy(name):
     x = _run(*AS_BRAINPY[name])

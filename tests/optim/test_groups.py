@@ -229,6 +229,7 @@ MASKS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_mask_says_what_decays(kind):
     net = encoder()

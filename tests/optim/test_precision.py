@@ -86,6 +86,7 @@ def test_stochastic_runs_resume_with_the_same_numbers():
     np.testing.assert_array_equal(w.value, v.value)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("precision", ["plain", "master", "kahan", "stochastic"])
 def test_float32_needs_no_help(precision):
     w, opt = _adamw(jnp.float32, precision)
@@ -148,6 +149,7 @@ def test_the_second_moment_does_not_stall():
 EIGHT = [jnp.float8_e4m3fn, jnp.float8_e5m2]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("dtype", EIGHT)
 def test_eight_bits_follow_their_master_copy(dtype):
     w = bo.TrainVar(jnp.ones(4, dtype))

@@ -31,7 +31,7 @@ OWN |= {"z", "most", "total", "beta1", "axis0", "axis1"}
 HALF = ("beta", "beta1", "beta2", "beta3", "rho", "momentum", "weight_decay")
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @each(whole=False, but=(bo.optim.SparseAdam, bo.optim.Adafactor))
 def test_a_slot_is_what_its_name_says(member):
     opt = member.cls(**_settings(member))

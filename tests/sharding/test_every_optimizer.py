@@ -70,7 +70,7 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
 def test_a_wrapper_steps_as_on_one_device(make, rules, options):

@@ -185,7 +185,7 @@ QUICK = {"jit", "grad", "for_loop", "vmap"}
 SLOW = [pytest.param(n, marks=pytest.mark.long) for n in TRANSFORMS if n not in QUICK]
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [*sorted(QUICK), *SLOW])
 @pytest.mark.parametrize("case", CASES, ids=lambda f: f.__name__)
 def test_a_failed_trace_changes_nothing(case, name):
