@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._typing import Array, PyTree, Values
+from ...runtime import divided_as
 from ._rows import Rows
 
 
@@ -70,7 +71,8 @@ def moments_of(
     if jnp.iscomplexobj(grad):
         return means(small)
     m, v = (
-        jnp.where(small != grad, past + share * (x - past), mean)
+        # Moments may be divided where the gradient is whole, as with ``zero=``.
+        jnp.where(divided_as(small != grad, mean), past + share * (x - past), mean)
         for mean, past, share, x in zip(
             means(grad), old, shares, (small, small * small), strict=True
         )
