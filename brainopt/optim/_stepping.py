@@ -175,6 +175,7 @@ def _compiled(function: Callable, optimizer: Any) -> Callable[..., Any]:
         def update(*args: Any) -> Any:
             return function(owner(), *args)
 
+        update.__qualname__ = f"{type(optimizer).__name__}.update"  # in errors of JAX
         kept[function] = jit(update)
     return kept[function]
 

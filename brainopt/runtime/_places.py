@@ -87,7 +87,7 @@ def _on_device(value: PyTree) -> Any:
 def divided_as(new: PyTree, old: PyTree) -> Any:
     """Return ``new`` divided as ``old`` by the axes of an Explicit mesh, in a trace."""
     kind = jax.typeof(old).sharding
-    if jax.typeof(new).sharding == kind:
+    if kind.mesh.empty or jax.typeof(new).sharding == kind:
         return new
     return jax.sharding.reshard(new, kind)
 
