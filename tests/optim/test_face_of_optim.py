@@ -53,6 +53,7 @@ SOURCES = [
     for folder in ("brainopt", "docs", "examples", "tests")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".md") and path != Path(__file__)
+    if "_build" not in path.parts  # the site, where it was built
 ]
 
 
