@@ -66,7 +66,6 @@ from .settings._unmatched import warn_of_unmatched_rules
 _UNSAVED = (
     REVISION,
     "_compiled",
-    "_dependencies",
     "_given",
     "_limit_reached",
     "_name",
@@ -121,9 +120,7 @@ class Optimizer(Node, metaclass=Declaring):
     _apply = staticmethod(apply)
     _fits_a_line = True
     _resets = False
-    _borrowed = frozenset(
-        {"_trained", "_members", "_hooks", "_compiled", "_dependencies", "frozen"}
-    )
+    _borrowed = frozenset({"_trained", "_members", "_hooks", "_compiled", "frozen"})
 
     @takes_fields
     def __init__(self, *args: Any, **kwargs: Any):

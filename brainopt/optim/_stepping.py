@@ -29,7 +29,7 @@ from ..core import Variable, collect_vars
 from ..errors import HyperparameterError, message
 from ..runtime import depend_on
 from ..transforms import jit
-from .engine._dependencies import Dependencies
+from .engine._dependencies import run_reading
 from .engine._stages import Stage
 from .engine._step import as_flow, first_slots
 from .engine._tree import named
@@ -113,7 +113,7 @@ def advance(
         hypers = hypers_of(optimizer, counted["step"], around)
         return optimizer._engine(given).step(given, counted, flow, hypers)
 
-    new, after = dependencies(optimizer).run(owned(optimizer), state, body)
+    new, after = run_reading(optimizer, owned(optimizer), state, body)
     leaves = [new[path] for path, _ in named(params)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves), after
 
@@ -121,14 +121,6 @@ def advance(
 def _limits(optimizer: Any) -> dict[str, Any]:
     numbers = vars(optimizer).get("numbers")
     return {} if numbers is None else {n: numbers.number(n) for n in numbers.names}
-
-
-def dependencies(optimizer: Any) -> Dependencies:
-    """Return the Variables of others that functions of an optimizer read."""
-    held = vars(optimizer).get("_dependencies")
-    if held is None:
-        held = vars(optimizer)["_dependencies"] = Dependencies(type(optimizer).__name__)
-    return held
 
 
 def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:

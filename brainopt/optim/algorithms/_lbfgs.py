@@ -19,7 +19,8 @@ from .._closure import Loss
 from .._frozen import frozen_among
 from .._hooks import end_step
 from .._joint import ALL, JointOptimizer
-from .._stepping import counters, dependencies, owned, results, slot_values
+from .._stepping import counters, owned, results, slot_values
+from ..engine._dependencies import run_reading
 from ..engine._missed import next_step
 from ..engine._precision import narrow, widen
 from ..engine._squares import shrunk
@@ -203,8 +204,8 @@ class LBFGS(JointOptimizer):
         own = owned(self)
         values = {path: variable.value for path, variable in own.items()}
         state = {path: values[path] for path in counters(own)} | slot_values(self)
-        out, new, after = dependencies(self).run(
-            own, values, lambda: self._step_from(loss, params, state)
+        out, new, after = run_reading(
+            self, own, values, lambda: self._step_from(loss, params, state)
         )
         # The search ran the closure at points that it gave up, and nothing of that was
         # kept. What the closure writes is that of one run at the result.
