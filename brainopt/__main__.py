@@ -10,6 +10,7 @@ import argparse
 import difflib
 import importlib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -21,16 +22,25 @@ _EPILOG = "exit codes: 0 well or the same, 1 different or nothing found, 2 refus
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says what a misspelt command may have meant."""
+    """A parser that says what a misspelt command or option may have meant."""
 
     names: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        for word in sys.argv[1:] if "invalid choice" in message else ():
-            if meant := difflib.get_close_matches(word, self.names, 1):
-                message = f"{word!r} is no command; did you mean {meant[0]!r}?"
-                break
+        wrong = re.search("invalid choice: '([^']*)'", message)
+        if wrong and (meant := difflib.get_close_matches(wrong[1], self.names, 1)):
+            message = f"{wrong[1]!r} is no command; did you mean {meant[0]!r}?"
         super().error(message)
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """End with the words that this command does not know."""
+        message = f"unrecognized arguments: {' '.join(words)}"
+        for word in words:
+            name = word.partition("=")[0]
+            if meant := difflib.get_close_matches(name, _options(self), 1):
+                message = f"{name!r} is no option; did you mean {meant[0]!r}?"
+                break
+        self.error(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
-    chosen = parser.parse_args(words)
+    chosen, unknown = parser.parse_known_args(words)
+    if unknown:
+        chosen.parser.refuse(unknown)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that a locale cannot write
             stream.reconfigure(errors="backslashreplace")
@@ -107,8 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         name: str, run: Callable[[argparse.Namespace], int], help: str
     ) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help, epilog=_EPILOG)
-        made.add_argument("--json", action="store_true", help="print JSON")
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, parser=made)
+        if run is not _completion:  # a script for a shell is no data
+            made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
     steps = command("list", _list, "tell the steps of a folder and their metrics")
@@ -131,8 +144,13 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("one")
     diff.add_argument("two")
     diff.add_argument("--exact", action="store_true", help="every bit counts (default)")
-    diff.add_argument("--rtol", type=_tolerance, default=0.0)
-    diff.add_argument("--atol", type=_tolerance, default=0.0)
+    diff.add_argument(
+        "--rtol", type=_tolerance, default=0.0, help="relative tolerance of floats (0)"
+    )
+    diff.add_argument(
+        "--atol", type=_tolerance, default=0.0, help="absolute tolerance of floats (0)"
+    )
+    diff.add_argument("--all", action="store_true", help="fold no long history")
 
     _add_convert(command("convert", _convert, "write a file of any kind by the suffix"))
     command("doctor", _doctor, "tell what is installed and missing")

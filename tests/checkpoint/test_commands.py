@@ -128,6 +128,35 @@ def test_every_command_prints_json(file, words, key, value, capsys):
 def test_a_match_that_fits_nothing_is_1(file, capsys):
     assert main(["inspect", file, "--match", "nett"]) == 1
     assert "has nothing of nett" in capsys.readouterr().out
+    assert main(["inspect", file, "--match", "nett", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["entries"] == []
+
+
+def test_list_shows_metrics_in_six_digits(tmp_path, capsys):
+    with checkpoint.Manager(tmp_path / "run", async_=False) as manager:
+        manager.save(0, {"x": 1}, {"loss": 0.3 - 0.1, "right": 7})
+    assert main(["list", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.split()[-2:] == ["0.2", "7"]
+
+
+def test_diff_folds_long_histories_unless_asked(tmp_path, capsys):
+    history = [{"loss": i / 80} for i in range(80)]
+    checkpoint.save(tmp_path / "a", {"W": [W] * 20, "few": [1, 2], "h": history})
+    checkpoint.save(tmp_path / "b", {"W": [W + 1] * 20, "few": [1, 3], "h": [{}]})
+    later = [{"loss": i / 40} for i in range(80)]
+    checkpoint.save(tmp_path / "c", {"W": [W] * 20, "few": [1, 2], "h": later})
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert main(["diff", a, b]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "h: 80 values only in the first" in lines and "few.1: 2 and 3" in lines
+    assert sum(line.startswith("W.") for line in lines) == 20 and len(lines) == 23
+    assert main(["diff", a, c]) == 1
+    assert capsys.readouterr().out == (
+        "h: 79 values differ, h.1.loss: 0.0125 and 0.025, …\n"
+    )
+    for option in ("--all", "--json"):
+        main(["diff", a, c, option])
+        assert "h.79.loss" in capsys.readouterr().out
 
 
 def test_convert_takes_and_leaves_paths(tmp_path):
@@ -163,6 +192,22 @@ def cli(*words, **environment):
 def test_a_misspelt_command_is_told_what_it_may_mean():
     done = cli("inspec", "f")
     assert done.returncode == 2 and "did you mean 'inspect'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("inspect f --mach net", "'--mach' is no option; did you mean '--match'?"),
+        ("convert f g --onyl=net", "'--onyl' is no option; did you mean '--only'?"),
+        ("completion bash --json", "unrecognized arguments: --json"),
+    ],
+)
+def test_a_misspelt_option_is_told_what_it_may_mean(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert said in told and f"usage: brainopt {words.split()[0]}" in told
 
 
 @pytest.mark.parametrize("words", ["--help", "inspect {}", "verify {}", "list {}"])

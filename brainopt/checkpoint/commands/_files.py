@@ -6,11 +6,12 @@ import os
 
 from ...errors import CheckpointError, message, printable
 from ..tools._convert import convert as convert_file
-from ..tools._diff import diff as diff_files
+from ..tools._diff import Difference, differences
 from ..tools._inspect import inspect_file
 from ._inspect import newest
 from ._output import say, say_json
 
+_MANY = 12  # differences of one list that are told one by one
 _SUFFIXES = ("", ".bopt", ".ckpt", ".npz", ".safetensors")
 
 
@@ -19,12 +20,44 @@ def diff(chosen: argparse.Namespace) -> int:
     # Exit codes are those of diff(1): 0 for equal, 1 for different, 2 for an error.
     rtol, atol = (0.0, 0.0) if chosen.exact else (chosen.rtol, chosen.atol)
     one, two = newest(chosen.one), newest(chosen.two)
-    lines = diff_files(one, two, rtol=rtol, atol=atol)
+    found = differences(one, two, rtol, atol)
+    lines = [f"{path}: {said}" for path, said, _ in found]
     if chosen.json:
         say_json({"one": one, "two": two, "same": not lines, "differences": lines})
     else:
-        say(*lines)
-    return 1 if lines else 0
+        say(*map(printable, lines if chosen.all else _folded(found)))
+    return 1 if found else 0
+
+
+def _folded(found: list[Difference]) -> list[str]:
+    """Return a line for each difference, and one for all those of a long list.
+
+    The history of a run has hundreds of numbers; those of arrays have a line each.
+    """
+    groups: dict[tuple[str, ...], list[Difference]] = {}
+    for place, difference in enumerate(found):
+        key = (str(place),)
+        if difference.is_plain:
+            missing = difference.said if difference.said.startswith("only in") else ""
+            key = (_list_of(difference.path), missing)
+        groups.setdefault(key, []).append(difference)
+    lines = []
+    for (name, *missing), group in groups.items():
+        if len(group) <= _MANY:
+            lines += [f"{path}: {said}" for path, said, _ in group]
+        elif missing[0]:
+            lines.append(f"{name}: {len(group)} values {missing[0]}")
+        else:
+            path, said, _ = group[0]
+            lines.append(f"{name}: {len(group)} values differ, {path}: {said}, …")
+    return lines
+
+
+def _list_of(path: str) -> str:
+    """Return the path of the outermost list that holds a value, or of its parent."""
+    parts = path.split(".")
+    places = (i for i, part in enumerate(parts) if i and part.isdecimal())
+    return ".".join(parts[: next(places, len(parts) - 1)])
 
 
 def convert(chosen: argparse.Namespace) -> int:

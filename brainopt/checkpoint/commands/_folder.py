@@ -38,7 +38,7 @@ def list_steps(chosen: argparse.Namespace) -> int:
                 str(entry["step"]),
                 entry["saved"],
                 f"{entry['bytes']:,}",
-                *(f"{entry['metrics'].get(name, '')}" for name in names),
+                *(_shown(entry["metrics"].get(name, "")) for name in names),
                 "best" if entry["best"] else entry["damage"] or "",
             ]
             for entry in told
@@ -54,6 +54,10 @@ def list_steps(chosen: argparse.Namespace) -> int:
     if any(entry["damage"] for entry in told):
         return 2
     return 0 if told else 1
+
+
+def _shown(metric: Any) -> str:
+    return f"{metric:.6g}" if isinstance(metric, float) else str(metric)
 
 
 def _refuse_missing(folder: str) -> None:

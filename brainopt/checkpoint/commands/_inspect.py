@@ -32,7 +32,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.match is not None:
         fits = Choice(chosen.match)
         entries = [entry for entry in entries if fits(entry.path, entry)]
-        if not entries:
+        if not entries and not chosen.json:
             say(f"{printable(path)} has nothing of {printable(chosen.match)}.")
             return 1
     stats = _stats(path, entries) if chosen.stats else {}
@@ -41,7 +41,7 @@ def run(chosen: argparse.Namespace) -> int:
         for entry in data["entries"]:
             entry |= stats.get(entry["path"], {})
         say_json(data)
-        return 0
+        return 1 if chosen.match is not None and not entries else 0
     say(*_head(told, path))
     depth = 64 if chosen.all else chosen.depth
     say(*_tree(entries, stats, depth, chosen.stats, chosen.all))

@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,14 @@ from ..io._place import Path
 from ..tree._equality import equal
 from ..tree._paths import dotted, leaves
 from ._inspect import inspect_file
+
+
+class Difference(NamedTuple):
+    """One path that differs."""
+
+    path: str
+    said: str
+    is_plain: bool  # a plain value, or a path that one of the files lacks
 
 
 def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[str]:
@@ -34,12 +42,18 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
     Raises:
         CheckpointError: a file cannot be read.
     """
+    found = differences(one, two, rtol, atol)
+    return [printable(f"{path}: {said}") for path, said, _ in found]
+
+
+def differences(one: Path, two: Path, rtol: float, atol: float) -> list[Difference]:
+    """Compare as `diff` does, and return what each of its lines says in parts."""
     trees = _leaves(load_foreign(one)), _leaves(load_foreign(two))
-    lines = _compare(*trees, rtol, atol)
+    found = _compare(*trees, rtol, atol)
     if _has_nodes(one) and _has_nodes(two):
         metas = [_leaves(inspect_file(path).nodes) for path in (one, two)]
-        lines += _compare(metas[0], metas[1], 0.0, 0.0)
-    return [printable(line) for line in lines]
+        found += _compare(metas[0], metas[1], 0.0, 0.0)
+    return found
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -55,12 +69,14 @@ def _leaves(tree: Any) -> dict[str, Any]:
 
 def _compare(
     one: Mapping[str, Any], two: Mapping[str, Any], rtol: float, atol: float
-) -> list[str]:
-    lines = [f"{path}: only in the first" for path in one if path not in two]
+) -> list[Difference]:
+    first, second = "only in the first", "only in the second"
+    found = [Difference(path, first, True) for path in one if path not in two]
     for path, value in one.items():
         if path in two and (said := _difference(value, two[path], rtol, atol)):
-            lines.append(f"{path}: {said}")
-    return lines + [f"{path}: only in the second" for path in two if path not in one]
+            is_plain = not hasattr(value, "shape") and not hasattr(two[path], "shape")
+            found.append(Difference(path, said, is_plain))
+    return found + [Difference(path, second, True) for path in two if path not in one]
 
 
 def _difference(one: Any, two: Any, rtol: float, atol: float) -> str:

@@ -11,6 +11,7 @@ from ._paths import ABSENT, under
 from ._selection import Selection
 from ._source import Slot
 
+_LONG = 200  # characters of a value that an error shows
 NO_ARRAY = Slot(-1)
 """Value of a setting for a choice, which tests arrays."""
 
@@ -101,4 +102,7 @@ def paths_in(path: str, table: object) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is ABSENT else repr(value)
+    if value is ABSENT:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
