@@ -10,7 +10,7 @@ A second program has the shape of one that BrainPy publishes: its trainer ``bp.B
 teaches a recurrent network to integrate its input. There our optimizer stands in for
 that of BrainPy, and with ``dialect="brainpy"`` it gives equal losses.
 
-    pip install brainopt[brainpy]
+    pip install '.[brainpy]'
     python examples/attach_brainpy.py             # draws attach_brainpy.png
 
 Source: the example integrator_rnn of BrainPy, for the second program.
@@ -18,7 +18,8 @@ Source: the example integrator_rnn of BrainPy, for the second program.
 
 import program
 
-program.require("brainpy", "brainpy")
+PARSER = program.options(__doc__, "attach_brainpy", 60, "one batch", seed=0)
+program.require("brainpy", "brainpy", PARSER)
 
 # ruff: noqa: E402
 import brainpy as bp
@@ -154,8 +155,7 @@ class Run(bo.Node):
 
 def main(argv=None):
     """Train three ways and with BrainPy's trainer; return the results."""
-    parser = program.options(__doc__, "attach_brainpy", 60, "one batch", seed=0)
-    args = program.parse(parser, argv)
+    args = program.parse(PARSER, argv)
     data, losses = batches(args.steps, args.seed), {}
     run = Run(args.seed)
     print(run.net)
@@ -197,8 +197,8 @@ def draw(losses, integrator, filename):
     for panel, ways in zip(axes, (losses, integrator), strict=True):
         for k, (way, values) in enumerate(ways.items()):
             style = {"lw": 5 - 2 * k, "ls": ("-", "-", ":")[k]}
-            panel.semilogy(np.arange(1, len(values) + 1), values, label=way, **style)
-        panel.set(xlabel="update")
+            program.course(panel, values, label=way, **style)
+        panel.set(xlabel="update", yscale="log")
         panel.legend(frameon=False)
     axes[0].set(ylabel="cross entropy (nats)", title="Spiking network")
     axes[1].set(ylabel="mean squared error", title="Integrator, bp.BPTT")

@@ -7,13 +7,14 @@ of training give the same numbers, and the state of the run is one file.
 
 The voltage and one parameter have a unit, millivolt: the optimizer keeps it.
 
-    pip install brainopt[brainstate]
+    pip install '.[brainstate]'
     python examples/attach_brainstate.py          # draws attach_brainstate.png
 """
 
 import program
 
-program.require("brainstate", "brainstate")
+PARSER = program.options(__doc__, "attach_brainstate", 100, "one batch", seed=0)
+program.require("brainstate", "brainstate", PARSER)
 
 # ruff: noqa: E402
 import brainstate
@@ -102,8 +103,7 @@ class Run(bo.Node):
 
 def main(argv=None):
     """Train both ways, compare, draw; return the results."""
-    parser = program.options(__doc__, "attach_brainstate", 100, "one batch", seed=0)
-    args = program.parse(parser, argv)
+    args = program.parse(PARSER, argv)
     step = by_brainstate(*make(args.seed))
     theirs = np.array([[float(x) for x in step()] for _ in range(args.steps)])
     run = Run(args.seed)
@@ -132,14 +132,14 @@ def draw(history, theirs, filename):
     """Draw loss and accuracy of both ways, one over the other."""
     plt = program.pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    updates = np.arange(1, len(theirs) + 1)
     for panel, name, values in zip(axes, history, theirs.T, strict=True):
-        panel.plot(updates, values, lw=4, color="0.75", label="brainstate's transforms")
-        panel.plot(updates, history[name], color="tab:blue", label="brainopt's")
+        label = "brainstate's transforms"
+        program.course(panel, values, lw=4, color="0.75", label=label)
+        program.course(panel, history[name], color="tab:blue", label="brainopt's")
         panel.set(xlabel="update")
         panel.legend(frameon=False)
     axes[0].set(ylabel="loss (nats)", title="The sign of a pulse, 30 steps later")
-    axes[1].set(ylabel="accuracy in a batch of 64", ylim=(0.3, 1.03))
+    axes[1].set(ylabel="accuracy in a batch of 64", ylim=(0, 1.03))
     program.save_figure(figure, filename)
 
 

@@ -15,13 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
-from program import options, parse
+from program import course, keep, options, parse, pyplot, save_figure
 
 import brainopt as bo
 
@@ -69,9 +68,12 @@ def train(args):
 
     losses = []
     with bo.checkpoint.Manager(args.checkpoint, keep=2, sharded=True) as manager:
-        if args.resume and (found := manager.resume(nodes)) is not None:
+        found = manager.resume(nodes) if args.resume else None
+        if found is not None:
             losses = list(found.values["losses"])
             say(f"resumed after step {found.step}")
+        elif args.resume:
+            say(f"no checkpoint in {args.checkpoint} yet: starting at step 0")
         for number in range(len(losses), args.steps):
             losses.append(float(step(*batch_of(number, teacher, mesh))))
             if (number + 1) % EVERY == 0 or number + 1 == args.steps:
@@ -117,32 +119,34 @@ def start(count, argv):
 
 def draw(path, losses):
     """Draw the losses."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
-    axes.semilogy(range(1, len(losses) + 1), losses)
-    axes.set(xlabel="step", ylabel="loss", title="data parallel, ZeRO-1")
-    figure.savefig(path)
-    plt.close(figure)
+    figure, axes = pyplot().subplots(figsize=(5, 3), layout="constrained")
+    course(axes, losses)
+    axes.set(xlabel="step", ylabel="mean squared error", yscale="log")
+    axes.set(title=f"Devices: {jax.device_count()}, moments divided (ZeRO-1)")
+    save_figure(figure, path)
 
 
 def main(argv=None):
     """Run the program; return the losses, or the exit code of several processes."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = options(__doc__, "data_parallel", 100, "one batch of 64 rows")
-    parser.add_argument("--processes", type=int, default=1, help="of this machine (1)")
+    name, a_step = "data_parallel", "one batch of 64 rows"
+    parser = options(__doc__, name, 100, a_step, device=False)
+    parser.add_argument("--processes", type=int, default=1, help="started here (1)")
     args = parse(parser, argv)
     if args.processes > 1:
         return start(args.processes, argv)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     bo.distributed.initialize()
+    began = time.perf_counter()
     losses, whole, part = train(args)
     say(f"{jax.process_count()} processes, {jax.device_count()} devices")
     say(f"moments of W1: {part:,} of {whole:,} bytes on a device")
     say(f"final loss {losses[-1]:.6f}")
-    if args.figure and jax.process_index() == 0:
-        draw(args.figure, losses)
-        say(f"drew {Path(args.figure).resolve()}")
+    if jax.process_index() == 0:
+        results = {"first loss": losses[0], "last loss": losses[-1]}
+        keep(args, results, {"wall seconds": round(time.perf_counter() - began, 1)})
+        if args.figure:
+            draw(args.figure, losses)
     return losses
 
 

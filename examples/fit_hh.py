@@ -281,15 +281,17 @@ def draw(traces, estimates, args):
             (estimates[0, :, k] / TRUTH[k] - 1),
             2 * estimates[1, :, k] / TRUTH[k],
         )
+        label = f"{name}, true: {TRUTH[k]:g} mS/cm²"
         panel.errorbar(
-            x, 100 * off, 100 * error, fmt="o", ms=3, color=color, label=name
+            x, 100 * off, 100 * error, fmt="o", ms=3, color=color, label=label
         )
     panel.axhline(0, color="0.5", lw=0.8)
     panel.set(xlabel="repetition", ylabel="estimate − truth (%), ± 2 standard errors")
     panel.set(xlim=(0.5, count + 0.5))
     panel.set_xticks(np.unique(np.linspace(1, count, 5).astype(int)))
-    panel.set(title=f"Conductances, noise {args.noise:g} mV")
-    panel.legend(fontsize=8, frameon=False)
+    panel.set_title(f"Conductances, noise {args.noise:g} mV", pad=16)
+    panel.margins(y=0.25)  # room for the legend
+    panel.legend(fontsize=8, frameon=False, loc="lower left")
     program.save_figure(figure, args.figure)
 
 

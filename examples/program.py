@@ -24,7 +24,7 @@ import numpy as np
 import brainopt as bo
 
 
-def options(doc, name, steps, a_step, seed=1):
+def options(doc, name, steps, a_step, seed=1, device=True):
     """Return a parser with the options of every example.
 
     Args:
@@ -33,6 +33,7 @@ def options(doc, name, steps, a_step, seed=1):
         steps: The default number of training steps.
         a_step: What one training step is, in words.
         seed: The default seed.
+        device: Whether the program runs on one device, which can be chosen.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -54,7 +55,8 @@ def options(doc, name, steps, a_step, seed=1):
         help=f"picture to draw, '' for none ({name}.png)",
     )
     add("--results", metavar="FILE", help="write the results as JSON")
-    add("--device", help="cpu, cpu:1, cuda, tpu, … (what jax takes)")
+    if device:
+        add("--device", help="cpu, cpu:1, cuda, tpu, … (what jax takes)")
     return parser
 
 
@@ -68,10 +70,22 @@ def parse(parser, argv=None):
     return args
 
 
-def require(package, extra):
-    """End the program with what to install if a framework is missing."""
-    if importlib.util.find_spec(package) is None:
-        sys.exit(f"this needs {package}: pip install 'brainopt[{extra}]'")
+def require(package, extra, parser=None):
+    """End the program with what to install if a framework is missing.
+
+    Args:
+        package: The name that is imported.
+        extra: The extra of brainopt that brings it.
+        parser: That of the program, so that ``--help`` is answered all the same.
+    """
+    if importlib.util.find_spec(package) is not None:
+        return
+    if parser is not None and {"-h", "--help"} & set(sys.argv[1:]):
+        parser.parse_args(["--help"])
+    sys.exit(
+        f"this needs {package}: pip install '.[{extra}]' in the folder of the "
+        "repository"
+    )
 
 
 def train(args, run, advance, every=1, until=None):
@@ -135,7 +149,10 @@ def _begin(args, run):
     if not Path(args.checkpoint).exists():
         print(f"no checkpoint {args.checkpoint} yet: starting at step 0")
         return {}
-    found = bo.checkpoint.restore(args.checkpoint, {"run": run})
+    try:
+        found = bo.checkpoint.restore(args.checkpoint, {"run": run})
+    except bo.errors.CheckpointError as error:  # of another program, or damaged
+        sys.exit(str(error))
     history = {name: np.asarray(column) for name, column in found["history"].items()}
     done = len(next(iter(history.values())))
     print(f"resumed {args.checkpoint} after step {done}")
@@ -167,10 +184,15 @@ def report(args, run, results):
         "peak memory (MB)": round(kib * 1024 / 1e6),
     }
     print(", ".join(f"{name} {value}" for name, value in spent.items()))
+    keep(args, results, spent)
+    return results
+
+
+def keep(args, results, spent):
+    """Write the results where ``--results`` asks for them."""
     if args.results:
         record = {"options": vars(args), "results": results, "spent": spent}
         Path(args.results).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    return results
 
 
 def pyplot():
@@ -182,6 +204,19 @@ def pyplot():
 
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     return plt
+
+
+def course(axes, values, first=1, **style):
+    """Draw a number of each step, the ``first`` and all after it.
+
+    Few of them are marked, and no tick stands between two steps.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if len(values) < 10:
+        style = {"marker": "o", "markersize": 3} | style
+    axes.plot(np.arange(len(values)) + first, values, **style)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def save_figure(figure, filename):

@@ -196,13 +196,14 @@ def draw(run, history, test, filename):
         axes[0].scatter(some, rows, s=4, color=color, label=f"class {c}", alpha=0.7)
     axes[0].set(xlabel="spike time (ms)", ylabel="input neuron")
     axes[0].set(title="15 samples of three classes", xlim=(-2, 130))
+    axes[0].set_yticks(range(0, INPUTS, 5))
     axes[0].legend(fontsize=7, frameon=False, loc="center right", handletextpad=0)
 
-    epochs = np.arange(1, len(history["loss"]) + 1)
     error = 1 - history["validation accuracy"]
-    axes[1].semilogy(epochs, error, color="tab:blue", label="this network")
+    program.course(axes[1], error, color="tab:blue", label="this network")
     axes[1].axhline(1 - 0.963, color="0.2", ls="--", label="stork, 200 epochs (test)")
     axes[1].set(xlabel="epoch", ylabel="validation error", title="Training")
+    axes[1].set(yscale="log")
     axes[1].legend(fontsize=7, frameon=False)
 
     table = np.zeros((CLASSES, CLASSES))

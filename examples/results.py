@@ -166,7 +166,8 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("rows", nargs="*", help="beginnings of names; none means all")
-    parser.add_argument("--table", action="store_true", help="measure nothing")
+    again = "write the table again from what was measured"
+    parser.add_argument("--table", action="store_true", help=again)
     args = parser.parse_args(argv)
     if not args.table:
         chosen = tuple(args.rows) or ("",)

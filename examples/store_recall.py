@@ -265,11 +265,11 @@ def draw(run, history, filename):
         axes[name].tick_params(labelbottom=name == "readout")
 
     errors = history["recall error"]
-    training.plot(np.arange(1, len(errors) + 1), errors, color="0.75", lw=0.8)
+    program.course(training, errors, color="0.75", lw=0.8)
     window = min(20, len(errors))
     mean = np.convolve(errors, np.ones(window) / window, "valid")
-    steps = np.arange(len(mean)) + window
-    training.plot(steps, mean, color="tab:blue", label="mean of 20 updates")
+    label = f"mean of {window} updates"
+    program.course(training, mean, window, color="tab:blue", label=label)
     training.axhline(0.05, color="0.2", ls="--", label="solved: 0.05")
     training.set(xlabel="update", ylabel="recall error", title="Training")
     training.set_ylim(0, 0.6)

@@ -221,17 +221,17 @@ def draw(run, history, filename):
 
 def draw_training(upper, lower, history):
     """Draw the loss and the validation error, each on its own axis."""
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    upper.semilogy(epochs, history["loss"], color="0.3")
-    upper.set(ylabel="training loss (nats)", title="Training")
+    program.course(upper, history["loss"], color="0.3")
+    upper.set(ylabel="training loss (nats)", title="Training", yscale="log")
     upper.tick_params(labelbottom=False)
     error = 1 - history["validation accuracy"]
-    lower.semilogy(epochs, error, color="tab:blue", label="spiking network")
+    program.course(lower, error, color="tab:blue", label="spiking network")
     lower.axhline(1 - 0.643, color="0.6", ls=":", label="linear classifier")
     lower.axhline(
         1 - 0.987, color="0.2", ls="--", label="artificial network, 120 units"
     )
-    lower.set(xlabel="epoch", ylabel="validation error", ylim=(0.008, 8))
+    lower.set(xlabel="epoch", ylabel="validation error")
+    lower.set(yscale="log", ylim=(0.008, 8))
     lower.legend(fontsize=7, frameon=False, loc="upper right")
 
 

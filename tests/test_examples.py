@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every example runs with few steps, draws, resumes, and reaches what it promises."""
 
+import json
 import os
 import signal
 import subprocess
@@ -118,14 +119,14 @@ def test_a_short_run_draws_its_figure(name, example, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [*SHORT, "data_parallel"])
 def test_help_explains_every_option(name, example, capsys):
     with pytest.raises(SystemExit):
         example(name, "--help")
 
     text = capsys.readouterr().out.split("options:")[1]
     entries = text.split("\n  -")[1:]
-    assert len(entries) >= 7
+    assert len(entries) >= 6
     unexplained = [e for e in entries if len(e.split("\n", 1)[-1].split()) < 2]
     assert not [e for e in unexplained if "  " not in e.strip()]
 
@@ -135,6 +136,47 @@ def test_resume_without_a_file_says_so(example, capsys):
     example("fit_hh", "--steps", "1", "--resume", "--checkpoint", "typo.bo")
 
     assert "no checkpoint typo.bo yet" in capsys.readouterr().out
+
+
+@pytest.mark.more
+def test_resume_from_the_file_of_another_program_ends_with_what_differs(example):
+    other = bo.Node()
+    other.w = bo.Variable([1.0])
+    bo.checkpoint.save("other.bo", {"run": other, "history": {}})
+
+    with pytest.raises(SystemExit, match=r"(?s)other\.bo does not fit.*g_na"):
+        example("fit_hh", "--steps", "1", "--resume", "--checkpoint", "other.bo")
+
+
+@pytest.mark.more
+def test_data_parallel_resumes_keeps_results_and_draws(example, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    options = ["--resume", "--checkpoint", "runs", "--results", "found.json"]
+
+    whole = example("data_parallel", "--steps", "12", "--checkpoint", "whole")
+    example("data_parallel", "--steps", "4", *options)
+    assert "no checkpoint in runs yet" in capsys.readouterr().out
+    resumed = example("data_parallel", "--steps", "12", *options, "--figure", "f.png")
+
+    assert "resumed after step 4" in capsys.readouterr().out and resumed == whole
+    assert (
+        json.loads(Path("found.json").read_text())["results"]["last loss"] == whole[-1]
+    )
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("steps, marker", [(1, "o"), (9, "o"), (10, "None")])
+def test_a_curve_of_few_steps_is_seen_and_has_whole_ticks(monkeypatch, steps, marker):
+    figures = pytest.importorskip("matplotlib.figure")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    axes = figures.Figure().subplots()
+
+    import_module("program").course(axes, np.ones(steps), first=3)
+
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == list(range(3, 3 + steps))
+    assert line.get_marker() == marker
+    assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 # --- single programs
@@ -270,5 +312,20 @@ def test_attach_brainstate_gives_equal_losses_by_both_ways(example):
 def test_a_missing_framework_is_named_with_its_extra(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
-    with pytest.raises(SystemExit, match=r"pip install 'brainopt\[brainpy\]'"):
+    with pytest.raises(SystemExit, match=r"pip install '\.\[brainpy\]'"):
         import_module("program").require("not_installed", "brainpy")
+
+
+@pytest.mark.parametrize("name", ATTACHED)
+def test_help_is_given_where_the_framework_is_missing(name, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+    with pytest.raises(SystemExit) as ended:
+        import_module(name)
+
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "--steps STEPS" in told and "pip install '.[" in told
