@@ -179,7 +179,7 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
                 continue
             convert = _number if variable._has_numbers else _convert
             value, problem = convert(state[keys[0]], leaf, variable.batch_axis, cast)
-            if problem:
+            if problem := problem or variable._out_of_range(tail, value):
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
             new[tail] = value

@@ -228,6 +228,10 @@ class Variable(Cell, ArrayLike):
         """Return what a state dict holds of a value, by path from this Variable."""
         return entries(value)
 
+    def _out_of_range(self, tail: str, value: Any) -> str:
+        """Return why an entry of the right kind is refused; mostly nothing."""
+        return ""
+
     def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
         """Return the value of these entries; ``old`` is the value before."""
         return jax.tree.unflatten(jax.tree.structure(old), list(given.values()))

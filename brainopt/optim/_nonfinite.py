@@ -78,7 +78,9 @@ def _raise(
         for path, (count, size) in counts.items()
         if np.max(count)
     ]
-    end = " The last:" if bad else ""
+    # Only a sum of micro-batches is not finite where each gradient is.
+    summed = " The last was finite, but overflows in the sum with those before it."
+    end = " The last:" if bad else summed
     raise GradientError(
         message(
             f"The gradients of this {type(optimizer).__name__} were not finite {row} "

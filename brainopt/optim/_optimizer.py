@@ -329,7 +329,7 @@ class Optimizer(Node, metaclass=Declaring):
     summary = _report.summary
     _repr_html_ = _report.as_html
 
-    param_groups = _torch.param_groups
+    param_groups, get_last_lr = _torch.param_groups, _torch.get_last_lr
     defaults = _torch.defaults
     add_param_group = _torch.add_param_group
     zero_grad = _torch.zero_grad

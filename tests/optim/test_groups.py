@@ -39,7 +39,7 @@ def test_a_list_of_group_dicts():
 
     opt.update(ones(opt))
 
-    first, second = opt.param_groups[1:]
+    first, second = opt.param_groups
     assert (first["lr"], first["betas"], first["amsgrad"]) == (0.01, (0.5, 0.6), True)
     assert (second["lr"], second["weight_decay"]) == (0.1, 0.5)
     assert second["params"] == [net.out.W]
@@ -79,13 +79,13 @@ def test_settings_of_a_group_are_read_and_set(counted):
     step(ones(opt))
     traces = body.traces
 
-    opt.param_groups[1]["lr"] = 0.5
-    opt.param_groups[1]["betas"] = (0.0, 0.0)
-    opt.param_groups[1]["eps"] = 0.0
+    opt.param_groups[0]["lr"] = 0.5
+    opt.param_groups[0]["betas"] = (0.0, 0.0)
+    opt.param_groups[0]["eps"] = 0.0
     step(ones(opt))
 
     assert body.traces == traces
-    assert opt.param_groups[1]["lr"] == 0.5
+    assert opt.param_groups[0]["lr"] == 0.5
     np.testing.assert_allclose(net.enc.b.value, 1 - 0.01 - 0.5, rtol=1e-5)
 
 

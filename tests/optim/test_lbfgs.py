@@ -278,3 +278,14 @@ def test_curvature_of_a_run_in_which_others_trained_is_refused():
 
     with pytest.raises(bo.errors.StateDictError, match=r"y_history\.b: the curvature"):
         other.load_state_dict(saved.state_dict())
+
+
+@pytest.mark.parametrize("line_search", [True, False])
+def test_a_variable_without_elements_is_no_error(line_search):
+    w = bo.TrainVar(jnp.ones((0, 3)))
+    opt = LBFGS(train_vars=w, line_search=line_search)
+
+    assert float(opt.step(lambda: w.value.sum())) == 0.0
+    opt.update(jnp.ones((0, 3)))
+
+    assert (w.value.shape, int(opt.step)) == ((0, 3), 2)

@@ -58,8 +58,12 @@ TOLD = {
     "GradScaler": (lambda: optim.GradScaler, "loss_scale='dynamic'"),
     "Lars": (lambda: optim.Lars, r"LARS\(lr, weight_decay=0\.0"),
     "RMSprop": (lambda: optim.RMSprop, "did you mean RMSProp"),
-    "opt.get_last_lr": (lambda: _sgd().get_last_lr(), r"opt\.current_lr"),
-    "schedule.get_last_lr": (lambda: _sgd().lr.get_last_lr(), r"opt\.current_lr"),
+    # In torch a list of the rates of all groups. A schedule here knows none of them.
+    "schedule.get_last_lr": (
+        lambda: _sgd().lr.get_last_lr(),
+        r"opt\.get_last_lr\(\) has the rates of the groups, schedule\(\)",
+    ),
+    "schedule.get_lr": (lambda: _sgd().lr.get_lr(), r"opt\.get_last_lr\(\)"),
     "schedule.step": (lambda: optim.StepLR(0.1, 2).step(), r"step_epoch\(\)"),
     "opt.learning_rate": (lambda: _sgd().learning_rate, "here it is lr"),
     "cycle_momentum": (
@@ -103,6 +107,27 @@ def test_a_rate_is_set_by_the_name_of_braintools_too():
     assert float(opt.lr) == pytest.approx(0.1)
     with pytest.raises(TypeError):
         _sgd(optim.StepLR(0.1, 2)).lr *= 0.5  # it would end the schedule
+
+
+@pytest.mark.parametrize("given", ["params", "groups"])
+def test_the_last_rates_are_those_of_the_groups_that_torch_has(given):
+    """As torch: after a step of the schedule, each group at half of its own rate."""
+    a, b = bo.TrainVar([1.0]), bo.TrainVar([1.0])
+    schedule = optim.StepLR(0.1, 1, 0.5)
+    if given == "params":
+        groups = [{"params": {"a": a}, "lr": 0.4}, {"params": {"b": b}}]
+        opt, expected = optim.SGD(schedule, groups), [0.2, 0.05]
+    else:
+        rules = [{"match": "a", "lr": 0.4}]
+        opt = optim.SGD(schedule, {"a": a, "b": b}, groups=rules)
+        expected = [0.05, 0.2]
+
+    schedule.step_epoch()
+
+    assert opt.get_last_lr() == pytest.approx(expected)
+    assert optim.Lookahead(opt).get_last_lr() == opt.get_last_lr()
+    assert [group["lr"] for group in opt.param_groups] == opt.get_last_lr()
+    assert type(opt.get_last_lr()[0]) is float
 
 
 def test_three_numbers_by_position_may_be_meant_for_torch():

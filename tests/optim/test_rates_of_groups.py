@@ -91,12 +91,45 @@ def test_two_counts_to_begin_at_are_refused():
         optim.ExponentialDecayLR(0.1, 3, 0.5, last_epoch=5, last_call=3)
 
 
-@pytest.mark.parametrize(
-    "lr", [-0.1, lambda step: -0.1, lambda step: -1.0 / (1 + step)]
-)
-def test_a_negative_rate_is_refused(lr):
+NEGATIVE = {
+    "number": lambda: -0.1,
+    "array": lambda: jnp.asarray(-0.1),
+    "Variable": lambda: bo.Variable(jnp.asarray(-0.1)),
+    "callable": lambda: lambda step: -0.1,
+    "of the step": lambda: lambda step: -1.0 / (1 + step),
+    "LambdaLR": lambda: optim.LambdaLR(0.1, lambda t: -1.0),
+    "MultiplicativeLR": lambda: optim.MultiplicativeLR(0.1, lambda t: -0.9),
+    "inside of another": lambda: optim.Warmup(lambda step: -0.1, 4),
+    "a last rate": lambda: optim.PolynomialDecayLR(0.1, 10, -0.1),
+    "one of a list": lambda: optim.PiecewiseConstantLR([2], [0.2, -0.1]),
+}
+
+
+@pytest.mark.parametrize("kind", NEGATIVE)
+def test_a_negative_rate_is_refused(kind):
     with pytest.raises(Bad, match=r"-0\.1 is not in|returns -"):
-        optim.SGD(lr, _var())
+        optim.SGD(NEGATIVE[kind](), _var())
+
+
+@pytest.mark.parametrize("door", ["load_state_dict", "restore"])
+@pytest.mark.parametrize(
+    ("key", "number"), [("schedule.numbers.lr", -0.1), ("numbers.beta1", 1.5)]
+)
+def test_no_number_out_of_its_range_comes_from_a_file(door, key, number):
+    opt = optim.AdamW(0.1, _var())
+    key = f"groups.default.{key}"
+    state = {**opt.state_dict(), key: jnp.asarray(number)}
+    refused = bo.errors.StateDictError, bo.errors.CheckpointMismatchError
+    before = float(opt.lr), float(opt.beta1)
+
+    with pytest.raises(refused, match=rf"{key}: {number:g} is not in \[0, "):
+        if door == "restore":
+            data = bo.checkpoint.dumps({"opt": state})
+            bo.checkpoint.restore(data, {"opt": opt}, strict=False)
+        else:
+            opt.load_state_dict(state)
+
+    assert (float(opt.lr), float(opt.beta1)) == before
 
 
 @pytest.mark.parametrize("dialect", ["torch", "brainpy", "optax", "keras"])

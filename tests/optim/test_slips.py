@@ -176,7 +176,7 @@ def test_momentum_needs_its_buffer(cls):
 
     with pytest.raises(Bad, match="without momentum"):
         opt.momentum = 0.5
-    opt.param_groups[1]["momentum"] = 0.5
+    opt.groups[1].momentum = 0.5
     opt.momentum = 0.0
 
     kept = {path: len(slots) for path, slots in opt.slots.items()}

@@ -71,3 +71,50 @@ def test_every_slot_has_one_meaning_or_one_owner():
 
     assert owners.keys() <= MEANING.keys() | OWN
     assert shared <= MEANING.keys()
+
+
+# Classes that keep a slot of one name, with one decay rate.
+SHARING = {
+    "velocity": ["Momentum", "MomentumNesterov"],
+    "m": ["Adam", "AdamW", "NAdam", "RAdam", "AdaBelief", "Yogi", "Lamb", "Adamax"],
+    "v": ["Adam", "AdamW", "NAdam", "RAdam", "Lamb"],
+}
+FIRST_ZERO = {"Yogi": {"initial_accumulator_value": 0.0}}
+PAIRS = [(slot, name) for slot, names in SHARING.items() for name in names[1:]]
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(("slot", "name"), PAIRS)
+def test_two_classes_give_one_slot_the_same_numbers(slot, name):
+    """The gradients differ from step to step, so a mean of others would be seen."""
+    found = []
+    for cls in (SHARING[slot][0], name):
+        opt = getattr(bo.optim, cls)(0.1, **FIRST_ZERO.get(cls, {}))
+        params = {"w": jnp.ones((2, 2))}
+        state = opt.init(params)
+        for scale in (1.0, -0.5, 3.0, 0.25):
+            grads = {"w": jnp.asarray(scale * G, jnp.float32)}
+            params, state = opt.apply(params, state, grads)
+        found.append(state["slots"]["w"][slot])
+
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_a_velocity_goes_from_momentum_to_nesterov(tmp_path):
+    """Both add μ v - γ g to it: the sum of past gradients that moves the variable."""
+    w = bo.TrainVar(jnp.ones(2))
+    saved = bo.optim.Momentum(0.1, {"w": w}, momentum=0.5)
+    saved.update({"w": jnp.array([1.0, -2.0])})
+    saved.save_states(tmp_path / "o.bopt")
+    there = bo.TrainVar(w.value)
+    opt = bo.optim.MomentumNesterov(0.1, {"w": there}, momentum=0.5)
+    with pytest.raises(bo.errors.CheckpointMismatchError, match="class"):
+        opt.load_states(tmp_path / "o.bopt")
+
+    opt.load_states(tmp_path / "o.bopt", strict=False)
+    opt.update({"w": jnp.array([1.0, -2.0])})
+
+    velocity = 0.5 * np.array([-0.1, 0.2]) + np.array([-0.1, 0.2])
+    np.testing.assert_allclose(opt.slots["w"]["velocity"], velocity, rtol=1e-6)
+    moved = 0.5 * velocity + np.array([-0.1, 0.2])
+    np.testing.assert_allclose(there.value, w.value + moved, rtol=1e-6)

@@ -270,7 +270,7 @@ class LBFGS(JointOptimizer):
 
         def going(state: tuple):
             i, _, _, slope, _, moved = state
-            steep = jnp.abs(slope).max() > least_slope
+            steep = jnp.abs(slope).max(initial=0) > least_slope
             return fine & (i < self.max_iter) & steep & (moved > least_move)
 
         def iterate(state: tuple):
@@ -286,7 +286,7 @@ class LBFGS(JointOptimizer):
             held = {**held, "x": x, "grad": slope, "count": known}
             held = _with_pair(held, new, new_slope)
             # A search that found nothing better stays where it was; then the loop ends.
-            moved = jnp.abs(new - x).max()
+            moved = jnp.abs(new - x).max(initial=0)
             return i + 1, new, new_loss, new_slope, held, moved
 
         start = (0, x, loss, slope, held, jnp.full((), jnp.inf, x.dtype))

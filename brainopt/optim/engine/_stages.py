@@ -7,7 +7,8 @@ with its own counters changed. Stages compose in a list; one that is not asked f
 not in it, and costs nothing. The order is that of `settings._shared.stages`:
 
 1. `_loss_scale.Unscale`: all others see the gradients of the loss itself.
-2. `Guard`: one NaN in a sum of micro-batches would stay there for good.
+2. `Guard`: one NaN in a sum of micro-batches would stay there for good. It looks at the
+   sum as it would be, so a sum that overflows is kept out, too.
 3. `Accumulator`: all that follows sees the mean of the micro-batches.
 4. `Monitor`: notes the norm of the gradients as they were computed, before clipping.
 5. `Clip`: the last, so that the limit holds for what the rule is given.
@@ -22,7 +23,7 @@ over steps refuses it. A guard behind the accumulator. A stage that ignores an e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -82,15 +83,23 @@ class Guard(Stage):
     """Keeps non-finite gradients out, and counts them.
 
     A step with such a gradient changes neither parameters nor slots nor the step count.
+
+    Args:
+        sums: returns the sums of micro-batches with these gradients in them, see
+            `Accumulator.added`; a sum may overflow where each gradient is finite.
     """
 
     counters: ClassVar = {"skipped": jnp.int32, "in_a_row": jnp.int32}
+
+    def __init__(self, sums: Callable[[State, Flow], PyTree] | None = None):
+        self.sums = sums
 
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the counts, and whether all gradients are finite."""
         if not flow.grads:
             return state, flow
-        state, is_finite = self.admit(state, row_values(flow.grads))
+        values = self.sums(state, flow) if self.sums else row_values(flow.grads)
+        state, is_finite = self.admit(state, values)
         return state, flow._replace(due=is_finite)
 
     def admit(self, state: State, values: PyTree) -> tuple[State, Any]:
@@ -120,14 +129,28 @@ class Accumulator(Stage):
     def __init__(self, frozen: frozenset[str]):
         self.frozen = frozen
 
+    def added(self, state: State, flow: Flow) -> dict[str, Any]:
+        """Return by path the sums with the gradients of this micro-batch in them."""
+        weight = self._weight(state, flow)
+        return {
+            path: own["grad_sum"] + weight.astype(own["grad_sum"].dtype) * grad
+            for path, own in state["slots"].items()
+            if "grad_sum" in own and (grad := flow.grads.get(path)) is not None
+        }
+
+    def _weight(self, state: State, flow: Flow) -> Any:
+        weight = 1 if flow.weight is None else flow.weight
+        return jnp.asarray(weight, state["counters.weight"].dtype)
+
     def before(self, state: State, flow: Flow) -> tuple[State, Flow]:
         """Return the sums, the mean so far, and whether a step is due."""
         # No stage before this one but the guard says it, so ``due`` means "finite". A
         # micro-batch that it refuses has weight 0 and is not counted.
         is_finite = jnp.ones((), bool) if flow.due is None else flow.due
         total, seen = state["counters.weight"], state["counters.micro_batches"]
-        weight = jnp.asarray(1 if flow.weight is None else flow.weight, total.dtype)
+        weight = self._weight(state, flow)
         weight = jnp.where(is_finite, weight, jnp.zeros_like(weight))
+        added = self.added(state, flow)
         if flow.grads:
             total, seen = total + weight, jnp.where(is_finite, next_step(seen), seen)
             due = is_finite & (seen >= flow.limits["accumulate"])
@@ -143,9 +166,8 @@ class Accumulator(Stage):
             if grad is None:
                 own = counting(own)
             else:
-                # The weight of 0 does not suffice: 0 times NaN is NaN.
-                grad = jnp.where(is_finite, grad, jnp.zeros_like(grad))
-                held = held + weight.astype(held.dtype) * grad
+                # A weight of 0 would not suffice: 0 times NaN is NaN.
+                held = jnp.where(is_finite, added[path], held)
                 count = jnp.where(is_finite, next_step(count), count)
             # Divided at the end and not in each sum: the weights that are still to
             # come are not known before.

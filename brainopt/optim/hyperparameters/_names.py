@@ -89,8 +89,8 @@ MEANT = {
 }
 """Classes and functions of other packages that are something else here."""
 ATTRIBUTES = {
-    "get_last_lr": "the rate is opt.current_lr, or schedule()",
-    "get_lr": "the rate is opt.current_lr, or schedule()",
+    "get_last_lr": "opt.get_last_lr() has the rates of the groups, schedule() its own",
+    "get_lr": "opt.get_last_lr() has the rates of the groups, schedule() its own",
     "learning_rate": "here it is lr",
     "step": "updates are counted by the optimizer; step_epoch() counts an epoch",
     "set_epoch": "epochs are counted by step_epoch(); schedule.last_epoch is the count",

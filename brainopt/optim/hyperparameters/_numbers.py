@@ -113,6 +113,18 @@ class HyperparamVector(SettingVariable):
         j = len(self.names) + 2 * self.decays.index(name)
         return common_float(vector[i], vector[j], vector[j + 1])
 
+    def _out_of_range(self, tail: str, value: Any) -> str:
+        if isinstance(value, Tracer):
+            return ""
+        low, high = _ends(self._range(tail))
+        found = np.ravel(np.asarray(value))
+        # The ends belong to it: a number next to an end may have been rounded to it.
+        outside = found[~((found >= low) & (found <= high))]
+        return f"{outside[0]:g} is not in {self._range(tail)}" if len(outside) else ""
+
+    def _range(self, name: str) -> str:
+        return range_of(name, self.decays, dict(self.ranges))
+
     def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
         values = {**dict(self._entries(old)), **given}
         # Packed as a whole: the derived numbers follow from β and are not in files.
@@ -178,13 +190,18 @@ def check(
     for name, value in values.items():
         if isinstance(value, Tracer):
             continue  # its value is known when the program runs, too late to refuse
-        range_ = ranges.get(name, _DECAY if name in decays else _USUAL)
+        range_ = range_of(name, decays, ranges)
         if not _lies_in(float(value), range_):
             problems.append(f"{name}={float(value):g} is not in {range_}")
     if problems:
         raise HyperparameterError(
             message(f"These settings of {owner} are out of range:", problems)
         )
+
+
+def range_of(name: str, decays: Iterable[str], ranges: Mapping[str, str]) -> str:
+    """Return the interval of a number."""
+    return ranges.get(name, _DECAY if name in decays else _USUAL)
 
 
 def scalar(value: PyTree, name: str) -> Any:
@@ -220,10 +237,15 @@ def show(value: PyTree) -> str:
 
 
 def _lies_in(number: float, range_: str) -> bool:
-    low, high = (float(end) for end in range_[1:-1].split(","))
+    low, high = _ends(range_)
     above = number > low if range_[0] == "(" else number >= low
     below = number < high if range_[-1] == ")" else number <= high
     return above and below
+
+
+def _ends(range_: str) -> tuple[float, float]:
+    low, high = (float(end) for end in range_[1:-1].split(","))
+    return low, high
 
 
 def _derived(beta: Any) -> list[Any]:

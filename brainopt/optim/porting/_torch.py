@@ -149,8 +149,23 @@ class GroupView(MutableMapping):
 
 @property
 def param_groups(self: Any) -> list[GroupView]:
-    """The groups as torch shows them; entries may be read and set."""
-    return [GroupView(self, i) for i in range(len(self.groups))]
+    """The groups as torch shows them; entries may be read and set.
+
+    As there, each has variables: the settings of all others, ``opt.groups["default"]``,
+    stand among them unless each variable is in another group.
+    """
+    leaves = named(self._trained.values())
+    used = sorted({self._settings.index(path, leaf) for path, leaf in leaves})
+    return [GroupView(self, i) for i in used or range(len(self.groups))]
+
+
+def get_last_lr(self: Any) -> list[float]:
+    """Return the learning rate of the next update for each of `param_groups`.
+
+    Differs: in torch it is a method of the schedule, which belongs to an optimizer. A
+    schedule here may belong to several, and knows no groups.
+    """
+    return [group["lr"] for group in self.param_groups]
 
 
 @property

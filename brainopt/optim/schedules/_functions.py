@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ..._typing import Array
 from ..hyperparameters._fields import Number, as_given, kept, required
 from ._fields import Clock, Counter, counted_by, epochs_over
-from ._schedule import Schedule
+from ._schedule import Schedule, refuse_negative
 
 Factor: TypeAlias = Callable[[Any], Any]
 _TOTAL = (
@@ -37,6 +37,9 @@ class LambdaLR(Schedule):
     _: KW_ONLY
     clock: Clock = counted_by("step")
 
+    def _start(self) -> None:
+        refuse_negative(self.lr_lambda, "lr_lambda of this LambdaLR")
+
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""
         return self.lr * self.lr_lambda(t)
@@ -53,6 +56,9 @@ class MultiplicativeLR(Schedule):
     last_epoch: Counter = epochs_over()
     _: KW_ONLY
     clock: Clock = counted_by("step")
+
+    def _start(self) -> None:
+        refuse_negative(self.lr_lambda, "lr_lambda of this MultiplicativeLR", 1)
 
     def rate(self, t: Array) -> Array:
         """Return the rate after ``t`` steps or epochs."""

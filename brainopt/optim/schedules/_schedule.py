@@ -307,21 +307,28 @@ def as_schedule(lr: ScalarOrSchedule, owner: str = "", name: str = "lr") -> Sche
             )
         )
     if name == "lr":
-        _refuse_negative(lr, owner)
+        refuse_negative(lr, f"lr of this {owner or 'optimizer'}")
     return Function(lr)
 
 
-def _refuse_negative(function: Callable[[Array], Any], owner: str) -> None:
-    """Raise `HyperparameterError` if the first rate of a callable is below 0."""
+def refuse_negative(
+    function: Callable[[Array], Any], name: str, start: int = 0
+) -> None:
+    """Raise `HyperparameterError` if the first result of a callable is below 0.
+
+    Args:
+        function: returns a rate, or a factor of it, for a count.
+        name: of it, in the error.
+        start: the first count.
+    """
     try:
-        first = float(function(jnp.zeros((), jnp.int32)))
+        first = float(function(jnp.full((), start, jnp.int32)))
     except Exception:  # what it needs may come later; an update reports its own errors
         return
     if first < 0:
         raise HyperparameterError(
             message(
-                f"lr of this {owner or 'optimizer'}: the callable returns {first:g} "
-                "for the first step.",
+                f"{name}: the callable returns {first:g} for the first step.",
                 help="a rate is positive and goes downhill; schedules of braintools "
                 "return the negated one, take that of the same name from bo.optim.",
             )

@@ -168,10 +168,12 @@ def stages(optimizer: Any, frozen: frozenset[str] = frozenset()) -> tuple[Stage,
     names = () if numbers is None else numbers.names
     clips = "clip_norm" in names or "clip_value" in names
     scale = optimizer.loss_scale
+    guards = optimizer.nonfinite != "propagate" or scale is not None
+    accumulator = Accumulator(frozen) if "accumulate" in names else None
     found = [
         Unscale(scale) if scale is not None else None,
-        Guard() if optimizer.nonfinite != "propagate" or scale is not None else None,
-        Accumulator(frozen) if "accumulate" in names else None,
+        Guard(accumulator and accumulator.added) if guards else None,
+        accumulator,
         Monitor() if optimizer.monitor else None,
         Clip() if clips else None,
     ]

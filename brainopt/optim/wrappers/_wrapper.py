@@ -64,6 +64,10 @@ class OptimizerWrapper(HasHyperparams):
         """The learning rate of the next update, a 0-d array."""
         return self.optimizer.current_lr
 
+    def get_last_lr(self) -> list[float]:
+        """Return the rate of each group; see `Optimizer.get_last_lr`."""
+        return self.optimizer.get_last_lr()
+
     @property
     def frozen(self) -> tuple[str, ...]:
         """The paths that are frozen."""
