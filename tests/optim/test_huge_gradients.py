@@ -172,3 +172,44 @@ def test_squares_have_no_room_in_float16():
     for kind in (jnp.float16, "float16", jnp.float8_e4m3fn):
         with pytest.raises(bo.errors.HyperparameterError, match="narrow for squares"):
             bo.optim.AdamW(0.1, nu_dtype=kind)
+
+
+# --- sums of micro-batches
+
+HUGE = 2e38  # finite in float32, and twice as much is not
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0, 1e30])
+@pytest.mark.parametrize("through", ["eager", "jit", "apply"])
+def test_a_micro_batch_whose_sum_overflows_does_not_count(through, weight):
+    opt = bo.optim.SGD(1e-37, accumulate=2, nonfinite="skip")
+    w = bo.TrainVar([1.0])
+    params, state = {"w": w.value}, opt.init({"w": w.value})
+    if through != "apply":
+        opt = bo.optim.SGD(1e-37, {"w": w}, accumulate=2, nonfinite="skip")
+    update = bo.jit(opt.update) if through == "jit" else opt.update
+
+    for g in (HUGE / weight, HUGE, -HUGE / weight / 2):
+        grads = {"w": jnp.full(1, g)}
+        if through == "apply":
+            params, state = opt.apply(params, state, grads, weight=weight)
+        else:
+            update(grads, weight=weight)
+    if through != "apply":
+        params, state = {"w": w.value}, opt.state_dict()
+
+    assert (int(state["step"]), int(state["counters.skipped"])) == (1, 1)
+    mean = (HUGE - HUGE / 2) / 2 / weight
+    np.testing.assert_allclose(params["w"], 1 - 1e-37 * mean, rtol=1e-6)
+
+
+def test_a_sum_that_overflows_raises_and_changes_nothing():
+    w = bo.TrainVar([1.0])
+    opt = bo.optim.SGD(0.1, w, accumulate=4, nonfinite="raise")
+    opt.update(jnp.full(1, HUGE))
+
+    with pytest.raises(bo.errors.GradientError, match="overflows in the sum"):
+        opt.update(jnp.full(1, HUGE))
+
+    assert (float(w.value[0]), int(opt.counters["micro_batches"].value)) == (1.0, 1)
+    assert float(opt.slots["param"]["grad_sum"][0]) == np.float32(HUGE)

@@ -28,6 +28,10 @@ ALIASES = {
     "PiecewiseConstant": lambda: optim.PiecewiseConstant is optim.PiecewiseConstantLR,
     "ChainedScheduler": lambda: optim.ChainedScheduler is optim.ChainedLR,
     "Nadam": lambda: optim.Nadam is optim.NAdam,
+    "cycle_momentum=False": lambda: np.isclose(
+        optim.OneCycleLR(0.1, 10, cycle_momentum=False)(2), 0.1
+    ),
+    "get_last_lr": lambda: _sgd(0.1).get_last_lr() == [0.1],
     "float(opt.lr)": lambda: float(_sgd(0.1).lr) == 0.1,
     "float of a schedule": lambda: float(_sgd(optim.StepLR(0.1, 2)).lr) == 0.1,
     "f'{opt.lr:.4f}'": lambda: f"{_sgd(0.1).lr:.4f}" == "0.1000",
@@ -73,6 +77,21 @@ TOLD = {
     "base_momentum": (
         lambda: optim.CyclicLR(0.1, 1.0, base_momentum=0.8),
         "momentum takes a schedule",
+    ),
+    "epochs": (
+        lambda: optim.OneCycleLR(0.1, epochs=2, steps_per_epoch=5),
+        "total_steps is epochs times",
+    ),
+    "scale_fn": (lambda: optim.CyclicLR(0.1, 1.0, scale_fn=abs), r"LambdaLR\(lr"),
+    "memory_size": (lambda: optim.LBFGS(memory_size=5), "here it is history_size"),
+    "alpha": (lambda: optim.RMSProp(0.1, alpha=0.9), "here it is rho"),
+    "trust_coefficient": (lambda: optim.LARS(trust_coefficient=1.0), "here it is tc"),
+    "SWALR": (lambda: optim.SWALR, r"EMA\(net\)"),
+    "opt.state": (lambda: _sgd().state, r"opt\.slots"),
+    "opt.add_scheduler": (lambda: _sgd().add_scheduler(1), r"opt\.lr = schedule"),
+    "schedule.set_value": (
+        lambda: optim.StepLR(0.1, 2).set_value(1),
+        r"schedule\.lr = x",
     ),
     "init_lr": (lambda: optim.Adam(init_lr=0.1), "here it is lr"),
     "centralize": (lambda: optim.Lion(0.1, centralize=True), r"centralize\(grads\)"),

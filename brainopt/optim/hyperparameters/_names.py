@@ -18,6 +18,8 @@ _SAME = {
     "grad_clip_norm": "clip_norm",
     "grad_clip_value": "clip_value",
 }
+# Arguments whose value here says that nothing else is asked for.
+_AS_HERE = {"cycle_momentum": False, "centralize": False, "verbose": False}
 # Names of the same arguments in torch, optax, Keras and others.
 _ELSEWHERE = {
     "learning_rate": "lr",
@@ -37,6 +39,9 @@ _ELSEWHERE = {
     "clipvalue": "clip_value",
     "gradient_accumulation_steps": "accumulate",
     "use_ema": "bo.optim.EMA(train_vars)",
+    "alpha": "rho",
+    "memory_size": "history_size",
+    "trust_coefficient": "tc",
     "decay_steps": "T_max",
     "num_steps": "total_steps",
     "init_value": "lr",
@@ -55,6 +60,9 @@ _TOLD = {
     "base_momentum": _CYCLED,
     "max_momentum": _CYCLED,
     "centralize": "bo.optim.centralize(grads) before the update",
+    "epochs": "total_steps is epochs times steps_per_epoch",
+    "steps_per_epoch": "total_steps is epochs times steps_per_epoch",
+    "scale_fn": "write LambdaLR(lr, factor) for a curve of your own",
     "optimizer": "the schedule is made first and given to the optimizer, as its lr",
 }
 CLASSES = {
@@ -76,6 +84,7 @@ MEANT = {
     "LinearWarmup": "write Warmup(lr, warmup_steps)",
     "PiecewiseConstantSchedule": "write PiecewiseConstantLR(boundaries, values)",
     "LinearSchedule": "write LinearLR(lr, start_factor, end_factor, total_iters)",
+    "SWALR": "write SequentialLR of two schedules; EMA(net) averages the weights",
     "GradScaler": "it is loss_scale='dynamic' of an optimizer, see LossScale",
     "DynamicScale": "it is loss_scale='dynamic' of an optimizer, see LossScale",
     "LossScaleOptimizer": "it is loss_scale='dynamic' of an optimizer, see LossScale",
@@ -94,6 +103,13 @@ ATTRIBUTES = {
     "learning_rate": "here it is lr",
     "step": "updates are counted by the optimizer; step_epoch() counts an epoch",
     "set_epoch": "epochs are counted by step_epoch(); schedule.last_epoch is the count",
+    "set_value": "schedule.lr = x sets the rate that it starts from",
+    "step_count": "updates done are opt.step",
+    "state": "moments are opt.slots, by the path of the variable",
+    "opt_state": "moments are opt.slots, by the path of the variable",
+    "param_states": "what is trained is opt.vars_to_train",
+    "lr_scheduler": "the schedule is opt.lr",
+    "add_scheduler": "a schedule is given as the rate: opt.lr = schedule",
     "hyperparams": "numbers are attributes, as opt.lr and opt.beta1",
 }
 """Attributes of optimizers and schedules elsewhere."""
@@ -128,6 +144,8 @@ def absent(obj: object, name: str) -> AttributeError:
 def _as_named(kind: type, kwargs: Values, known: Container[str]) -> Iterator[tuple]:
     """Yield arguments under the names that they have here."""
     for name, value in kwargs.items():
+        if name not in known and name in _AS_HERE and value is _AS_HERE[name]:
+            continue
         here = _SAME.get(name, name)
         if name in known or here not in known:
             here = name
