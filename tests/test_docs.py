@@ -6,16 +6,22 @@ A comment above a block may let it be skipped, and only where it could not run:
 ``<!-- skip -->`` while a package that the page imports is not installed,
 ``<!-- skip: hosts -->`` where that package is a framework that `make test-hosts`
 installs, and ``<!-- skip: gpu -->`` where there is no GPU.
+
+The commands of an ``sh`` block below ``<!-- run -->`` are called after the python
+blocks of its page, in the same folder.
 """
 
 import ast
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import jax
 import pytest
+
+from brainopt.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 STANDARD = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -25,6 +31,9 @@ BLOCK = re.compile(
     r"^(?:<!-- *(?P<skip>skip(?:: *(?:gpu|hosts))?) *-->\n+)?"
     r"(?P<indent> *)```python *\n(?P<code>.*?)^(?P=indent)``` *$",
     re.MULTILINE | re.DOTALL,
+)
+COMMANDS = re.compile(
+    r"^<!-- run -->\n```sh\n(?P<lines>.*?)^``` *$", re.MULTILINE | re.DOTALL
 )
 ANY_SKIP = re.compile(r"<!-- *skip.*?-->")
 LINK = re.compile(r"\]\(<?(?!\w+:|#)([^)\s#>]+)")
@@ -75,6 +84,25 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     _run(page, frameworks=False)
+
+
+WITH_COMMANDS = [p for p in PAGES if "<!-- run -->" in p.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=_id)
+def test_the_commands_of_a_page_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _run(page, frameworks=False)
+    blocks = COMMANDS.findall(page.read_text("utf-8"))
+
+    for line in "".join(blocks).splitlines():
+        name, *words = shlex.split(line, comments=True)
+        assert name == "brainopt"
+        # diff(1) ends with 1 where there is a difference.
+        assert main(words) == (1 if words[0] == "diff" else 0), line
+        assert capsys.readouterr().out
+
+    assert blocks
 
 
 WITH_FRAMEWORKS = [page for page in PAGES if _needs_a_framework(page)]

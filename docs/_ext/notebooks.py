@@ -3,6 +3,7 @@
 
 import ast
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import jupytext
@@ -20,6 +21,12 @@ PROGRAMS = {
     "dale_rnn": ["--steps", "4"],
     "fit_hh": [],
 }
+WHEEL = f"brainopt-{version('brainopt')}-py3-none-any.whl"
+INSTALL = """\
+Once, on a machine without brainopt. Nothing has been released yet, so the file comes
+from a copy of the repository: `pip wheel --no-deps .` makes it there. Upload it beside
+this notebook (on Colab into the folder of files at the left), or give the path of the
+copy itself."""
 ROLE = re.compile(r"\{[\w:]+\}`(?:([^`<]+?) *<[^`]*>|~?([^`]+))`")
 DIRECTIVE = re.compile(r"^(```+|:::+)\{.*?^\1 *\n", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE | re.DOTALL)
@@ -69,11 +76,10 @@ def _finished(book, extra):
     for cell in book.cells:
         cell.metadata.clear()
     install = [
-        new_markdown_cell(
-            "Once, on a machine without brainopt. Nothing has been released yet, so "
-            "give the path of a copy of the repository (on Colab, upload one first):"
+        new_markdown_cell(INSTALL),
+        new_code_cell(
+            f'BRAINOPT = "{WHEEL}"\n%pip install --quiet "{{BRAINOPT}}[{extra}]"'
         ),
-        new_code_cell(f'%pip install --quiet "./brainopt[{extra}]"'),
     ]
     book.cells[1:1] = install
     book.metadata = {

@@ -8,6 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
+import brainopt as bo
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
@@ -37,7 +39,10 @@ NAMES = ["quickstart", "from-brainpy", "yinyang_snn", "dale_rnn", "fit_hh"]
 def test_a_notebook_installs_first_and_has_valid_cells(books, name):
     first, *others = _cells(books[name])
 
-    assert first.startswith('%pip install --quiet "./brainopt[')
+    wheel = f"brainopt-{bo.__version__}-py3-none-any.whl"
+    assert first.splitlines()[0] == f'BRAINOPT = "{wheel}"'
+    assert first.splitlines()[1].startswith('%pip install --quiet "{BRAINOPT}[')
+    assert "pip wheel --no-deps ." in books[name].cells[1].source
     assert books[name].cells[0].source.startswith("# ")
     for cell in others:
         ast.parse(cell.partition("\n")[2] if cell.startswith("%%writefile") else cell)
