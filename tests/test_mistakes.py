@@ -76,5 +76,16 @@ def test_one_optimizer_after_another_is_no_mistake():
         opt.update(jax.numpy.ones(1))
 
 
+def test_two_optimizers_in_turn_are_told_of_once():
+    w = bo.TrainVar([1.0])
+    pair = bo.optim.SGD(0.1, w), bo.optim.Adam(0.1, w)
+
+    with pytest.warns(errors.TrainingWarning, match="Two optimizers") as told:
+        for opt in pair * 4:
+            opt.update(jax.numpy.ones(1))
+
+    assert len(told) == 1
+
+
 def test_there_are_sixty():
     assert len(MISTAKES) >= 60

@@ -97,6 +97,11 @@ class Manager(Closing):
         if not folder.remote:
             sweep(self.directory)
 
+    def __repr__(self) -> str:
+        kept = ("keep", "keep_every", "best")
+        settings = "".join(f", {name}={getattr(self, name)!r}" for name in kept)
+        return f"Manager({self.directory!r}{settings})"
+
     def save(
         self,
         step: int,

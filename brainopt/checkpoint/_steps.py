@@ -37,9 +37,11 @@ def chosen_step(index: Index, best: tuple[str, str] | None, step: Any) -> int:
     if found is None or found not in steps:
         raise CheckpointError(
             message(
-                f"{index.folder.name} has no step {'latest' if step is None else step}"
-                f"{': it has' if steps else ' and no other.'}",
+                f"{index.folder.name} has no step {step}: it has"
+                if steps
+                else f"{index.folder.name} has no steps.",
                 [str(other) for other in steps],
+                "" if steps else "`Manager.resume` returns None where there is none.",
             )
         )
     return found

@@ -151,15 +151,20 @@ def note_turn(optimizer: Any) -> None:
     _turns.append(weakref.ref(optimizer))
     own = {id(v): path for path, v in optimizer._trained.variables.items()}
     shared: dict[str, str] = {}
+    told = [vars(optimizer).setdefault("_told", set())]
     for other in reversed(turns):
         if other is optimizer:
             break
         for variable in [] if other is None else other._trained.variables.values():
             if id(variable) in own:
                 shared[own[id(variable)]] = type(other).__name__
+                told.append(vars(other).setdefault("_told", set()))
     else:
         return  # it is its first turn
-    if shared:
+    # By the first of them that notices, and by no other.
+    if shared and not all("turns" in names for names in told):
+        for names in told:
+            names.add("turns")
         warn_user(
             message(
                 f"Two optimizers change the same variables in turn, this "

@@ -240,6 +240,16 @@ def test_inspect_folds_a_history_of_dicts_unless_asked(tmp_path, capsys):
     assert "history.79.loss" in capsys.readouterr().out
 
 
+def test_an_inspection_folds_long_histories(tmp_path):
+    tree = {"W": W, "few": [1, 2], "h": [{"loss": 0.5, "acc": i} for i in range(80)]}
+    checkpoint.save(tmp_path / "f", tree)
+    told = checkpoint.inspect(tmp_path / "f")
+    rows = [line.split() for line in str(told).splitlines()[1:]]
+    assert [row[0] for row in rows] == ["W", "few.0", "few.1", "h.…"]
+    assert rows[-1][1:] == ["160", "plain", "values", "0"]
+    assert told._repr_html_().count("<tr>") == 5 and len(told.entries) == 163
+
+
 def test_a_pipe_gets_no_colour_and_no_progress(file):
     done = cli("verify", file)
     assert "\x1b" not in done.stdout + done.stderr and done.returncode == 0

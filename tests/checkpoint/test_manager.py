@@ -90,7 +90,7 @@ def test_a_damaged_newest_step_is_reported_and_the_one_before_offered(tmp_path):
 
 
 def test_a_missing_step_is_told_with_those_that_are_there(tmp_path):
-    with pytest.raises(CheckpointError, match="no other"):
+    with pytest.raises(CheckpointError, match="has no steps"):
         Manager(tmp_path).restore()
     with pytest.raises(CheckpointError, match="no step 4: it has"):
         saved(tmp_path, [1]).restore(step=4)
@@ -239,3 +239,12 @@ def test_why_there_is_no_best_step_is_said(tmp_path, best, said):
     manager = saved(tmp_path, [0, 5], best=best)
     with pytest.raises(CheckpointError, match=said):
         manager.restore(step="best")
+
+
+def test_a_manager_says_its_folder_and_what_it_keeps(tmp_path):
+    manager = Manager(tmp_path, keep=2, best=("loss", "min"))
+
+    said = f"Manager({str(tmp_path)!r}, keep=2, keep_every=None, best=('loss', 'min'))"
+    assert repr(manager) == said
+    with pytest.raises(CheckpointError, match=r"has no steps\.\nhelp: .*resume"):
+        manager.restore({})

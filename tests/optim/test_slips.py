@@ -254,6 +254,18 @@ def test_a_bad_rule_is_refused_at_construction(kind):
         optim.AdamW(0.1, _var(), groups=[rule])
 
 
+def test_signs_of_rows_are_told_how_to_stand():
+    w, sign = bo.TrainVar(jnp.ones((3, 2))), jnp.array([1.0, -1.0, 1.0])
+    rule = {"match": "w", "sign": sign}
+
+    with pytest.raises(Bad, match=r"sign\[:, None\] has one for each index of axis 0"):
+        optim.SGD(0.1, {"w": w}, groups=[rule])
+    opt = optim.SGD(0.1, {"w": w}, groups=[rule | {"sign": sign[:, None]}])
+    opt.update({"w": jnp.zeros((3, 2))})
+
+    assert w.value.tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
 def test_a_decay_by_schedule_may_hold_for_a_group():
     half = optim.LambdaLR(0.2, lambda t: 0.5)
     a, b = _var(), _var()

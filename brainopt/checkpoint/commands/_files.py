@@ -7,11 +7,10 @@ import os
 from ...errors import CheckpointError, message, printable
 from ..tools._convert import convert as convert_file
 from ..tools._diff import Difference, differences
-from ..tools._inspect import inspect_file
+from ..tools._inspect import MANY, inspect_file, list_of
 from ._inspect import newest
 from ._output import say, say_json
 
-_MANY = 12  # differences of one list that are told one by one
 _SUFFIXES = ("", ".bopt", ".ckpt", ".npz", ".safetensors")
 
 
@@ -39,11 +38,11 @@ def _folded(found: list[Difference]) -> list[str]:
         key = (str(place),)
         if difference.is_plain:
             missing = difference.said if difference.said.startswith("only in") else ""
-            key = (_list_of(difference.path), missing)
+            key = (list_of(difference.path), missing)
         groups.setdefault(key, []).append(difference)
     lines = []
     for (name, *missing), group in groups.items():
-        if len(group) <= _MANY:
+        if len(group) <= MANY:
             lines += [f"{path}: {said}" for path, said, _ in group]
         elif missing[0]:
             lines.append(f"{name}: {len(group)} values {missing[0]}")
@@ -51,13 +50,6 @@ def _folded(found: list[Difference]) -> list[str]:
             path, said, _ = group[0]
             lines.append(f"{name}: {len(group)} values differ, {path}: {said}, …")
     return lines
-
-
-def _list_of(path: str) -> str:
-    """Return the path of the outermost list that holds a value, or of its parent."""
-    parts = path.split(".")
-    places = (i for i, part in enumerate(parts) if i and part.isdecimal())
-    return ".".join(parts[: next(places, len(parts) - 1)])
 
 
 def convert(chosen: argparse.Namespace) -> int:

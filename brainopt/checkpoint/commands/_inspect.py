@@ -16,10 +16,9 @@ from .._index import Index
 from ..format._dtypes import in_own_order
 from ..io._folder import Folder
 from ..io._sharded import is_whole, open_checkpoint
-from ..tools._inspect import Entry, Inspection, content_of, inspect_file
+from ..tools._inspect import MANY, Entry, Inspection, content_of, inspect_file
 from ._output import saved_at, say, say_json, styled, table
 
-_HISTORY = 12  # values or branches without arrays that are shown one by one
 _STATS = ("min", "max", "mean", "norm", "nan", "inf")
 _FLAT = (".npz", ".safetensors")
 
@@ -164,7 +163,7 @@ def _history(branch: _Branch) -> dict[int, int]:
     plain = {id(entry): 1 for entry in branch.entries if not entry.nbytes}
     below = branch.branches.values()
     plain |= {id(child): child.count for child in below if not child.nbytes}
-    return plain if len(plain) > _HISTORY else {}
+    return plain if len(plain) > MANY else {}
 
 
 def _has_bad(row: list[str]) -> bool:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contents of a checkpoint, listed without reading an array."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..io._contents import Contents
 from ..io._input import Readable, name_of, opened
 from ..io._sharded import open_checkpoint
 from ..tree._build import SavedNode, build, plain_value
+
+MANY = 12
+"""Plain values of one list that are shown one by one; more are folded."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,30 @@ class Inspection:
     entries: list[Entry] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Lay out the entries as a table."""
-        lines = self._above()
-        width = max((len(entry.path) for entry in self.entries), default=0)
-        for entry in self.entries:
-            lines.append(
-                f"  {entry.path:{width}}  {entry.kind:8} {content_of(entry):24} "
-                f"{entry.nbytes:>14,}"
-            )
+        """Lay out the entries as a table; a long history is one line."""
+        lines, rows = self._above(), list(self._rows())
+        width = max((len(path) for path, *_ in rows), default=0)
+        for path, kind, content, nbytes in rows:
+            lines.append(f"  {path:{width}}  {kind:8} {content:24} {nbytes:>14}")
         return "\n".join(map(printable, lines))
 
     def _repr_html_(self) -> str:
-        rows = [
-            (printable(e.path), e.kind, printable(content_of(e)), f"{e.nbytes:,}")
-            for e in self.entries
-        ]
+        rows = [tuple(map(printable, row)) for row in self._rows()]
         above = [printable(line) for line in self._above()]
         return table_html(("path", "kind", "value", "bytes"), rows, above=above)
+
+    def _rows(self) -> Iterator[tuple[str, str, str, str]]:
+        def place(entry: Entry) -> tuple[str, bool]:
+            is_plain = not entry.dtype and not entry.nbytes
+            return (list_of(entry.path) if is_plain else entry.path), is_plain
+
+        for (above, is_plain), group in itertools.groupby(self.entries, place):
+            entries = list(group)
+            if is_plain and len(entries) > MANY:
+                yield f"{above}.…".lstrip("."), "", f"{len(entries)} plain values", "0"
+                continue
+            for entry in entries:
+                yield entry.path, entry.kind, content_of(entry), f"{entry.nbytes:,}"
 
     def _above(self) -> list[str]:
         lines = [
@@ -139,6 +150,13 @@ def inspect_flat(
     with opened(path) as file:
         size = file.size
     return Inspection(name_of(path), 0, suffix, size, {}, entries)
+
+
+def list_of(path: str) -> str:
+    """Return the path of the outermost list that holds a value, or of its parent."""
+    parts = path.split(".")
+    places = (i for i, part in enumerate(parts) if i and part.isdecimal())
+    return ".".join(parts[: next(places, len(parts) - 1)])
 
 
 def content_of(entry: Entry) -> str:

@@ -194,7 +194,8 @@ class Group(HasHyperparams):
             raise HyperparameterError(
                 message(
                     f"{path}: sign of shape {shape} for a variable of shape "
-                    f"{param.shape}."
+                    f"{param.shape}.",
+                    help=_laid_along(shape, param.shape),
                 )
             )
 
@@ -336,3 +337,12 @@ def sharing(groups: list[Group], name: str) -> list[tuple[Group, Any]]:
             if isinstance(same, Tracer) or same:
                 found.append((group, same))
     return found
+
+
+def _laid_along(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Say how an array of one axis is laid along that axis of a variable."""
+    if len(shape) != 1 or shape[0] not in wanted:
+        return f"give +1, -1, or an array of them that broadcasts to {wanted}."
+    axis = wanted.index(shape[0])
+    index = ", ".join([":"] + ["None"] * (len(wanted) - axis - 1))
+    return f"sign[{index}] has one for each index of axis {axis}."
