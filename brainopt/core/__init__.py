@@ -39,6 +39,7 @@ from ._host import wrap as wrap
 from ._node import Node as Node
 from ._operators import ArrayLike as ArrayLike
 from ._operators import unwrap as unwrap
+from ._parts import is_atom as is_atom
 from ._pytree import take_apart as take_apart
 from ._random import RandomState as RandomState
 from ._reset import reset as reset
@@ -50,7 +51,11 @@ from ._state import state_dicts as state_dicts
 from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
+from ._units import converted as converted
 from ._units import gradient_in as gradient_in
+from ._units import is_quantity as is_quantity
+from ._units import quotient as quotient
+from ._units import with_mantissa as with_mantissa
 from ._value import entries as entries
 from ._value import initial as initial
 from ._value import plain as plain

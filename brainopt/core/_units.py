@@ -8,7 +8,7 @@ an entry (``tau.ms``), so that no state dict and no file can mix two units up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,26 @@ def converted(new: PyTree, old: PyTree) -> tuple[Any, list[str]]:
     return _leaf_by_leaf(_converted, new, old)
 
 
+def quotient(number: Any, above: PyTree, below: Sequence[PyTree]) -> Any:
+    """Return a derivative of ``above`` by ``below`` with the unit that it has.
+
+    Args:
+        number: the derivative of the one number by the others.
+        above: a quantity, or an array.
+        below: likewise, one for each derivation.
+    """
+    quantities = [x for x in (above, *below) if is_quantity(x)]
+    if not quantities:
+        return number
+    kind: Any = type(quantities[0])
+    unit: Any = getattr(above, "unit", None)
+    for x in filter(is_quantity, below):
+        unit = x.unit.reverse() if unit is None else unit / x.unit
+    if unit.dim.is_dimensionless:
+        return number * unit.magnitude
+    return kind(number, unit=unit)
+
+
 def gradient_in(gradient: PyTree, value: PyTree) -> tuple[Any, list[str]]:
     """Return a gradient in the units of a value, and what does not fit.
 
@@ -52,15 +72,17 @@ def _leaf_by_leaf(
     convert: Callable[[Any, Any], tuple[Any, str]], new: PyTree, old: PyTree
 ) -> tuple[Any, list[str]]:
     """Return ``new`` with each part converted for that of ``old``, and the problems."""
-    were, tree = jax.tree.flatten(old, is_leaf=is_quantity)
+    were, tree = jax.tree_util.tree_flatten_with_path(old, is_leaf=is_quantity)
     try:
         leaves = tree.flatten_up_to(new)
     except (ValueError, TypeError):
         return new, []
     problems = []
-    for i, (leaf, was) in enumerate(zip(leaves, were, strict=True)):
+    for i, (leaf, (keys, was)) in enumerate(zip(leaves, were, strict=True)):
         leaves[i], problem = convert(leaf, was)
-        problems += [problem] if problem else []
+        path = jax.tree_util.keystr(keys, simple=True, separator=".")
+        if problem:
+            problems.append(f"{path}: {problem}" if path else problem)
     return jax.tree.unflatten(tree, leaves), problems
 
 

@@ -18,6 +18,7 @@ from .._typing import Model
 from .._warnings import warn_user
 from ..core import Node, collect_vars, join
 from ..errors import TrainingWarning, message
+from ._models import models_of
 from .engine._tree import named
 
 _MANY = 1000
@@ -61,6 +62,7 @@ def look_at(optimizer: Any) -> None:
     """Warn once of weights that are not finite, and of epochs that nobody counts."""
     if not is_eager() or isinstance(optimizer.step.value, Tracer):
         return
+    models_of(optimizer).compare_if_changed(optimizer, seldom=True)
     told = vars(optimizer).setdefault("_told", set())
     # An ensemble has a count for each member.
     counted = optimizer.step.value

@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._typing import PyTree, Scalar
-from ..core import join
+from ..core import gradient_in, join
 from ..errors import GradientError, message
 from ._ages import MISSED
 from ._parameters import check_fit
 from ._stepping import advance, hypers_of, owned, slots_of
 from .engine._tree import as_arrays, named
 from .hyperparameters._numbers import HyperparamVector
+from .settings._bounds import convert_bounds
 from .settings._unmatched import warn_of_unmatched_rules
 
 _NAMES = "names"
@@ -32,6 +33,7 @@ _NAMES = "names"
 def init(optimizer: Any, params: PyTree) -> dict[str, Any]:
     """Return the first state for a pytree of parameters."""
     params = as_arrays(params)
+    convert_bounds(optimizer, params)
     if named(params):
         warn_of_unmatched_rules(optimizer, params)
     return _first_state(optimizer, params)
@@ -49,6 +51,9 @@ def apply(
     # All checks come first. `eval_shape` gives the expected state without computing it.
     params, slots = as_arrays(params), state.get("slots", {})
     owner = type(optimizer).__name__
+    grads, wrong = gradient_in(grads, params)
+    if wrong:
+        raise GradientError(message(f"The gradients do not fit this {owner}:", wrong))
     check_fit(owner, params, slots, grads, optimizer._takes_rows)
     first = jax.eval_shape(lambda given: _first_state(optimizer, given), params)
     _check_state(owner, first, state)

@@ -70,6 +70,7 @@ _UNSAVED = (
     "_limit_reached",
     "_name",
     "_calls",
+    "_models",
     "_told",
 )
 

@@ -17,9 +17,11 @@ from ..errors import HyperparameterError, message
 from ..sharding import zero as divide
 from ._ages import count_missed
 from ._frozen import freeze_new
+from ._models import models_of
 from ._stepping import hypers_of, owned, slot_variables
 from .engine._tree import named
 from .porting._swaps import warn_of_swap
+from .settings._bounds import convert_bounds
 from .settings._groups import add_group, group_class
 from .settings._spec import parse, split
 
@@ -103,11 +105,13 @@ def _take_in(optimizer: Any, train_vars: Model, index: int | None = None) -> Non
     is_added_later = bool(optimizer.slots) and int(optimizer.step.value) > 0
     hypers = hypers_of(optimizer)
     new = optimizer._trained.add(train_vars)
-    for path in new:
-        value = optimizer._trained.variables[path].value
+    models_of(optimizer).add(train_vars)
+    values = {path: optimizer._trained.variables[path].value for path in new}
+    if index is not None:
+        optimizer._members.update((path, index) for path, _ in named(values))
+    convert_bounds(optimizer, values)
+    for path, value in values.items():
         for leaf_path, leaf in named({path: value}):
-            if index is not None:
-                optimizer._members[leaf_path] = index
             hypers(leaf_path, leaf)[0].fit(leaf_path, leaf)
             slots = slot_variables(optimizer, leaf_path, leaf, hypers)
             optimizer.slots[leaf_path] = slots

@@ -17,6 +17,7 @@ from . import _nonfinite, _stepping
 from ._ages import note_skipped
 from ._cautions import count_call, note_turn
 from ._hooks import changed_by_hooks, end_step
+from ._models import models_of
 from ._swapping import refuse_step
 from .engine._precision import wide
 
@@ -45,6 +46,7 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     _nonfinite.before(self)
     note_turn(self)
     count_call(self)
+    models_of(self).compare_if_changed(self)
     matched = self._match(changed_by_hooks(self, grads))
     with runtime.exclusive():
         note_skipped(self, matched)

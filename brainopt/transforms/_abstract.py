@@ -15,6 +15,7 @@ from ._jit import jit
 from ._lift import Run
 from ._packed import held, unpack
 from ._records import parted
+from .programs._named import named_as
 
 
 def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -38,7 +39,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
         return parted(Run(fun, args, kwargs=kwargs).out)[0]
 
     with Explained(fun, "bo.eval_shape"):
-        return unpack(jax.eval_shape(pure, *held((args, kwargs))))
+        return unpack(jax.eval_shape(named_as(fun, pure), *held((args, kwargs))))
 
 
 @as_transform

@@ -66,6 +66,18 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     ),
     (
         TypeError,
+        "returned a value of type",
+        "return arrays, Variables, Nodes, or trees of these; a model of another "
+        "framework stays outside, and its states are arrays.",
+    ),
+    (
+        TypeError,
+        "Quantity'>' is not a valid JAX type",
+        "a loss has no unit: return the number that it has in one, as "
+        "`loss.to_decimal(u.mV**2)`.",
+    ),
+    (
+        TypeError,
         "not a valid JAX type",
         "name arguments that are no arrays in `static_argnames`.",
     ),

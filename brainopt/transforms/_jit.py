@@ -20,6 +20,7 @@ from ..runtime import Effects, changes
 from ._errors import Explained, models_among, raise_lost, refusal
 from ._lift import run_directly
 from ._packed import is_state, is_view
+from ._prints import HeldPrints
 from ._records import keyed
 from .programs._compilations import Compilations
 from .programs._program import Program
@@ -165,7 +166,8 @@ class Jitted(Transformed[P, R]):
         # comes after the only one that skips work.
         while True:
             try:
-                out = run(program, split.args, split.kwargs)
+                with HeldPrints(UnknownVariables, DeepState):
+                    out = run(program, split.args, split.kwargs)
                 break
             except UnknownVariables as news:
                 forget(news)

@@ -57,6 +57,7 @@ from ..runtime import (
     top,
 )
 from ._packed import held, pack, unpack, warn_of_lost
+from ._prints import HeldPrints
 from ._records import passed_on
 from ._returned import refuse_traced
 
@@ -212,16 +213,19 @@ def run_to_fixed_point(
     frame = top()
     effects = frame.cached_effects() if frame is not None else None
     if effects is None:
-        effects, shapes = discover()
-        scouting = discovering()
-        if frame is not None and scouting is not None and shapes is not None:
-            out = _pretended(shapes)
+        with HeldPrints() as prints:
+            effects, shapes = discover()
+            scouting = discovering()
+            no_shapes = frame is None or scouting is None or shapes is None
+            out = None if no_shapes else _pretended(shapes)
+            if out is None:
+                prints.drop()  # `attempt` prints them too
+        if out is not None and frame is not None and scouting is not None:
             values = [jax.tree.map(placeholder, read(v)) for v in effects.written]
-            if out is not None:
-                scouting.skipped_work = True
-                frame.inner.append(effects)
-                commit(effects.written, values)
-                return unpack(out)
+            scouting.skipped_work = True
+            frame.inner.append(effects)
+            commit(effects.written, values)
+            return unpack(out)
     while True:
         (out, written, values), seen = attempt(effects)
         # It may write less than was expected (a value that is a Python branch by now);

@@ -127,8 +127,181 @@ def test_that_of_a_loss_with_a_unit_is_not():
         opt.update({"tau": jnp.ones(2)})
 
 
-def test_bounds_are_numbers_in_the_unit_of_the_parameter():
-    with pytest.raises(bo.errors.HyperparameterError, match="unit of the parameter"):
+def _clipped(bounds, unit):
+    node = _node((jnp.array([20.0, 30.0]) * u.ms).in_unit(unit))
+    opt = bo.optim.SGD(1.0, node, groups=[{"match": "tau", "bounds": bounds}])
+    opt.update({"tau": (jnp.array([1000.0, -1000.0]) * u.ms).in_unit(unit)})
+    return node.tau.value
+
+
+def _clipped_by_apply(bounds, unit):
+    params = {"tau": (jnp.array([20.0, 30.0]) * u.ms).in_unit(unit)}
+    opt = bo.optim.SGD(1.0, groups=[{"match": "tau", "bounds": bounds}])
+    grads = {"tau": (jnp.array([1000.0, -1000.0]) * u.ms).in_unit(unit)}
+    return opt.apply(params, opt.init(params), grads)[0]["tau"]
+
+
+def _clipped_by_optax(bounds, unit):
+    optax = pytest.importorskip("optax")
+    params = {"tau": (jnp.array([20.0, 30.0]) * u.ms).in_unit(unit)}
+    opt = bo.optim.SGD(1.0, groups=[{"match": "tau", "bounds": bounds}]).as_optax()
+    grads = {"tau": (jnp.array([1000.0, -1000.0]) * u.ms).in_unit(unit)}
+    updates, _ = opt.update(grads, opt.init(params), params)
+    return optax.apply_updates(params, updates)["tau"]
+
+
+def _clipped_later(bounds, unit):
+    node, other = _node((jnp.array([20.0, 30.0]) * u.ms).in_unit(unit)), _node()
+    wide = (None if bounds[0] is None else 0.0 * u.ms, 1e6 * u.ms)
+    opt = bo.optim.SGD(1.0, node, groups=[{"match": "tau", "bounds": wide}])
+    for name, limit in zip(("lower", "upper"), bounds, strict=True):
+        if limit is not None:
+            setattr(opt.groups["tau"], name, limit)
+    opt.update({"tau": (jnp.array([1000.0, -1000.0]) * u.ms).in_unit(unit)})
+    assert other.tau.value.unit == u.ms
+    return node.tau.value
+
+
+CLIPS = [_clipped, _clipped_by_apply, _clipped_by_optax, _clipped_later]
+BOUNDS = {
+    "ms": ((5 * u.ms, 40 * u.ms), [5, 40]),
+    "s": ((5e-3 * u.second, 0.04 * u.second), [5, 40]),
+    "both": ((5 * u.ms, 0.04 * u.second), [5, 40]),
+    "high": ((None, 40 * u.ms), [-980, 40]),
+}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("given", BOUNDS)
+@pytest.mark.parametrize("unit", [u.ms, u.second])
+def test_bounds_are_converted_to_the_unit_of_the_variable(clip, given, unit):
+    bounds, right = BOUNDS[given]
+
+    found = clip(bounds, unit)
+
+    assert found.unit == unit
+    assert jnp.allclose(found.in_unit(u.ms).mantissa, jnp.array(right), rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", CLIPS[:3])
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ((5 * u.mV, 30 * u.mV), "mV for ms"),
+        ((5 * u.ms, 30 * u.mV), "mV for ms"),
+        ((5, 30 * u.ms), "a number without a unit for ms"),
+        ((50 * u.ms, 0.03 * u.second), "low <= high"),
+    ],
+    ids=["mV", "two units", "plain", "order"],
+)
+def test_other_bounds_are_refused_by_name(clip, bounds, said):
+    with pytest.raises(bo.errors.HyperparameterError, match=said):
+        clip(bounds, u.ms)
+
+
+def test_bounds_of_variables_in_two_units_need_two_rules():
+    node = bo.Node()
+    node.a, node.b = (
+        bo.TrainVar(jnp.ones(2) * u.ms),
+        bo.TrainVar(jnp.ones(2) * u.second),
+    )
+    rule = {"match": ["a", "b"], "bounds": (1 * u.ms, None)}
+
+    with pytest.raises(bo.errors.HyperparameterError, match=r"in ms, and b is in s\."):
+        bo.optim.SGD(0.5, node, groups=[rule])
+
+    with pytest.raises(bo.errors.HyperparameterError, match="ms for a number without"):
         bo.optim.SGD(
-            0.5, _node(), groups=[{"match": "tau", "bounds": (5 * u.ms, None)}]
+            0.5, {"w": bo.TrainVar(jnp.ones(2))}, groups=[rule | {"match": "w"}]
         )
+
+
+def test_apply_takes_gradients_in_the_inverse_unit_and_refuses_others():
+    params, opt = {"tau": jnp.array([20.0, 30.0]) * u.ms}, bo.optim.SGD(0.5)
+    state = opt.init(params)
+
+    new, _ = opt.apply(params, state, {"tau": jnp.full(2, 2000.0) * u.Hz})
+
+    assert jnp.allclose(new["tau"].mantissa, jnp.array([19.0, 29.0]))
+    with pytest.raises(bo.errors.GradientError, match="tau: gradient in mV for a vari"):
+        opt.apply(params, state, {"tau": jnp.ones(2) * u.mV})
+
+
+def _of_variable(transform, f, x):
+    v = bo.TrainVar(x)
+    return transform(lambda: f(v.value), {"v": v})()["v"]
+
+
+def _of_argument(transform, f, x):
+    return transform(f)(x)
+
+
+def _of_both(transform, f, x):
+    v = bo.TrainVar(x)
+    by_v, by_x = transform(lambda x: f(v.value) + f(x), v, 0)(x)
+    assert by_v.unit == by_x.unit
+    return by_x
+
+
+JACOBIANS = {
+    "square": (lambda x: x**2, [[4, 0], [0, 6]], u.ms),
+    "number": (lambda x: x.mantissa**2, [[4, 0], [0, 6]], u.kHz),
+    "to mV": (lambda x: x.mantissa**2 * u.mV, [[4, 0], [0, 6]], u.mV / u.ms),
+}
+
+
+@pytest.mark.parametrize("way", [_of_variable, _of_argument, _of_both])
+@pytest.mark.parametrize("transform", [bo.jacrev, bo.jacfwd])
+@pytest.mark.parametrize("case", JACOBIANS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_jacobian_has_the_unit_of_the_quotient(way, transform, case, compiled):
+    function, right, unit = JACOBIANS[case]
+    x = jnp.array([2.0, 3.0]) * u.ms
+
+    def run():
+        return way(transform, function, x)
+
+    found = bo.jit(run)() if compiled else run()
+
+    assert found.unit == unit
+    assert found.mantissa.tolist() == right
+
+
+def test_ratios_of_one_dimension_are_plain_numbers():
+    x = jnp.array([2.0, 3.0]) * u.ms
+
+    found = bo.jacrev(lambda x: (2 * x).in_unit(u.second))(x)
+
+    assert jnp.allclose(found, jnp.eye(2) * 2)
+
+
+def test_second_derivatives_have_the_unit_of_their_quotient():
+    x = jnp.array([2.0, 3.0]) * u.ms
+
+    found = bo.hessian(lambda x: (x**3).sum())(x)
+
+    assert found.unit == u.ms and found.mantissa.tolist() == [[12, 0], [0, 18]]
+
+
+def test_mixed_second_derivatives_go_by_their_own_units():
+    tau, gain = bo.TrainVar(jnp.array([2.0, 3.0]) * u.ms), bo.TrainVar(jnp.array(2.0))
+
+    def loss():
+        return (tau.value.mantissa**3).sum() * gain.value
+
+    found = bo.hessian(loss, {"tau": tau, "gain": gain})()
+
+    assert found["tau"]["tau"].mantissa.tolist() == [[24, 0], [0, 36]]
+    assert found["tau"]["tau"].unit == u.kHz / u.ms
+    assert found["gain"]["tau"].unit == found["tau"]["gain"].unit == u.kHz
+    assert found["gain"]["tau"].mantissa.tolist() == [12, 27]
+    assert found["gain"]["gain"].tolist() == 0
+
+
+def test_a_loss_with_a_unit_is_refused_with_help():
+    node = _node()
+
+    with pytest.raises(TypeError) as caught:
+        bo.grad(lambda: (node.tau.value**2).sum(), node)()
+
+    assert any("a loss has no unit" in note for note in caught.value.__notes__)

@@ -22,7 +22,7 @@ from ..._typing import (
     StepCount,
     Values,
 )
-from ...core import Variable, wrap
+from ...core import Variable, is_quantity, with_mantissa, wrap
 from ...errors import HyperparameterError, TraceContextError, message
 from ...runtime import depend_on
 from ..hyperparameters._fields import Number, number
@@ -30,15 +30,18 @@ from ..hyperparameters._has_hyperparams import HasHyperparams
 from ..hyperparameters._hyper import Hyper, HyperSource
 from ..hyperparameters._numbers import HyperparamVector, check, scalar, show
 from ..schedules._schedule import Schedule, as_schedule, is_number
-from ._spec import GroupSpec, is_off
+from ._spec import GroupSpec, in_unit, is_off
 
 _ANY = "[-inf, inf]"
 _KEPT = frozenset(
     "kind label chosen options off schedules sign constraint schedule follows "
-    "numbers frozen".split()
+    "numbers frozen one".split()
 )
 """The attributes of a group that are no numbers."""
 
+
+LIMITS = ("lower", "upper")
+"""The numbers that may have the unit of the variables."""
 
 DEFAULT = "default"
 """The name of the group of all variables that no other group has."""
@@ -111,6 +114,7 @@ class Group(HasHyperparams):
         self.schedules = spec.schedules
         self.sign, self.constraint = spec.constraints
         self.frozen = spec.frozen
+        self.one = spec.one
         fields = self._declared.of(Number)
         decays = [k for k in spec.numbers if k in fields and fields[k].is_decay]
         ranges = {k: f.range for k, f in fields.items() if not f.is_decay}
@@ -199,6 +203,38 @@ class Group(HasHyperparams):
                 )
             )
 
+    def convert_bounds(self, path: str, value: PyTree, others: bool) -> None:
+        """Convert bounds that have a unit to that of a variable.
+
+        Args:
+            path: of the variable.
+            value: an array or a quantity of it.
+            others: whether the bounds are in the unit of another variable already.
+
+        Raises:
+            HyperparameterError: the variable has no such unit, or another one than the
+                others have.
+        """
+        if self.one is None:
+            return
+        new = {}
+        for name in filter(self.numbers.names.__contains__, LIMITS):
+            limit = with_mantissa(self.one, self.numbers.number(name))
+            new[name] = in_unit(limit, value, f"{path}: bounds")
+        if value.unit == self.one.unit:
+            return
+        if others:
+            raise HyperparameterError(
+                message(
+                    f"The bounds of one group are in {self.one.unit}, and {path} is in "
+                    f"{value.unit}.",
+                    help="give variables of another unit a rule of their own.",
+                )
+            )
+        for name, limit in new.items():
+            self.numbers.set_number(name, limit)
+        self.one = with_mantissa(value, 1.0)
+
     def constrain(self, param: Array, hyper: Hyper) -> Any:
         """Return the parameter with sign, bounds and constraint applied."""
         # Dale's principle: a weight that would change its sign becomes 0. The function
@@ -224,6 +260,8 @@ class Group(HasHyperparams):
             value: a number or a schedule.
             where: whether to change a number, possibly traced.
         """
+        if name in LIMITS and is_quantity(value):
+            value = in_unit(value, 0.0 if self.one is None else self.one, name)
         if name in self.off and not is_off(value):
             raise HyperparameterError(
                 message(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jax.core import Tracer
 
 from ..._typing import Model, ScalarOrSchedule, Values
+from ...core import converted, is_quantity, with_mantissa
 from ...errors import HyperparameterError, message
 from ..hyperparameters._declared import Declared
 from ..hyperparameters._fields import Number, Option, Together
@@ -40,6 +41,7 @@ class GroupSpec:
         own: the numbers that were given for this group.
         constraints: ``sign`` and ``constraint``.
         frozen: whether its variables are frozen from the start.
+        one: 1 in the unit of the bounds, or None where they have none.
     """
 
     owner: str
@@ -53,6 +55,7 @@ class GroupSpec:
     own: frozenset[str]
     constraints: tuple[Any, Any]
     frozen: bool = False
+    one: Any = None
 
 
 def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
@@ -62,7 +65,8 @@ def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
         kind: the class of the optimizer.
         settings: ``lr``, numbers and options by name; what is missing comes from
             ``parent``. Of a rule also ``match``, ``lr_mult``, ``sign`` (an array of
-            ±1 and 0, or a number), ``bounds`` (low, high; None for none) and
+            ±1 and 0, or a number), ``bounds`` (low, high; None for none; numbers, or
+            quantities) and
             ``constraint`` (a function of the new parameter).
         parent: the first group of the optimizer.
 
@@ -82,7 +86,8 @@ def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
     values = {k: 0.0 if k in scheduled else own.get(k, _held(parent, k)) for k in names}
     if parent is not None:
         values["lr_mult"] = settings.get("lr_mult", 1.0)
-    values |= _bounds(settings.get("bounds"))
+    limits, one = _bounds(settings.get("bounds"))
+    values |= limits
     lr = settings.get("lr")
     if lr is None and parent is None:
         raise HyperparameterError(message(f"{owner} needs a learning rate."))
@@ -99,6 +104,7 @@ def parse(kind: type, settings: Values, parent: Any = None) -> GroupSpec:
         own=frozenset(own),
         constraints=_constraints(settings, owner),
         frozen=_is_frozen(settings, owner),
+        one=one,
     )
 
 
@@ -186,36 +192,61 @@ def _inherited(parent: Any, own: dict[str, Any]) -> dict[str, Schedule]:
     return {k: s for k, s in parent.schedules.items() if k not in own}
 
 
-def _bounds(bounds: Any) -> dict[str, Any]:
+def _bounds(bounds: Any) -> tuple[dict[str, Any], Any]:
+    """Return the limits by name as numbers, and 1 in the unit that they have, or None.
+
+    Raises:
+        HyperparameterError: they are no limits, or have no unit in common.
+    """
     if bounds is None:
-        return {}
-    low = high = None
-    if any(hasattr(limit, "unit") for limit in _sequence(bounds)):
-        raise HyperparameterError(
-            message(
-                f"bounds={bounds!r}: quantities.",
-                help="give the numbers that they have in the unit of the parameter, as "
-                "(5.0, 30.0) for (5 ms, 30 ms).",
-            )
-        )
+        return {}, None
     try:
         low, high = bounds
-        fine = low is None or high is None or not float(low) > float(high)
     except (TypeError, ValueError):
-        fine = False
-    if not fine:
+        raise _no_bounds(bounds) from None
+    limits = {"lower": low, "upper": high}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    one = None
+    if any(map(is_quantity, limits.values())):
+        like = next(filter(is_quantity, limits.values()))
+        what = f"bounds={bounds!r}"
+        limits = {name: in_unit(x, like, what) for name, x in limits.items()}
+        one = with_mantissa(like, 1.0)
+    try:
+        numbers = [float(limit) for limit in limits.values()]
+    except (TypeError, ValueError):
+        raise _no_bounds(bounds) from None
+    if numbers != sorted(numbers):
+        raise _no_bounds(bounds)
+    return limits, one
+
+
+def _no_bounds(bounds: Any) -> HyperparameterError:
+    return HyperparameterError(
+        message(
+            f"bounds={bounds!r}.",
+            help="give (low, high) with low <= high; None for no limit.",
+        )
+    )
+
+
+def in_unit(value: Any, like: Any, what: str) -> Any:
+    """Return the number of ``value`` in the unit of ``like``.
+
+    Raises:
+        HyperparameterError: the two have no unit in common.
+    """
+    found, problems = converted(value, like)
+    if problems:
         raise HyperparameterError(
             message(
-                f"bounds={bounds!r}.",
-                help="give (low, high) with low <= high; None for no limit.",
+                f"{what}: the units do not fit:",
+                problems,
+                "give limits in a unit of the variable; those of one dimension are "
+                "converted.",
             )
         )
-    limits = {"lower": low, "upper": high}
-    return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else (value,)
+    return found.mantissa if is_quantity(found) else found
 
 
 def _constraints(settings: Values, owner: str) -> tuple[Any, Any]:

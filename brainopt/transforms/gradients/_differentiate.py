@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ..._typing import Model, PyTree
-from ...core import Transformed, describe
+from ...core import Transformed, describe, is_quantity, quotient, with_mantissa
 from ...errors import GradientError, message
 from ...runtime import Cell, Effects, top
 from .._errors import Explained
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     derivatives: Any
     y: Any
     aux: Any
-    trees: tuple[list[Any], list[Any]]
+    diff: Diff
 
 
 class Differentiated(Transformed):
@@ -49,8 +49,8 @@ class Differentiated(Transformed):
         has_aux: whether ``fun`` returns ``(y, aux)``.
         return_value: whether to return ``y`` too.
         dtypes: ``(holomorphic, allow_int)``, and True third in forward mode.
-        levels: how often ``diff`` is nested in the derivatives: 0 where they have the
-            structure of ``diff`` itself; n where each leaf of ``y`` has n levels.
+        levels: 0 where the derivatives have the structure of ``diff``; n where they
+            are the n-th derivatives of each leaf of ``y``.
         plain: whether the derivatives have the shapes of ``diff`` too.
         allow_unused: whether a Variable that ``fun`` does not read is nothing to warn
             of.
@@ -95,11 +95,9 @@ class Differentiated(Transformed):
         with Explained(self._fun, "bo.grad"):
             outcome = self.derive(args, kwargs)
         if self._levels:
-            tree = jax.tree.structure(outcome.y)
-            each = [
-                self.arranged(outcome, d, self._levels)
-                for d in tree.flatten_up_to(outcome.derivatives)
-            ]
+            ys, tree = _flatten(outcome.y)
+            rows = zip(outcome.derivatives, ys, strict=True)
+            each = [self._row(outcome, row, y, ()) for row, y in rows]
             grads = jax.tree.unflatten(tree, each)
         else:
             grads = self.arranged(outcome, outcome.derivatives)
@@ -119,8 +117,7 @@ class Differentiated(Transformed):
         by_nodes = [Values(args[i]) for i in places]
         _check_once([*variables, *(v for node in by_nodes for v in node.variables)])
         args, kwargs = held((args, kwargs))
-        outline = jax.tree.structure
-        trees = list(map(outline, diff[0])), list(map(outline, diff[1]))
+        transform = _of_numbers(self._transform) if self._levels else self._transform
 
         def run(diff: Diff, effects: Effects | None) -> Run:
             values, chosen = diff
@@ -147,10 +144,10 @@ class Differentiated(Transformed):
                     warn_of_sum(y, diff[0])
                 return y, (y, aux, ran.results(ran.effects.written))
 
-            derivatives, (y, aux, values) = self._transform(pure)(diff)
+            derivatives, (y, aux, values) = transform(pure)(diff)
             # The written Variables leave through `aux`: their set need not be known
             # beforehand, so one run is always enough.
-            out = Outcome(targets, derivatives, y, aux, trees)
+            out = Outcome(targets, derivatives, y, aux, diff)
             if targets is not None and not self._allow_unused:
                 _warn_of_unused(self._fun, targets.unread(reads))
             return (out, seen[0].written, values), Effects((), seen[0].inner)
@@ -165,7 +162,7 @@ class Differentiated(Transformed):
             frame.inner.append(Effects((), ran.effects.inner))
             commit(ran.effects.written, ran.results(ran.effects.written))
             derivatives = jax.tree.map(placeholder, diff)
-            return unpack(Outcome(targets, derivatives, *self._split(ran.out), trees))
+            return unpack(Outcome(targets, derivatives, *self._split(ran.out), diff))
         return run_to_fixed_point(lambda: (Effects(), None), attempt)
 
     def _places(self, count: int) -> tuple[int, ...]:
@@ -196,31 +193,64 @@ class Differentiated(Transformed):
             )
         return out[0], rejoined(out[1] if len(out) == 2 else out[1:], records)
 
-    def arranged(self, outcome: Outcome, diff: PyTree, levels: int = 1) -> Any:
+    def arranged(self, outcome: Outcome, diff: PyTree) -> Any:
         """Put derivatives by ``diff`` into the structure of the table of `grad`."""
         by_variables, by_args = diff
-        targets = outcome.targets
-        if levels > 1:
-            of_variables, of_args = outcome.trees
-            by_args = self._nested(outcome, by_args, of_args, levels)
-            by_variables = self._nested(outcome, by_variables, of_variables, levels)
         by_args = unpack(by_args)
         single = isinstance(self._argnums, int)
         by_args = by_args[0] if single else tuple(by_args)
-        if targets is None:
+        if outcome.targets is None:
             return by_args
         if self._argnums is None:
-            return targets.arrange(by_variables)
-        return targets.arrange(by_variables), by_args
+            return outcome.targets.arrange(by_variables)
+        return outcome.targets.arrange(by_variables), by_args
 
-    def _nested(self, outcome: Outcome, parts, trees, levels: int) -> list[Any]:
-        found = []
-        for part, tree in zip(parts, trees, strict=True):
-            # One level of the second derivative below each leaf of the first.
-            inner = tree.flatten_up_to(part)
-            inner = [self.arranged(outcome, d, levels - 1) for d in inner]
-            found.append(jax.tree.unflatten(tree, inner))
-        return found
+    def _row(self, outcome: Outcome, row: list, y: PyTree, by: tuple) -> Any:
+        """Arrange the derivatives of one result; each has the unit of its quotient.
+
+        Args:
+            outcome: of the run.
+            row: a number for each input, or, of higher derivatives, a row for each.
+            y: the result.
+            by: the inputs that the rows around are derivatives by.
+        """
+        inputs, tree = _flatten(outcome.diff)
+        parts = [
+            quotient(part, y, (*by, x))
+            if len(by) == self._levels - 1
+            else self._row(outcome, part, y, (*by, x))
+            for part, x in zip(row, inputs, strict=True)
+        ]
+        return self.arranged(outcome, jax.tree.unflatten(tree, parts))
+
+
+def _flatten(tree: PyTree) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree, is_leaf=is_quantity)
+
+
+def _of_numbers(transform: Callable) -> Callable:
+    """Return a transform for functions from list to list of the numbers in two trees.
+
+    JAX would give a matrix the structure of a quantity inside of a quantity.
+    """
+
+    def of(pure: Callable) -> Callable:
+        def derivatives(diff: Diff):
+            inputs, tree = _flatten(diff)
+
+            def on_numbers(numbers: list[Any]):
+                pairs = zip(inputs, numbers, strict=True)
+                filled = [
+                    with_mantissa(x, n) if is_quantity(x) else n for x, n in pairs
+                ]
+                y, rest = pure(jax.tree.unflatten(tree, filled))
+                return jax.tree.leaves(y), rest
+
+            return transform(on_numbers)(jax.tree.leaves(inputs))
+
+        return derivatives
+
+    return of
 
 
 def _check_once(variables: Sequence[Cell]) -> None:

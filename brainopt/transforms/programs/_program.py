@@ -19,6 +19,7 @@ from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from .._lift import Sealed, merge, result_of
 from .._packed import is_state, pack, unpack
+from .._prints import release_prints
 from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
@@ -34,13 +35,12 @@ class Program:
     """One compiled form of a function: the Variables it threads, and the code.
 
     Variables whose value is one array of fixed shape are donated when written; the
-    others (``batch_axis``, pytrees) and those only read are not.
-
-    A donating computation takes the old values with it, so a signal handler that
-    raises must not run before the new ones are stored. The usual call is one call into
-    C, from the inputs to the storage. Trees that JAX would rebuild by Python leave the
-    computation encoded. Everything else that runs Python there (the first call of a
-    shape, effects, setters of another framework) runs in a block of `Deferred`.
+    others (``batch_axis``, pytrees) and those only read are not. A donating
+    computation takes the old values with it, so a signal handler that raises must not
+    run before the new ones are stored. The usual call is one call into C, from the
+    inputs to the storage. Trees that JAX would rebuild by Python leave the computation
+    encoded. Everything else that runs Python there (the first call of a shape, effects,
+    setters of another framework) runs in a block of `Deferred`.
 
     Args:
         function: what to compile.
@@ -75,9 +75,9 @@ class Program:
         self._aligned = self._decodes = "out_shardings" in options
         self._compiled: set[Any] = set()
         self._deferred: Deferred | None = None
-        self.donated = tuple(filter(is_donatable, effects.written))
-        self._halfway = len(self.donated) < len(effects.written)
-        self.packing = packing_of(effects, known, self.donated, self._aligned)
+        donated = tuple(filter(is_donatable, effects.written))
+        self._halfway = len(donated) < len(effects.written)
+        self.packing = packing_of(effects, known, donated, self._aligned)
         self.donated = self.packing.order
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
         self.taken = frozenset(self.donated)
@@ -89,7 +89,7 @@ class Program:
         self.storage: Any = storage if alone else foreign_storage
         self.resident = self.packing.resident(self.written, self) if alone else None
         self._keys = key_positions(self.donated) if alone else ()
-        # Whether Python runs in each call between the computation and the storing.
+        # Whether Python runs in each call between computation and storing.
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
         self._given = Given(function, self._places)
@@ -118,8 +118,8 @@ class Program:
         return self._like(self.effects, self.kept, self.constants)
 
     def _like(self, effects: Effects, known: Iterable[Cell], constants: Constants):
-        kept = self.function, effects, known, self.options, False, self.compilations
-        return Program(*kept, constants)
+        same = self.options, False, self.compilations
+        return Program(self.function, effects, known, *same, constants)
 
     def stale(self) -> bool:
         """Whether the code is broken, or something baked into it has changed since.
@@ -317,8 +317,7 @@ class Program:
         traced = self.traced(args, kwargs)
         traced.lower().compile()
         self._given.compare(args, kwargs)
-        # With effects JAX runs each call in Python.
-        self._guarded |= bool(traced.jaxpr.effects)
+        self._guarded |= bool(traced.jaxpr.effects)  # JAX runs each call in Python
         self._compiled.add(key)
         # -1 sends later calls here again, and so into a block of `Deferred`.
         self._moves = -1 if self._guarded or self._given.together else moves
@@ -385,6 +384,7 @@ class Program:
         traced, self._searched = code.trace(*inputs, args, kwargs), True
         if found := self.constants.missing(traced, inputs):
             raise UnknownVariables(self.effects, (), found)
+        release_prints()
         return traced
 
     def shapes(self, args: tuple, kwargs: dict) -> Any:
