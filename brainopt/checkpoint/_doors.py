@@ -248,23 +248,28 @@ def restore(
 
 
 def restore_and_compare(
-    path: Readable, nodes: Model, *, strict: bool = True, cast: bool = False
+    path: Readable,
+    nodes: Model,
+    *,
+    strict: bool = True,
+    cast: bool = False,
+    only: Where | None = None,
+    skip: Where | None = None,
+    rename: Rename | None = None,
+    key: bytes | None = None,
+    timeout: float = 600.0,
 ) -> tuple[Any, dict[str, Staged]]:
     """Restore as `restore` does, and return what each node was given.
 
-    The methods of nodes that load files call it.
-
-    Args:
-        path: the file.
-        nodes: as for `restore`.
-        strict: as for `restore`.
-        cast: as for `restore`.
+    The methods that report what a file brought call it. The arguments are those of
+    `restore`.
 
     Returns:
         The result of `restore`, and by the path of each node its `Staged`, which lists
-        what the file or the node lacked.
+        what the file or the node lacked, and the numbers that the file replaced.
     """
-    return _restored(path, nodes, Selection(None, None, None), strict, cast, None)
+    selection = Selection(only, skip, rename)
+    return _restored(path, nodes, selection, strict, cast, key, timeout)
 
 
 def _restored(

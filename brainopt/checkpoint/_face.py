@@ -11,7 +11,7 @@ from ._doors import restore_and_compare as restore_and_compare
 from ._doors import save as save
 from ._doors import verify as verify
 from ._manager import Manager as Manager
-from ._manager import Resumed as Resumed
+from ._resumed import Resumed as Resumed
 from .interop._foreign import load_foreign as load_foreign
 from .interop._optimizers import from_brainpy as from_brainpy
 from .interop._optimizers import optimizer_state as optimizer_state

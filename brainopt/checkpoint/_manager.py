@@ -4,7 +4,7 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from ..errors import (
     message,
 )
 from ._async import AsyncSaver
-from ._doors import load, restore
+from ._doors import load, restore, restore_and_compare
 from ._index import Index, best_of
+from ._resumed import Resumed, replaced
 from ._sharded import ShardedSave
 from ._steps import checked_metrics, chosen_step, step_number
 from .io._closing import Closing
@@ -281,7 +282,7 @@ class Manager(Closing):
             )
             raise CheckpointCorruptError(f"{error}\n  {offer}") from error
 
-    def resume(self, nodes: Model, **options: Any) -> "Resumed | None":
+    def resume(self, nodes: Model, **options: Any) -> Resumed | None:
         """Restore the newest step that is intact, for a run that goes on.
 
         Steps that are damaged or cannot be read are passed over, with a warning that
@@ -292,8 +293,8 @@ class Manager(Closing):
             options: as for `brainopt.checkpoint.restore`.
 
         Returns:
-            The step, its plain values, and the steps passed over; None in a folder
-            without steps.
+            The step, its plain values, the steps passed over, and the numbers of
+            optimizers that it replaced; None in a folder without steps.
 
         Raises:
             CheckpointCorruptError: there are steps, and none of them is intact.
@@ -307,13 +308,15 @@ class Manager(Closing):
             True
             >>> manager.save(3, {"epoch": 1})
             >>> manager.resume({"epoch": 0})
-            Resumed(step=3, values={'epoch': 1}, skipped={})
+            Resumed(step=3, values={'epoch': 1}, skipped={}, numbers={})
         """
         self._saver.wait()
         skipped: dict[int, str] = {}
         for number in reversed(self.steps()):
             try:
-                values = restore(self._index.path(number), nodes, **options)
+                values, staged = restore_and_compare(
+                    self._index.path(number), nodes, **options
+                )
             except (CheckpointCorruptError, CheckpointIOError) as error:
                 skipped[number] = first_line(error)
                 continue
@@ -321,7 +324,7 @@ class Manager(Closing):
                 lines = [f"{step}: {why}" for step, why in skipped.items()]
                 fact = f"{self.directory} goes on from step {number}; passed over are:"
                 warn_user(message(fact, lines), CheckpointWarning)
-            return Resumed(number, values, skipped)
+            return Resumed(number, values, skipped, replaced(staged))
         if not skipped:
             return None
         lines = [f"{step}: {why}" for step, why in skipped.items()]
@@ -376,17 +379,3 @@ class Manager(Closing):
         # Not those of a second look: a reader may list the folder too.
         for step in {*steps, *later} - kept:
             self._index.remove(step)
-
-
-class Resumed(NamedTuple):
-    """Result of `Manager.resume`.
-
-    Attributes:
-        step: its number.
-        values: the plain values of the file, as `brainopt.checkpoint.restore` gives.
-        skipped: by number, why each newer step was passed over.
-    """
-
-    step: int
-    values: Any
-    skipped: dict[int, str]

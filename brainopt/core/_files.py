@@ -64,6 +64,10 @@ def load_states(
     result = LoadResult.of(staged[""])
     if verbose:
         count = len(root.state_dict()) - len(result.missing)
-        lines = [f"{filename}: loaded {count} arrays", *result.lines()]
+        numbers = [
+            f"{path}: {new} of the file, {old} before"
+            for path, (old, new) in result.numbers.items()
+        ]
+        lines = [f"{filename}: loaded {count} arrays", *result.lines(), *numbers]
         print("\n".join(lines))  # noqa: T201
     return result

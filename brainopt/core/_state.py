@@ -33,16 +33,20 @@ class LoadResult:
         missing: paths of Variables that the state has no entry for.
         unexpected: entries that no Variable has.
         mismatched: entries of another shape or dtype, one sentence each.
+        numbers: the settings of optimizers and schedules that the state replaced, by
+            path: the number before, and the one of the state. They are no misfits.
     """
 
     missing: list[str]
     unexpected: list[str]
     mismatched: list[str]
+    numbers: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, staged: LoadResult) -> LoadResult:
         """Return what did not fit when a state was compared."""
-        return cls(*map(list, (staged.missing, staged.unexpected, staged.mismatched)))
+        missing, unexpected = list(staged.missing), list(staged.unexpected)
+        return cls(missing, unexpected, list(staged.mismatched), dict(staged.numbers))
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.mismatched)
@@ -60,7 +64,7 @@ class Staged(LoadResult):
     """A compared state that is ready to be committed."""
 
     def __init__(self):
-        super().__init__([], [], [])
+        super().__init__([], [], [], {})
         self._writes: dict[Variable, Any] = {}
         self._paths: dict[Variable, str] = {}
         self.undo: list[Callable[[], None]] = []
@@ -183,6 +187,8 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
             new[tail] = value
+            if variable._has_numbers and _differ(leaf, value):
+                staged.numbers[name] = leaf, value
         # A tree is written whole or not at all; numbers by name each for itself.
         if len(new) == len(leaves[variable]) or (new and variable._has_numbers):
             staged._writes[variable] = variable._from_entries(values[variable], new)
@@ -250,6 +256,11 @@ def _number(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any
     if found.shape != np.shape(old) or found.dtype.kind not in "iuf":
         return None, f"stored {_what(found)}, {here} here"
     return found if found is new or found.ndim else float(found), ""
+
+
+def _differ(old: Any, new: Any) -> bool:
+    traced = any(isinstance(x, jax.core.Tracer) for x in (old, new))
+    return not traced and not np.array_equal(old, new)
 
 
 def _beside(new: Any, old: Any) -> Any:

@@ -20,6 +20,7 @@ from ..core import Node, collect_vars, join
 from ..errors import TrainingWarning, message
 from ._models import models_of
 from .engine._tree import named
+from .settings._unmatched import warn_of_unmatched_rules
 
 _MANY = 1000
 """The updates after which an epoch is over, or nobody counts epochs."""
@@ -49,6 +50,11 @@ def count_call(optimizer: Any) -> None:
 
     A compiled step runs no Python, and is looked at between its runs.
     """
+    told = vars(optimizer).setdefault("_told", set())
+    if "rules" not in told:
+        # With the first gradients, at the latest, all variables are there.
+        told.add("rules")
+        warn_of_unmatched_rules(optimizer, optimizer._trained.values())
     if not is_eager():
         if not runtime.created_in_frames([optimizer.step]):
             runtime.watch([(weakref.ref(optimizer), look_at)])

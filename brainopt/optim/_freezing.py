@@ -16,7 +16,7 @@ from .engine._tree import named
 def freeze(optimizer: Any, choices: tuple, drop_slots: bool) -> list[str]:
     """Stop training some variables; see `Optimizer.freeze`."""
     if not optimizer._trained.variables:
-        optimizer._frozen_later = (*optimizer._frozen_later, *(choices or (True,)))
+        _note_for_later(optimizer, choices, True)
         return []
     for path in _chosen(optimizer, choices):
         if drop_slots:
@@ -31,8 +31,7 @@ def freeze(optimizer: Any, choices: tuple, drop_slots: bool) -> list[str]:
 def unfreeze(optimizer: Any, choices: tuple) -> list[str]:
     """Train frozen variables again; see `Optimizer.unfreeze`."""
     if not optimizer._trained.variables:
-        left = [x for x in optimizer._frozen_later if choices and x not in choices]
-        optimizer._frozen_later = tuple(left)
+        _note_for_later(optimizer, choices, False)
         return []
     unfrozen = set(_chosen(optimizer, choices))
     hypers = hypers_of(optimizer)
@@ -46,6 +45,12 @@ def unfreeze(optimizer: Any, choices: tuple) -> list[str]:
     set_frozen(optimizer, {*optimizer.frozen} - unfrozen)
     optimizer._parameters_changed()
     return list(optimizer.frozen)
+
+
+def _note_for_later(optimizer: Any, choices: tuple, is_frozen: bool) -> None:
+    """Note what holds for variables that are registered later; the last one counts."""
+    new = ((where, is_frozen) for where in choices or (True,))
+    optimizer._frozen_later = (*optimizer._frozen_later, *new)
 
 
 def as_frozen_now(optimizer: Any) -> Callable[[], None]:

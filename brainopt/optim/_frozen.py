@@ -39,6 +39,8 @@ def frozen_among(optimizer: Any, params: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _is_to_freeze(optimizer: Any, path: str, param: PyTree) -> bool:
-    group = optimizer.groups[optimizer._settings.index(path, param)]
-    later = (Choice(where) for where in optimizer._frozen_later)
-    return group.frozen or any(choice(path, param) for choice in later)
+    found = optimizer.groups[optimizer._settings.index(path, param)].frozen
+    for where, is_frozen in optimizer._frozen_later:
+        if Choice(where)(path, param):
+            found = is_frozen
+    return found

@@ -143,7 +143,7 @@ class Optimizer(Node, metaclass=Declaring):
             self.numbers = numbers
         self.slots: dict[str, dict[str, Variable]] = {}
         self.frozen: tuple[str, ...] = ()
-        self._frozen_later: tuple[Where, ...] = ()
+        self._frozen_later: tuple[tuple[Where, bool], ...] = ()
         self.counters = first_counters(stages(self))
         self._trained = TrainedVariables()
         self._members: dict[str, int] = {}
@@ -157,6 +157,7 @@ class Optimizer(Node, metaclass=Declaring):
         self.register_train_vars(given["train_vars"])
         if given["train_vars"] is not None:
             warn_of_unmatched_rules(self, self._trained.values())
+            vars(self)["_told"] = {"rules"}
             warn_of_nothing(self, given["train_vars"])
 
     def _check_arguments(self, given: Mapping[str, Any]) -> None:

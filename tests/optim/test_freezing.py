@@ -75,6 +75,32 @@ def test_an_early_freeze_is_taken_back_and_checked_once_there_are_variables():
         opt.freeze("c")
 
 
+def test_the_last_word_before_there_are_variables_counts():
+    opt = optim.SGD(0.1, groups=[{"match": "a", "frozen": True}])
+    opt.freeze()
+    opt.unfreeze("a")
+    opt.register_train_vars({k: bo.TrainVar(v) for k, v in ONES.items()})
+
+    assert opt.frozen == tuple(sorted({*ONES} - {"a"}))
+
+
+@pytest.mark.parametrize("way", ["freeze", "rule", "init"])
+def test_what_fits_no_variable_is_told_at_the_first_step(way):
+    rules = [{"match": "wieght", "frozen": True}] if way == "rule" else ()
+    opt = optim.SGD(0.1, groups=rules)
+    if way != "rule":
+        opt.freeze("wieght")
+    if way != "init":
+        opt.register_train_vars({k: bo.TrainVar(v) for k, v in ONES.items()})
+
+    with pytest.warns(bo.errors.SelectionWarning, match="wieght") as seen:
+        opt.init(ONES) if way == "init" else opt.update(ONES)
+    if way != "init":
+        opt.update(ONES)  # told once
+
+    assert seen[0].filename == __file__
+
+
 def test_a_frozen_parameter_stays_in_a_window():
     opt = optim.AdamW(0.1, groups=[{"match": "a", "frozen": True}], accumulate=2)
     apply, held = jax.jit(opt.apply), (ONES, opt.init(ONES))

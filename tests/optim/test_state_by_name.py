@@ -110,6 +110,40 @@ def test_numbers_read_as_they_were_written():
     assert float(state["groups.default.schedule.numbers.lr"]) == 1e-3
 
 
+def _resumed(saved, other, tmp_path):
+    manager = bo.checkpoint.Manager(tmp_path, async_=False)
+    manager.save(1, saved)
+    manager.close()
+    return manager.resume(other)
+
+
+REPORTS = {
+    "load_state_dict": lambda a, b, tmp_path: b.load_state_dict(a.state_dict()),
+    "load_states": lambda a, b, tmp_path: (
+        a.save_states(tmp_path / "o.bopt"),
+        b.load_states(tmp_path / "o.bopt"),
+    )[1],
+    "resume": _resumed,
+}
+
+
+@pytest.mark.parametrize("way", REPORTS)
+def test_the_numbers_of_the_file_hold_and_the_report_says_so(way, tmp_path):
+    def made(lr, beta1, step_size, rate):
+        schedule = optim.StepLR(lr, step_size, clock="step")
+        rules = [{"match": "b", "lr": rate}]
+        return optim.AdamW(schedule, _net(), beta1=beta1, groups=rules)
+
+    saved, other = made(0.2, 0.5, 3, 0.1), made(0.4, 0.5, 7, 0.1)
+
+    report = REPORTS[way](saved, other, tmp_path)
+
+    at = "groups.default.schedule.numbers"
+    assert report.numbers == {f"{at}.lr": (0.4, 0.2), f"{at}.step_size": (7.0, 3.0)}
+    assert (float(other.lr.lr), float(other.lr.step_size)) == pytest.approx((0.2, 3))
+    assert way == "resume" or not report
+
+
 # --- tied weights found by another first path
 
 

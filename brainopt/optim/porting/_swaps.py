@@ -27,7 +27,7 @@ _OTHERS: dict[str, dict[str, tuple[str, Any, str]]] = {
     },
 }
 _DECAYED = "SGD Momentum MomentumNesterov Adagrad Adadelta RMSProp Adam".split()
-_told: set[tuple[str, str]] = set()
+_told: set[tuple[str, ...]] = set()
 
 
 def warn_of_swap(optimizer: Any) -> None:
@@ -38,12 +38,13 @@ def warn_of_swap(optimizer: Any) -> None:
     """
     framework, name = _framework_of(optimizer), type(optimizer).__name__
     given = vars(optimizer).get("_given")
-    if framework is None or given is None or (framework, name) in _told:
+    if framework is None or given is None:
         return
-    lines = [*_differences(given, framework, name)]
-    if not lines:
+    lines = [*_differences(given, framework, name), *_clocks(optimizer.lr, framework)]
+    told = (framework, name, *lines)
+    if not lines or told in _told:
         return
-    _told.add((framework, name))
+    _told.add(told)
     warn_user(
         message(
             f"The {name} of {framework} computes other numbers than this one:",
@@ -61,6 +62,20 @@ def _framework_of(optimizer: Any) -> str | None:
             name = {"brainpy": "brainpy", "brainstate": "braintools"}.get(root)
             return name if name in sys.modules else None
     return None
+
+
+def _clocks(schedule: Any, framework: str) -> Iterator[str]:
+    """Yield what differs if a schedule of that name counts something else there."""
+    kind = type(schedule).__name__
+    theirs = getattr(getattr(sys.modules[framework], "optim", None), kind, None)
+    if framework != "braintools" or theirs is None or schedule.clock != "step":
+        return
+    # A clock that the class does not have by default was chosen by the user.
+    if type(schedule)._declared.fields["clock"].default == "step":
+        yield (
+            f"its {kind} stays at the first rate until its step() is called, here it "
+            "counts the updates; clock='epoch' gives the same, by step_epoch()"
+        )
 
 
 def _differences(given: Container[str], framework: str, name: str) -> Iterator[str]:

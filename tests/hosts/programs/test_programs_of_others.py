@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs for brainstate, flax, equinox and jaxley, with their optimizer and ours."""
+"""Programs for flax, spyx, equinox and jaxley, with their optimizer and with ours."""
 
 import jax
 import jax.numpy as jnp
@@ -18,64 +18,6 @@ LABELS = _draw.randint(0, 3, 8)
 def _cross_entropy(logits):
     picked = jax.nn.log_softmax(logits)[jnp.arange(len(LABELS)), LABELS]
     return -picked.mean()
-
-
-def _rate_net(make):
-    """A recurrent net of brainstate whose optimizer is registered afterwards."""
-    import brainstate
-
-    rng = np.random.RandomState(1)
-    w_in, w_rec, w_out = (
-        brainstate.ParamState(jnp.asarray(0.4 * rng.randn(*s), "float32"))
-        for s in ((6, 8), (8, 8), (8, 1))
-    )
-    weights = {"w_in": w_in, "w_rec": w_rec, "w_out": w_out}
-    opt = make()
-    opt.register_trainable_weights(weights)
-
-    def loss():
-        def move(r, _):
-            return jnp.tanh(X @ w_in.value + r @ w_rec.value), None
-
-        r, _ = jax.lax.scan(move, jnp.zeros((8, 8)), None, 5)
-        return ((r @ w_out.value - Y) ** 2).mean()
-
-    gradient = brainstate.transform.grad(loss, weights, return_value=True)
-
-    @brainstate.transform.jit
-    def step():
-        grads, value = gradient()
-        opt.update(grads)
-        return value
-
-    return [float(step()) for _ in range(5)]
-
-
-@pytest.mark.hosts("brainstate", "braintools")
-@pytest.mark.parametrize(
-    ("name", "mend"),
-    [("Adam", None), ("Lion", None), ("Adagrad", {"epsilon": 1e-10})],
-)
-def test_a_net_of_brainstate(name, mend):
-    import braintools
-
-    assert_equal_numbers(
-        _rate_net,
-        lambda: getattr(braintools.optim, name)(lr=0.01),
-        lambda **more: getattr(bo.optim, name)(lr=0.01, **more),
-        mend,
-    )
-
-
-@pytest.mark.hosts("brainstate", "braintools")
-def test_a_net_of_brainstate_whose_gradients_are_clipped():
-    import braintools
-
-    assert_equal_numbers(
-        _rate_net,
-        lambda: braintools.optim.Adam(lr=0.02, grad_clip_norm=0.1),
-        lambda: bo.optim.Adam(lr=0.02, clip_norm=0.1),
-    )
 
 
 def _convolutions(make):
@@ -181,13 +123,13 @@ def _neural_ode(make):
 
         return ((jax.lax.scan(move, start, None, 10)[0] - Y) ** 2).mean()
 
-    tx = make()
+    tx, with_net = make()
     state = tx.init(eqx.filter(net, eqx.is_inexact_array))
 
     @eqx.filter_jit
     def step(net, state):
         value, grads = eqx.filter_value_and_grad(loss)(net)
-        updates, state = tx.update(grads, state)
+        updates, state = tx.update(grads, state, *[net] * with_net)
         return eqx.apply_updates(net, updates), state, value
 
     losses = []
@@ -198,13 +140,18 @@ def _neural_ode(make):
 
 
 @pytest.mark.hosts("equinox", "optax")
-def test_an_equation_of_equinox_without_parameters_in_the_update():
+@pytest.mark.parametrize("with_net", [False, True])
+@pytest.mark.parametrize("name", ["adam", "adabelief"])
+def test_an_equation_of_equinox(name, with_net):
+    """The update takes no parameters, or the whole net with leaves that are none."""
     import optax
 
+    ours, settings = PAIRS[name]
     assert_equal_numbers(
         _neural_ode,
-        lambda: optax.adam(0.01),
-        lambda: bo.optim.Adam(0.01).as_optax(),
+        lambda: (getattr(optax, name)(0.01), with_net),
+        lambda: (getattr(bo.optim, ours)(0.01, **settings).as_optax(), with_net),
+        rtol=1e-4,
     )
 
 
