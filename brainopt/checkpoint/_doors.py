@@ -51,7 +51,8 @@ def save(
     stored exactly is refused, by path, before the file is touched.
 
     Args:
-        path: the file. ``.npz`` and ``.safetensors`` hold flat dicts of arrays; any
+        path: the file. ``.npz`` and ``.safetensors`` hold flat dicts of arrays, and
+            where their own readers do not look what `restore` compares of nodes; any
             other suffix is brainopt's own format, which holds all of ``tree``. ``~`` is
             the home folder. An address as ``s3://bucket/run.bopt`` is written as one
             object through fsspec (the extra ``cloud``). A binary file that is open gets
@@ -187,7 +188,7 @@ def load(
     format = _format_of(path, key)
     if format is None:
         return load_file(path, arrays, cast, key=_checked(key))
-    flat = format.load(path)
+    flat = format.load(path).arrays
     return as_jax(flat, name_of(path), str, cast) if arrays == "jax" else flat
 
 
@@ -293,7 +294,7 @@ def _restored(
         format = _format_of(path, key)
         if format is not None:
             # Files of others have no manifest to read first: all arrays come at once.
-            source = flat_source(name_of(path), format.load(path))
+            source = flat_source(name_of(path), *format.load(path))
             restore = Restore(source, nodes, selection, strict, cast)
             restore.prepare()
         else:
@@ -351,7 +352,7 @@ def inspect(path: Readable) -> Inspection:
     format = flat_format(path)
     if format is None:
         return inspect_file(path)
-    return inspect_flat(path, suffix_of(path), format.load(path))
+    return inspect_flat(path, suffix_of(path), *format.load(path))
 
 
 def _folder(path: Target) -> str:

@@ -30,6 +30,8 @@ def _manager(path, nodes, **options):
 
 DOORS = {
     "restore": checkpoint.restore,
+    ".npz": checkpoint.restore,
+    ".safetensors": checkpoint.restore,
     "in a dict": lambda path, node, **o: checkpoint.restore(path, {"n": node}, **o),
     "load_states": lambda path, node, **options: node.load_states(path, **options),
     "Manager": _manager,
@@ -48,7 +50,8 @@ def _save(door, path, node):
 
 def _saved_and_other(door, folder):
     """Save a model; return the file, and one of another seed without a readout."""
-    path, other = folder / "run.bopt", Reservoir(3)
+    suffix = door if door.startswith(".") else ".bopt"
+    path, other = folder / f"run{suffix}", Reservoir(3)
     _save(door, path, Reservoir(0))
     other.readout.value = np.zeros(2, np.float32)
     return path, other
@@ -80,9 +83,10 @@ def test_without_strict_they_are_warned_of_and_the_rest_is_restored(door, tmp_pa
 
 @pytest.mark.parametrize("door", DOORS)
 def test_the_same_seed_restores_without_a_word(door, tmp_path):
-    _save(door, tmp_path / "run.bopt", Reservoir(0))
+    path = tmp_path / f"run{door if door.startswith('.') else '.bopt'}"
+    _save(door, path, Reservoir(0))
 
-    DOORS[door](tmp_path / "run.bopt", Reservoir(0))
+    DOORS[door](path, Reservoir(0))
 
 
 @pytest.mark.parametrize("option", [{"only": "readout"}, {"skip": FIXED}])

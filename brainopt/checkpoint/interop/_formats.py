@@ -11,6 +11,7 @@ from ..io._input import Readable, name_of
 from ..io._place import Path
 from ..tree._file import load_file, save_snapshot, save_to_file
 from ..tree._snapshot import Snapshot
+from ._flat import FlatFile
 from ._npz import load_npz, save_npz
 from ._safetensors import load_safetensors, save_safetensors
 
@@ -22,7 +23,7 @@ class Format(NamedTuple):
     """A format of others, which holds flat dicts of arrays."""
 
     save: Callable[[Path, Snapshot, bool], None]
-    load: Callable[[Readable], dict[str, Any]]
+    load: Callable[[Readable], FlatFile]
 
 
 FLAT = {
@@ -84,4 +85,4 @@ def write(
 def read(path: Readable) -> Any:
     """Read a file as plain data, by its suffix."""
     flat = flat_format(path)
-    return load_file(path) if flat is None else flat.load(path)
+    return load_file(path) if flat is None else flat.load(path).arrays

@@ -23,7 +23,7 @@ from ..format._dtypes import ITEMSIZE, little_dtype
 from ..io._input import Input, Readable, damaged, opened
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import flattened, host_array, refuse
+from ._flat import FlatFile, flattened, host_array, metas_of_text, refuse, text_of_metas
 
 _CODES = {
     "|b1": "bool",
@@ -48,6 +48,8 @@ _HEADER = re.compile(
 _MAX_MEMBERS = 50_000
 _MEMBER_BYTES = 200  # of an array of one number, headers and all
 _MAX_NAME = 65_000
+_MAX_COMMENT = 65_000  # of a zip, and of each of its members
+_OURS = b"brainopt:"
 # A zip may unpack to a thousand times its size. What NumPy and we write is stored as it
 # is; small compressed files are read, too.
 _SLACK = 32 << 20
@@ -114,13 +116,23 @@ def save_npz(
             wrong.append(
                 f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
             )
+    # NumPy's reader shows members, and no comments: metadata go into these, piece by
+    # piece, first into that of the archive.
+    text = text_of_metas(snapshot).encode()
+    whole = _OURS + text if text else b""
+    pieces = [whole[i : i + _MAX_COMMENT] for i in range(0, len(whole), _MAX_COMMENT)]
+    comments = iter(pieces[1:])
+    if len(pieces) > 1 + len(flat):
+        wrong.append(f"metadata of nodes of {len(text):,} bytes beside few arrays")
     refuse(wrong, ".npz")
     snapshot.block_until_ready()
 
     def fill(fd: int) -> None:
         with zipfile.ZipFile(_Sink(fd), "w", zipfile.ZIP_STORED) as archive:
+            archive.comment = pieces[0] if pieces else b""
             for name, leaf in flat.items():
                 member = zipfile.ZipInfo(f"{name}.npy")
+                member.comment = next(comments, b"")
                 # The sizes are not known when the head of a member is written; without
                 # zip64 a member of 2 GiB would fail after its bytes were written.
                 with archive.open(member, "w", force_zip64=True) as file:
@@ -131,8 +143,8 @@ def save_npz(
     replace_file(path, fill, load_npz if verify else None)
 
 
-def load_npz(path: Readable) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` of plain numeric arrays, by name.
+def load_npz(path: Readable) -> FlatFile:
+    """Read an ``.npz`` of plain numeric arrays.
 
     Raises:
         CheckpointCorruptError: it is damaged, or holds something else.
@@ -147,7 +159,7 @@ def load_npz(path: Readable) -> dict[str, np.ndarray]:
             raise
 
 
-def _load(path: Readable, file: io.BufferedReader, size: int) -> dict[str, np.ndarray]:
+def _load(path: Readable, file: io.BufferedReader, size: int) -> FlatFile:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -162,10 +174,11 @@ def _load(path: Readable, file: io.BufferedReader, size: int) -> dict[str, np.nd
             declared = sum(member.file_size for member in members)
             if declared > size + _SLACK:
                 raise ValueError(f"it unpacks to {declared:,} bytes, which is too much")
-            return {
+            arrays = {
                 member.filename.removesuffix(".npy"): _parsed(archive, member)
                 for member in members
             }
+            return FlatFile(arrays, _metas(archive))
     except (
         ValueError,
         zipfile.BadZipFile,
@@ -177,6 +190,14 @@ def _load(path: Readable, file: io.BufferedReader, size: int) -> dict[str, np.nd
         raise damaged(path, str(error)) from None
     except (NotImplementedError, RuntimeError, KeyError, OSError) as error:
         raise damaged(path, f"a zip of another kind ({error})") from None
+
+
+def _metas(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
+    # Comments have no checksum of the zip; the text in them has its own.
+    if not archive.comment.startswith(_OURS):
+        return {}
+    rest = (member.comment for member in archive.infolist())
+    return metas_of_text(b"".join((archive.comment, *rest))[len(_OURS) :].decode())
 
 
 def _entries(file: io.BufferedReader, size: int) -> int:

@@ -19,7 +19,7 @@ from ..format._dtypes import ITEMSIZE, little_dtype
 from ..io._input import Readable, damaged, read_whole
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import flattened, host_array, refuse
+from ._flat import FlatFile, flattened, host_array, metas_of_text, refuse, text_of_metas
 
 _CODES = {
     "BOOL": "bool",
@@ -42,6 +42,7 @@ _CODES = {
 }
 _NAMES = {name: code for code, name in _CODES.items()}
 _MAX_HEADER = 100_000_000
+_OURS = "brainopt"  # among the texts in ``__metadata__``
 
 
 def save_safetensors(
@@ -55,7 +56,10 @@ def save_safetensors(
         if leaf.dtype not in _NAMES
     ]
     wrong += [f"{name}: a reserved name" for name in flat if name == "__metadata__"]
-    table, position = {}, 0
+    table: dict[str, Any] = {}
+    if text := text_of_metas(snapshot):
+        table["__metadata__"] = {_OURS: text}
+    position = 0
     for name, leaf in flat.items():
         end = position + leaf.nbytes
         code = _NAMES.get(leaf.dtype)
@@ -81,8 +85,8 @@ def save_safetensors(
     replace_file(path, fill, load_safetensors if verify else None)
 
 
-def load_safetensors(path: Readable) -> dict[str, np.ndarray]:
-    """Read a ``.safetensors`` file, by name.
+def load_safetensors(path: Readable) -> FlatFile:
+    """Read a ``.safetensors`` file.
 
     Raises:
         CheckpointCorruptError: its header or its length is damaged.
@@ -94,8 +98,9 @@ def load_safetensors(path: Readable) -> dict[str, np.ndarray]:
             raise ValueError("its header is longer than the file, or than 100 MB")
         # A dict keeps the last of equal keys, so they are looked for in the pairs.
         table = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
-        table.pop("__metadata__", None)
-        return _arrays(table, memoryview(data)[8 + size :])
+        texts = table.pop("__metadata__", None) or {}
+        metas = metas_of_text(texts.get(_OURS, ""))
+        return FlatFile(_arrays(table, memoryview(data)[8 + size :]), metas)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, str(error) or type(error).__name__) from None
 

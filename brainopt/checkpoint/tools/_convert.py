@@ -16,6 +16,7 @@ from ..tree._file import load_file
 from ..tree._paths import flat_paths, mapped
 from ..tree._selection import Selection
 from ..tree._snapshot import Snapshot
+from ..tree._source import with_nodes
 
 
 def convert(
@@ -76,7 +77,12 @@ def _chosen(flat: dict[str, Any], selection: Selection) -> dict[str, Any]:
 
 def _with_nodes(path: Path) -> Any:
     name = place_of(path)
-    if flat_format(name) is not None or os.path.isdir(name) or not is_own(name):
+    flat = flat_format(name)
+    if flat is not None:
+        file = flat.load(name)
+        tree = with_nodes(file.arrays, file.metas) if any(file.metas) else file.arrays
+        return mapped(tree, lambda x: _Saved(x) if isinstance(x, SavedNode) else x)
+    if os.path.isdir(name) or not is_own(name):
         return load_foreign(path)
     return load_file(path, node=_Saved)
 

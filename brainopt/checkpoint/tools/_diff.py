@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import printable
 from ..interop._foreign import is_own, load_foreign
+from ..interop._formats import flat_format
 from ..io._parts import is_sharded
 from ..io._place import Path
 from ..tree._equality import equal
@@ -37,7 +38,7 @@ def diff(one: Path, two: Path, *, rtol: float = 0.0, atol: float = 0.0) -> list[
 
     Returns:
         One line for each path that differs, and none where the files hold the same.
-        Between files of brainopt's own format the metadata of the nodes count too.
+        Between files that brainopt wrote the metadata of the nodes count too.
 
     Raises:
         CheckpointError: a file cannot be read.
@@ -50,9 +51,10 @@ def differences(one: Path, two: Path, rtol: float, atol: float) -> list[Differen
     """Compare as `diff` does, and return what each of its lines says in parts."""
     trees = _leaves(load_foreign(one)), _leaves(load_foreign(two))
     found = _compare(*trees, rtol, atol)
-    if _has_nodes(one) and _has_nodes(two):
-        metas = [_leaves(inspect_file(path).nodes) for path in (one, two)]
-        found += _compare(metas[0], metas[1], 0.0, 0.0)
+    metas = [_metas(path) for path in (one, two)]
+    # A file of another library says nothing of nodes.
+    if all(metas):
+        found += _compare(_leaves(metas[0]), _leaves(metas[1]), 0.0, 0.0)
     return found
 
 
@@ -139,8 +141,12 @@ def _said(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _has_nodes(path: Path) -> bool:
-    return is_sharded(path) or (not os.path.isdir(path) and is_own(path))
+def _metas(path: Path) -> dict[str, dict[str, Any]]:
+    flat = flat_format(path)
+    if flat is not None:
+        return flat.load(path).metas
+    has_nodes = is_sharded(path) or (not os.path.isdir(path) and is_own(path))
+    return inspect_file(path).nodes if has_nodes else {}
 
 
 def _is_long(value: Any) -> bool:

@@ -140,7 +140,10 @@ def inspect_file(path: Readable) -> Inspection:
 
 
 def inspect_flat(
-    path: Readable, suffix: str, arrays: Mapping[str, np.ndarray]
+    path: Readable,
+    suffix: str,
+    arrays: Mapping[str, np.ndarray],
+    metas: dict[str, dict[str, Any]],
 ) -> Inspection:
     """Describe the flat arrays that a file of another format gave."""
     entries = [
@@ -149,7 +152,7 @@ def inspect_flat(
     ]
     with opened(path) as file:
         size = file.size
-    return Inspection(name_of(path), 0, suffix, size, {}, entries)
+    return Inspection(name_of(path), 0, suffix, size, metas, entries)
 
 
 def list_of(path: str) -> str:

@@ -144,7 +144,8 @@ class Restore:
         adopted: dict[Any, Any] = {}
         for key, value in tree.items():
             name, _, rest = key.partition(".") if isinstance(key, str) else ("", "", "")
-            if key not in nodes and rest and isinstance(nodes.get(name), Stateful):
+            is_part = isinstance(nodes.get(name), Stateful) and key not in nodes
+            if is_part and rest and not isinstance(value, SavedNode):
                 adopted.setdefault(name, SavedNode({}, {})).state[rest] = value
             else:
                 adopted[key] = self._adopt(value, nodes.get(key))

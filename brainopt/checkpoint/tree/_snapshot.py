@@ -52,6 +52,7 @@ class Snapshot:
         self.leaves: list[Leaf | None] = []
         self.paths: list[tuple] = []
         self.nodes: set[tuple] = set()
+        self.metas: dict[tuple, dict[str, Any]] = {}
         self._wrong: list[str] = []
         self._above: set[int] = set()
         self._found: list[tuple[int, tuple, Any, Stateful]] = []
@@ -206,7 +207,8 @@ class Snapshot:
         self, path: tuple, key: Any, node: Stateful, state: Mapping[str, Any]
     ) -> None:
         self._append(path, Record(key, "node", length=2))
-        self._add((*path, "meta"), "meta", _metadata(node, state))
+        meta = self.metas[path] = _metadata(node, state)
+        self._add((*path, "meta"), "meta", meta)
         for name in state:
             if type(name) is not str:
                 raise Unstorable(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._select import is_below
 from ..._typing import PyTree, Values
 from ..io._contents import Contents
 from ._build import SavedNode, build
@@ -61,14 +62,30 @@ def own_source(reader: Contents) -> Source:
     return Source(reader.path, tree, read, lambda slot: Stored(reader, slot.index))
 
 
-def flat_source(name: str, arrays: Values) -> Source:
-    """Take a flat dict of arrays of another format for one node without metadata."""
+def flat_source(
+    name: str, arrays: Values, metas: Mapping[str, dict[str, Any]]
+) -> Source:
+    """Give the tree of a file of another format, a flat dict of arrays."""
     values = list(arrays.values())
     slots = [Slot(index, np.shape(array)) for index, array in enumerate(values)]
-    tree = SavedNode({}, dict(zip(arrays, slots, strict=True)))
+    tree = with_nodes(dict(zip(arrays, slots, strict=True)), metas)
     return Source(
         name, tree, lambda slots: {slot: values[slot.index] for slot in slots}
     )
+
+
+def with_nodes(
+    flat: Mapping[str, Any], metas: Mapping[str, dict[str, Any]]
+) -> dict[Any, Any] | SavedNode:
+    """Give each node of a flat dict its part; the rest is one without metadata."""
+    nodes = {path: SavedNode(meta, {}) for path, meta in metas.items()}
+    rest = nodes.setdefault("", SavedNode({}, {}))
+    for path, value in flat.items():
+        owner = max((n for n in nodes if is_below(path, n)), key=len)
+        nodes[owner].state[path[len(owner) + 1 :] if owner else path] = value
+    if len(nodes) == 1:
+        return rest
+    return {path: node for path, node in nodes.items() if path or rest.state}
 
 
 def slots_in(parts: Iterable[PyTree]) -> list[Slot]:
