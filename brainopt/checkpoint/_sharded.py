@@ -147,14 +147,15 @@ class ShardedSave:
             raise CheckpointError(message(fact, told["problems"], help))
         return told["result"]
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
+    def _described(self) -> tuple[str, dict[str, Any], dict[str, str]]:
         """Wait for all arrays; return a short sum of each record and of its data."""
         if isinstance(self._snapshot, CheckpointError):
             raise self._snapshot
         # Sums of 4 bytes, since all of them go through the key-value store.
         self._snapshot.block_until_ready()
+        constants = self._snapshot.take_constants()
         sums = b"".join(crc32(text).to_bytes(4, "big") for _, text in self._texts())
-        return base64.b85encode(sums).decode(), self._shared()
+        return base64.b85encode(sums).decode(), self._shared(), constants
 
     def _shared(self) -> dict[str, Any]:
         """Return checksums of what other processes have too, by path."""
@@ -186,10 +187,10 @@ class ShardedSave:
                 text += leaf.data
             yield snapshot.name_of(index), text
 
-    def _begin(self, brought: list[tuple[str, dict[str, Any]]]) -> str:
-        sums = [base64.b85decode(text) for text, _ in brought]
+    def _begin(self, brought: list[tuple[str, dict[str, Any], dict[str, str]]]) -> str:
+        sums = [base64.b85decode(text) for text, _, _ in brought]
         names = [name for name, _ in self._texts()]
-        problems = differences([shared for _, shared in brought])
+        problems = differences([shared for _, shared, _ in brought])
         for process, other in enumerate(sums):
             for i in range(0, max(len(sums[0]), len(other)), 4):
                 if sums[0][i : i + 4] != other[i : i + 4]:
@@ -203,6 +204,8 @@ class ShardedSave:
                     "give the same nodes, plain values and shardings in every process.",
                 )
             )
+        assert isinstance(self._snapshot, Snapshot)
+        self._snapshot.put_constants([constants for _, _, constants in brought])
         self._ready()
         return self._folder.begin()
 

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -101,6 +102,7 @@ def together(process, folder):
         exchange("pause", "", 30)
     seen["parts after errors"] = sorted(os.listdir(path))
 
+    seen["constants"] = constants(process, path + "-constants")
     if process:
         other["both"].net.l1.b.value = np.zeros(64, "f4")
     lone = {**other, "epoch": 0}
@@ -117,6 +119,24 @@ def together(process, folder):
         seen["later"] = said(manager.wait)
         seen["resume"] = manager.resume(other, timeout=30).step
         seen["metrics"] = manager.metrics("latest")
+    return seen
+
+
+def constants(process, path, **options):
+    """Save fixed arrays, one of them of each process its own; restore into others."""
+    nodes = state(4)
+    nodes["both"].net.same, nodes["both"].net.own = (
+        np.ones(2, "i8"),
+        np.full(3, process),
+    )
+    save(path, nodes, timeout=60, **(options or {"sharded": True}))
+    seen = []
+    for value in (1, 2):
+        nodes["both"].net.same = np.full(2, value)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            restore(path, nodes, timeout=60)
+        seen.append("".join(str(warned.message) for warned in caught))
     return seen
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import brainopt as bo
 from brainopt.distributed import exchange
-from tests.checkpoint.sharded import said, state, sums
+from tests.checkpoint.sharded import constants, said, state, sums
 from tests.distributed.launch import launch
 
 pytestmark = pytest.mark.hosts("orbax")
@@ -22,6 +22,7 @@ def saving(process, folder):
     def save(what, timeout):
         bo.checkpoint.save(folder, what, backend="orbax", timeout=timeout)
 
+    seen["constants"] = constants(process, folder + "-constants", backend="orbax")
     seen["unlike"] = said(lambda: save(tree if process else {"x": 1}, 60))
     seen["alone"] = said(lambda: save(tree, 1)) if process == 0 else None
     exchange("end", "", 60)
@@ -37,5 +38,7 @@ def test_two_processes_save_and_one_reads(tmp_path):
     for seen in both:
         assert seen["restored"] == seen["saved"] == both[0]["saved"]
         assert "process 1 saves another tree" in seen["unlike"][1]
+        as_saved, other = seen["constants"]
+        assert not as_saved and "net.same" in other and "own" not in other
     assert "process 1 is missing" in both[0]["alone"][1]
     assert sums(alone) == pytest.approx(both[0]["saved"], rel=1e-6)

@@ -64,6 +64,14 @@ def test_what_one_process_cannot_store_fails_both(seen):
     assert "process 1: These values cannot be stored" in seen[0]["unstorable"][1]
 
 
+def test_fixed_arrays_that_all_processes_share_are_compared(seen):
+    for process in seen:
+        as_saved, other = process["constants"]
+        assert as_saved == ""
+        assert "both.net.same: the constant int64 (2,)" in other
+        assert "own" not in other
+
+
 @pytest.mark.parametrize("full", [0, 1])
 def test_a_full_disk_of_one_process_fails_both_and_the_folder_stays(seen, full):
     assert "No space left" in seen[full][f"full {full}"][1]

@@ -41,27 +41,37 @@ def save_orbax(path: str, tree: PyTree, timeout: float) -> None:
     path = os.path.abspath(path)
     engine = orbax(path)
     arrays: dict[str, Any] = {}
-    data, failure = b"", None
+    snapshot, failure = None, None
+    constants: dict[str, str] = {}
+    total = 0
     try:
         # Orbax removes what is there before it writes.
         if os.path.lexists(path) and not is_orbax(path):
             raise CheckpointError(f"{path} is there, and is no folder of Orbax.")
-        data = _taken_apart(tree, arrays)
+        snapshot = Snapshot(tree, sharded=True)
+        snapshot.block_until_ready()
+        constants = snapshot.take_constants()
+        total = crc32(_taken_apart(snapshot, arrays))
     except CheckpointError as error:
         failure = error
     # Before Orbax, which would wait for a process that has nothing to save.
-    said = json.dumps([crc32(data), first_line(failure) if failure else ""])
+    said = json.dumps([total, first_line(failure) if failure else "", constants])
     reports = list(map(json.loads, exchange(f"save {path}", said, timeout)))
     if failure is not None:
         raise failure
-    problems = [f"process {i}: {said}" for i, (_, said) in enumerate(reports) if said]
+    assert snapshot is not None
+    problems = [
+        f"process {i}: {said}" for i, (_, said, _) in enumerate(reports) if said
+    ]
     problems = problems or [
         f"process {i} saves another tree than process 0"
-        for i, (total, _) in enumerate(reports)
+        for i, (total, _, _) in enumerate(reports)
         if total != reports[0][0]
     ]
     if problems:
         raise CheckpointError(message(f"{path} was not saved:", problems))
+    snapshot.put_constants([constants for _, _, constants in reports])
+    data = _taken_apart(snapshot, arrays)
     parts = {TREE: np.frombuffer(data, np.uint8), ARRAYS: arrays}
     try:
         with engine.Checkpointer(engine.PyTreeCheckpointHandler()) as writer:
@@ -72,10 +82,9 @@ def save_orbax(path: str, tree: PyTree, timeout: float) -> None:
         ) from error
 
 
-def _taken_apart(tree: PyTree, arrays: dict[str, Any]) -> bytes:
+def _taken_apart(snapshot: Snapshot, arrays: dict[str, Any]) -> bytes:
     """Fill ``arrays`` for Orbax; return the file with the tree and all the rest."""
-    snapshot = Snapshot(tree, sharded=True)
-    snapshot.block_until_ready()
+    arrays.clear()
     records, wrong = list(snapshot.records), []
     for index, leaf in enumerate(snapshot.leaves):
         name = snapshot.name_of(index)

@@ -65,9 +65,11 @@ def changed_constants(
 ) -> Iterator[str]:
     """Yield a line for each array in plain attributes that differs.
 
-    One that only the file or only the node has is a matter of their classes.
+    One that only the file or only the node has is a matter of their classes, and one
+    that differed between the processes that saved has no text.
     """
-    for path in (path for path in own if stored.get(path, own[path]) != own[path]):
+    texts = {path: stored.get(path) or text for path, text in own.items()}
+    for path in (path for path, text in own.items() if texts[path] != text):
         # Shape and dtype without the checksum, unless they are what differs.
         what, was = (str(table[path]).rpartition(" ")[0] for table in (own, stored))
         how = "other numbers" if what == was else was

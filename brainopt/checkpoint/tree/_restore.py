@@ -78,6 +78,8 @@ class Restore:
         self.cast = cast
         self.wrong: list[str] = []
         self.changed: list[str] = []
+        # A process of several may keep its own part of the data in an attribute.
+        self._same_constants = strict and jax.process_count() == 1
         self.staged: dict[str, Staged] = {}
         self.targets = self._named(_stateful(nodes), "the nodes")
         self.saved: dict[str, SavedNode] = {}
@@ -98,7 +100,7 @@ class Restore:
         # Also after a misfit of names, so that the error lists those of shapes with
         # them.
         self._stage(chosen)
-        if self.strict:
+        if self._same_constants:
             self.wrong += self.changed
         if self.wrong:
             self.discard()
@@ -112,7 +114,7 @@ class Restore:
 
     def commit(self) -> Any:
         """Change all nodes at once, and return the plain values of the file."""
-        if self.changed and not self.strict:
+        if self.changed and not self._same_constants:
             warn_of_constants(self.source.name, self.changed)
         if self.staged:
             first, *others = self.staged.values()

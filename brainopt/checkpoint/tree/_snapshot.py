@@ -5,7 +5,7 @@ Everything is checked here, before a file is touched: what cannot be stored exac
 would be refused by a reader, is listed by path in one error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -19,7 +19,7 @@ from ..format._records import Record
 from ..io._boxes import Box
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
 from ._paths import children, public
-from ._protocol import NOTES, Stateful, is_stateful
+from ._protocol import CONSTANTS, NOTES, Stateful, is_stateful
 from ._spread import SpreadLeaf, is_spread
 from ._states import read_states
 
@@ -82,6 +82,30 @@ class Snapshot:
             except Unstorable as reason:
                 self._wrong.append(f"{self._shown(path)}: {reason}")
         self._refuse()
+
+    def take_constants(self) -> dict[str, str]:
+        """Leave the checksums of constants empty, and return them.
+
+        A process of several may keep its own part of the data in an attribute. So
+        the processes compare these apart from the rest of the tree, and `put_constants`
+        writes what is the same in all of them.
+        """
+        taken: dict[str, str] = {}
+        for index, (path, record) in enumerate(
+            zip(self.paths, self.records, strict=True)
+        ):
+            inside = path[-3:-1] == ("meta", CONSTANTS) and path[:-3] in self.nodes
+            if inside and record.kind == "str":
+                taken[str(index)] = record.value
+                self.records[index] = record._replace(value="")
+        return taken
+
+    def put_constants(self, brought: Sequence[Mapping[str, str]]) -> None:
+        """Write the checksums that every process took from its snapshot alike."""
+        for index, text in brought[0].items():
+            if all(other.get(index) == text for other in brought):
+                record = self.records[int(index)]
+                self.records[int(index)] = record._replace(value=text)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata map: the versions of the libraries."""
