@@ -53,7 +53,7 @@ def _managed(folder, net, opt, new_net, new_opt):
         manager.save(1, {"net": net, "opt": opt})
         manager.wait()
         nodes = {"net": new_net, "opt": new_opt}
-        manager.restore(nodes, skip=["net.new", "opt.slots.new"])
+        manager.restore(nodes, skip="*.new*")
 
 
 def _in_memory(folder, net, opt, new_net, new_opt):
@@ -128,7 +128,7 @@ def test_a_file_leaves_the_age_of_what_was_trained_here(member, tmp_path):
     fresh = member.make(alone)
     _steps(opt, 3), _steps(other, 6), _steps(fresh, 6)
 
-    _restored("", skip=["net.new", "opt.slots.new"])(tmp_path, net, opt, into, other)
+    _restored("", skip="*.new*")(tmp_path, net, opt, into, other)
     _steps(other, 2), _steps(fresh, 2), _steps(opt, 2)
 
     _assert_close(into, alone, ["new"])

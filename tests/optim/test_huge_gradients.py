@@ -32,10 +32,7 @@ def _bound(member, dtype):
     """Return the size that larger gradients count as; see the guide."""
     if member.cls in (bo.optim.Adagrad, bo.optim.SM3, bo.optim.Adafactor):
         return 2.0**496 if dtype == "float64" else 2.0**48
-    squares = member.cls._squares or member.cls in (
-        bo.optim.AdamW,
-        bo.optim.SparseAdam,
-    )
+    squares = member.cls._squares or member.cls is bo.optim.AdamW
     return (2.0**510 if dtype == "float64" else 2.0**62) if squares else np.inf
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -83,6 +84,16 @@ def first_moments(param: Array, amsgrad: bool = False) -> Slots:
     return slots | ({"v_max": zeros(param, is_real=True)} if amsgrad else {})
 
 
+def moments(grad: Array, m: Array, v: Array, hyper: Hyper) -> tuple[Any, Any]:
+    """Return the running means of the gradient and of its square."""
+    # Written as differences, β m + (1 - β) g has one product. Of two XLA fuses either
+    # one with the sum, as the shape may be, and rounds otherwise.
+    return (
+        m + hyper.one_minus("beta1") * (grad - m),
+        v + hyper.one_minus("beta2") * (abs2(grad) - v),
+    )
+
+
 def adam_direction(
     grad: Array,
     slots: Slots,
@@ -92,8 +103,7 @@ def adam_direction(
     amsgrad: bool = False,
 ) -> tuple[Array, Slots]:
     r"""Return :math:`\hat m / (\sqrt{\hat v + \epsilon_r} + \epsilon)`, and slots."""
-    m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
-    v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
+    m, v = moments(grad, slots["m"], slots["v"], hyper)
     new = {"m": m, "v": v}
     # Section 3: both moments start at 0, so their expectation is too small by 1 - β^t.
     m_hat = m / hyper.debias("beta1", step)

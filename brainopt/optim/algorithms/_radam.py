@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..._typing import Array, Slots
 from .._optimizer import Optimizer
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..engine._tree import safe_sqrt
 from ..hyperparameters._fields import (
     Betas,
     Number,
@@ -22,6 +22,7 @@ from ..hyperparameters._fields import (
     together,
 )
 from ..hyperparameters._hyper import Hyper
+from ._adam import first_moments, moments
 
 
 class RAdam(Optimizer):
@@ -57,7 +58,7 @@ class RAdam(Optimizer):
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
-        return {"m": zeros(param), "v": zeros(param, is_real=True)}
+        return first_moments(param)
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -67,8 +68,7 @@ class RAdam(Optimizer):
             param = hyper.decay(param, param, -hyper.lr)
         else:
             grad = hyper.decay(grad, param)
-        m = hyper.beta1 * slots["m"] + hyper.one_minus("beta1") * grad
-        v = hyper.beta2 * slots["v"] + hyper.one_minus("beta2") * abs2(grad)
+        m, v = moments(grad, slots["m"], slots["v"], hyper)
         m_hat = m / hyper.debias("beta1", step)
         seen = hyper.debias("beta2", step)
         most = 2 / hyper.one_minus("beta2") - 1

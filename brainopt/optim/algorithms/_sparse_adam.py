@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from ..._typing import Array, Slots
 from .._optimizer import Optimizer
 from ..engine._rows import Rows
-from ..engine._squares import moments_of
-from ..engine._tree import abs2, safe_sqrt, zeros
+from ..engine._tree import safe_sqrt
 from ..hyperparameters._fields import (
     Betas,
     Number,
@@ -24,6 +23,7 @@ from ..hyperparameters._fields import (
     together,
 )
 from ..hyperparameters._hyper import Hyper
+from ._adam import first_moments, moments
 
 
 class SparseAdam(Optimizer):
@@ -49,12 +49,11 @@ class SparseAdam(Optimizer):
     betas: Betas = together("beta1", "beta2")
 
     _takes_rows = True
-    _squares = 0  # see `moments_of`
     _is_additive = True
 
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m and v."""
-        return {"m": zeros(param), "v": zeros(param, is_real=True)}
+        return first_moments(param)
 
     def rule(
         self, grad: Array, param: Array, slots: Slots, hyper: Hyper, step: Array
@@ -83,13 +82,6 @@ def _step_rows(rows: Rows, param, slots, hyper, step) -> tuple[Any, dict[str, An
 
 
 def _adam(grad: Any, m: Any, v: Any, hyper: Hyper, step: Any) -> tuple[Any, Any, Any]:
-    shares = hyper.one_minus("beta1"), hyper.one_minus("beta2")
-    old = m, v
-
-    def means(grad: Any) -> tuple[Any, Any]:
-        m = hyper.beta1 * old[0] + shares[0] * grad
-        return m, hyper.beta2 * old[1] + shares[1] * abs2(grad)
-
-    m, v = moments_of(grad, means, old, shares)
+    m, v = moments(grad, m, v, hyper)
     root = safe_sqrt(v / hyper.debias("beta2", step)) + hyper.eps
     return hyper.lr * (m / hyper.debias("beta1", step)) / root, m, v
