@@ -102,7 +102,9 @@ def metas_of_text(text: str) -> dict[str, dict[str, Any]]:
     except (binascii.Error, CheckpointCorruptError) as error:
         said = first_line(error)
         raise ValueError(f"the metadata of its nodes are damaged ({said})") from None
-    if not isinstance(metas, dict) or not all(isinstance(m, dict) for m in metas.values()):
+    if not isinstance(metas, dict) or not all(
+        isinstance(m, dict) for m in metas.values()
+    ):
         raise ValueError("the metadata of its nodes are no tables")
     return metas
 
