@@ -6,7 +6,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
-from brainopt.checkpoint.interop._flat import metas_of_text
+from brainopt.checkpoint.interop._formats import metas_of_text
 from brainopt.errors import (
     CheckpointCorruptError,
     CheckpointError,

@@ -1,38 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flat dicts of arrays, the only content that the formats of others can hold.
 
-**How it works.** Arrays have their dotted paths as names. What must be equal when a
-node is restored, its metadata, goes along where the readers of others do not look: as
-the text of a file of brainopt's own, which proves itself by its checksums.
+Arrays have their dotted paths as names. An ASCII text of ours goes along, where the
+readers of others do not look; `_formats` says what is in it.
 """
 
-import base64
-import binascii
-import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import CheckpointCorruptError, CheckpointError, first_line, message
+from ...errors import CheckpointError, message
 from ..format._records import CONTAINERS
-from ..tree._file import load_file, save_to_file
 from ..tree._leaves import ArrayLeaf, Unstorable, refusal
 from ..tree._paths import is_meta, public
-from ..tree._protocol import NOTES
 from ..tree._snapshot import Snapshot
 
 
-class FlatFile(NamedTuple):
+class RawFile(NamedTuple):
     """What a file of another format holds.
 
     Attributes:
         arrays: by their dotted paths.
-        metas: the metadata of each node that was saved, by its dotted path; empty where
-            another library wrote the file.
+        text: our own, "" where another library wrote the file.
     """
 
     arrays: dict[str, np.ndarray]
-    metas: dict[str, dict[str, Any]]
+    text: str
 
 
 def flattened(snapshot: Snapshot, suffix: str) -> dict[str, ArrayLeaf]:
@@ -46,7 +39,7 @@ def flattened(snapshot: Snapshot, suffix: str) -> dict[str, ArrayLeaf]:
     nodes, wrong = snapshot.nodes, []
     entries = zip(snapshot.paths, snapshot.records, snapshot.leaves, strict=True)
     for path, record, leaf in entries:
-        # Metadata of nodes go beside the arrays (`text_of_metas`). Everything else that
+        # Metadata of nodes go into the text. Everything else that
         # does not fit is refused.
         name = public(path, nodes)
         if record.kind in CONTAINERS or is_meta(path, nodes):
@@ -72,41 +65,6 @@ def refuse(wrong: list[str], suffix: str) -> None:
                 "out, on the command line with --skip.",
             )
         )
-
-
-def text_of_metas(snapshot: Snapshot) -> str:
-    """Write the metadata of all nodes as ASCII; empty if there are none."""
-    # Notes repeat numbers of the state, and are not compared.
-    metas = {
-        public(path, snapshot.nodes): {k: v for k, v in meta.items() if k != NOTES}
-        for path, meta in snapshot.metas.items()
-    }
-    if not any(metas.values()):
-        return ""
-    file = io.BytesIO()
-    save_to_file(file, Snapshot(metas))
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def metas_of_text(text: str) -> dict[str, dict[str, Any]]:
-    """Read what `text_of_metas` wrote.
-
-    Raises:
-        ValueError: it is damaged, or no such text.
-        CheckpointVersionError: a newer brainopt wrote it.
-    """
-    if not text:
-        return {}
-    try:
-        metas = load_file(base64.b64decode(text, validate=True))
-    except (binascii.Error, CheckpointCorruptError) as error:
-        said = first_line(error)
-        raise ValueError(f"the metadata of its nodes are damaged ({said})") from None
-    if not isinstance(metas, dict) or not all(
-        isinstance(m, dict) for m in metas.values()
-    ):
-        raise ValueError("the metadata of its nodes are no tables")
-    return metas
 
 
 def host_array(name: str, leaf: ArrayLeaf) -> np.ndarray:

@@ -14,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..format._dtypes import ITEMSIZE, little_dtype
 from ..io._input import Input, Readable, damaged, opened
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import FlatFile, flattened, host_array, metas_of_text, refuse, text_of_metas
+from ._flat import RawFile, flattened, host_array, refuse
 
 _CODES = {
     "|b1": "bool",
@@ -102,9 +103,19 @@ class _Window(io.RawIOBase):
 
 
 def save_npz(
-    path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    text: str = "",
+    check: Callable[[str], object] | None = None,
 ) -> None:
-    """Write the arrays of a snapshot as an uncompressed ``.npz``."""
+    """Write the arrays of a snapshot as an uncompressed ``.npz``.
+
+    Args:
+        path: the file.
+        snapshot: arrays alone.
+        text: ours, that goes along.
+        check: reads the new file back before it takes the name.
+    """
     flat = flattened(snapshot, ".npz")
     wrong = [
         f"{name}: dtype {leaf.dtype}"
@@ -116,10 +127,9 @@ def save_npz(
             wrong.append(
                 f"{name[:80]!r}: a name with a NUL, or of more than 65,000 bytes"
             )
-    # NumPy's reader shows members, and no comments: metadata go into these, piece by
-    # piece, first into that of the archive.
-    text = text_of_metas(snapshot).encode()
-    whole = _OURS + text if text else b""
+    # NumPy's reader shows members, and no comments: the text goes into these, piece
+    # by piece, first into that of the archive.
+    whole = _OURS + text.encode() if text else b""
     pieces = [whole[i : i + _MAX_COMMENT] for i in range(0, len(whole), _MAX_COMMENT)]
     comments = iter(pieces[1:])
     if len(pieces) > 1 + len(flat):
@@ -140,10 +150,10 @@ def save_npz(
                     file.write(_header(code, leaf.shape))
                     file.write(host_array(name, leaf).data)
 
-    replace_file(path, fill, load_npz if verify else None)
+    replace_file(path, fill, check)
 
 
-def load_npz(path: Readable) -> FlatFile:
+def load_npz(path: Readable) -> RawFile:
     """Read an ``.npz`` of plain numeric arrays.
 
     Raises:
@@ -159,7 +169,7 @@ def load_npz(path: Readable) -> FlatFile:
             raise
 
 
-def _load(path: Readable, file: io.BufferedReader, size: int) -> FlatFile:
+def _load(path: Readable, file: io.BufferedReader, size: int) -> RawFile:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -178,7 +188,7 @@ def _load(path: Readable, file: io.BufferedReader, size: int) -> FlatFile:
                 member.filename.removesuffix(".npy"): _parsed(archive, member)
                 for member in members
             }
-            return FlatFile(arrays, _metas(archive))
+            return RawFile(arrays, _text(archive))
     except (
         ValueError,
         zipfile.BadZipFile,
@@ -192,12 +202,11 @@ def _load(path: Readable, file: io.BufferedReader, size: int) -> FlatFile:
         raise damaged(path, f"a zip of another kind ({error})") from None
 
 
-def _metas(archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
-    # Comments have no checksum of the zip; the text in them has its own.
+def _text(archive: zipfile.ZipFile) -> str:
     if not archive.comment.startswith(_OURS):
-        return {}
+        return ""
     rest = (member.comment for member in archive.infolist())
-    return metas_of_text(b"".join((archive.comment, *rest))[len(_OURS) :].decode())
+    return b"".join((archive.comment, *rest))[len(_OURS) :].decode()
 
 
 def _entries(file: io.BufferedReader, size: int) -> int:

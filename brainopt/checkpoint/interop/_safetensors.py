@@ -11,6 +11,7 @@ Differs: keys that repeat are refused.
 import json
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..format._dtypes import ITEMSIZE, little_dtype
 from ..io._input import Readable, damaged, read_whole
 from ..io._write import replace_file, write_all
 from ..tree._snapshot import Snapshot
-from ._flat import FlatFile, flattened, host_array, metas_of_text, refuse, text_of_metas
+from ._flat import RawFile, flattened, host_array, refuse
 
 _CODES = {
     "BOOL": "bool",
@@ -46,9 +47,19 @@ _OURS = "brainopt"  # among the texts in ``__metadata__``
 
 
 def save_safetensors(
-    path: str | os.PathLike[str], snapshot: Snapshot, verify: bool = False
+    path: str | os.PathLike[str],
+    snapshot: Snapshot,
+    text: str = "",
+    check: Callable[[str], object] | None = None,
 ) -> None:
-    """Write the arrays of a snapshot as ``.safetensors``."""
+    """Write the arrays of a snapshot as ``.safetensors``.
+
+    Args:
+        path: the file.
+        snapshot: arrays alone.
+        text: ours, that goes along.
+        check: reads the new file back before it takes the name.
+    """
     flat = flattened(snapshot, ".safetensors")
     wrong = [
         f"{name}: dtype {leaf.dtype}"
@@ -57,7 +68,7 @@ def save_safetensors(
     ]
     wrong += [f"{name}: a reserved name" for name in flat if name == "__metadata__"]
     table: dict[str, Any] = {}
-    if text := text_of_metas(snapshot):
+    if text:
         table["__metadata__"] = {_OURS: text}
     position = 0
     for name, leaf in flat.items():
@@ -82,10 +93,10 @@ def save_safetensors(
         for name, leaf in flat.items():
             write_all(fd, host_array(name, leaf).data)
 
-    replace_file(path, fill, load_safetensors if verify else None)
+    replace_file(path, fill, check)
 
 
-def load_safetensors(path: Readable) -> FlatFile:
+def load_safetensors(path: Readable) -> RawFile:
     """Read a ``.safetensors`` file.
 
     Raises:
@@ -99,8 +110,10 @@ def load_safetensors(path: Readable) -> FlatFile:
         # A dict keeps the last of equal keys, so they are looked for in the pairs.
         table = json.loads(data[8 : 8 + size], object_pairs_hook=_unique)
         texts = table.pop("__metadata__", None) or {}
-        metas = metas_of_text(texts.get(_OURS, ""))
-        return FlatFile(_arrays(table, memoryview(data)[8 + size :]), metas)
+        text = texts.get(_OURS, "")
+        if not isinstance(text, str):
+            raise ValueError(f"{_OURS} in its metadata is no text")
+        return RawFile(_arrays(table, memoryview(data)[8 + size :]), text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, str(error) or type(error).__name__) from None
 
