@@ -212,7 +212,8 @@ def take_apart(node: Owner) -> tuple[list[str], list[Variable], Skeleton]:
                 f"of other frameworks:",
                 walk.foreign,
                 "let the function close over it, as `bo.jit(lambda: node(x))`, or pass "
-                "`node.state_dict()`; inside `nnx.jit` use `opt.init` and `opt.apply`; "
+                "`node.state_dict()`; inside `nnx.jit` use "
+                "`nnx.Optimizer(model, opt.as_optax(), wrt=nnx.Param)`; "
                 "keep an optimizer beside a module of brainstate or flax, not in it.",
             )
         )

@@ -97,7 +97,12 @@ def _refuse_double(optimizer: Any, params: Model, index: int) -> None:
     ]
     if double:
         raise HyperparameterError(
-            message("A variable has settings from two groups:", double)
+            message(
+                "A variable has settings from two groups:",
+                double,
+                "a group is split by a rule: groups=[{'match': path, 'lr': 1e-3}] at "
+                "construction.",
+            )
         )
 
 

@@ -46,7 +46,11 @@ class LambdaLR(Schedule):
 
 
 class MultiplicativeLR(Schedule):
-    """A rate that is multiplied, each time, by a function of the count."""
+    """A rate that is multiplied, each time, by a function of the count.
+
+    Differs: torch goes on multiplying; here the rate stays after ``total_iters``
+    counts.
+    """
 
     lr: Number = required(doc="the first rate")
     lr_lambda: Factor = kept(

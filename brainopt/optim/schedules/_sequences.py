@@ -71,7 +71,12 @@ class SequentialLR(Schedule):
 
 
 class ChainedLR(Schedule):
-    """The product of several schedules, as factors of their common base."""
+    """The product of several schedules, as factors of their common base.
+
+    Differs: torch applies the step of each schedule to the rate that the one before has
+    left, which is the same for those that multiply; not for `LambdaLR` behind another,
+    nor for a cosine whose ``eta_min`` is above 0.
+    """
 
     schedules: Several = kept(
         as_schedules, doc="schedules that know their base rate, one at least"

@@ -151,7 +151,6 @@ def test_an_equation_of_equinox(name, with_net):
         _neural_ode,
         lambda: (getattr(optax, name)(0.01), with_net),
         lambda: (getattr(bo.optim, ours)(0.01, **settings).as_optax(), with_net),
-        rtol=1e-4,
     )
 
 
