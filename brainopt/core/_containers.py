@@ -11,6 +11,7 @@ import jax
 from .._typing import PyTree
 from ..errors import PathError, message
 from ..runtime import Owner
+from ._host import find
 from ._variable import Variable
 from ._walk import is_node
 
@@ -27,8 +28,13 @@ def _as_variable(item: PyTree) -> Variable:
 
 
 def _as_node(item: AnyNode) -> AnyNode:
-    if not is_node(item):
-        raise TypeError(message(f"A {type(item).__name__} is no Node."))
+    if not is_node(item) and find(item) is None:
+        raise TypeError(
+            message(
+                f"A {type(item).__name__} is no Node.",
+                help="of other frameworks it takes models that `bo.attach` takes.",
+            )
+        )
     return item
 
 
@@ -167,7 +173,10 @@ class VarDict(_Dict[Variable]):
 
 
 class NodeList(_List[AnyNode]):
-    """A list that takes Nodes only; a plain list is walked just as well."""
+    """A list of Nodes, or of models of other frameworks.
+
+    A plain list is walked just as well.
+    """
 
     _admit = staticmethod(_as_node)
 
@@ -179,7 +188,9 @@ class NodeList(_List[AnyNode]):
 
 
 class NodeDict(_Dict[AnyNode]):
-    """A dict that takes Nodes only; a plain dict is walked just as well.
+    """A dict of Nodes, or of models of other frameworks.
+
+    A plain dict is walked just as well.
 
     Args:
         items: a mapping or pairs.

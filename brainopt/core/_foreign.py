@@ -34,7 +34,7 @@ class ForeignVariable(Variable):
     def __init__(self, host: Any, owner: Foreign):
         self.host = host
         self.owner = owner
-        self.batch_axis = getattr(owner, "batch_axis", None)
+        self._batch_axis = getattr(owner, "batch_axis", None)
         self.axis_names = getattr(owner, "axis_names", None)
         self._name = self._creation_trace = self._proxy = None
 

@@ -11,7 +11,7 @@ import jax
 
 from .._display import treescope_object
 from .._typing import DTypeLike, Index, PyTree
-from ..errors import TraceContextError
+from ..errors import TraceContextError, VariableError, message
 from ..runtime import (
     Cell,
     Expired,
@@ -86,7 +86,7 @@ class Variable(Cell, ArrayLike):
     """
 
     _name: str | None
-    __slots__ = ("_first", "_name", "axis_names", "batch_axis")
+    __slots__ = ("_batch_axis", "_first", "_name", "axis_names")
 
     _first: Any
     """The first value, a shape where that is zero; missing where it is not kept."""
@@ -109,8 +109,8 @@ class Variable(Cell, ArrayLike):
         if is_shape and isinstance(value, jax.Array):
             # Zeros need not be kept to be made again.
             self._first = jax.ShapeDtypeStruct(value.shape, value.dtype)
-        self.batch_axis = check_batch_axis(value, batch_axis)
-        self.axis_names = check_axis_names(value, self.batch_axis, axis_names)
+        self._batch_axis = check_batch_axis(value, batch_axis)
+        self.axis_names = check_axis_names(value, self._batch_axis, axis_names)
         create(self, value)
 
     def __init_subclass__(cls, **kwargs):
@@ -120,7 +120,7 @@ class Variable(Cell, ArrayLike):
         cls._has_dict = cls.__dictoffset__ != 0
         _register(cls)
 
-    _fields: ClassVar[tuple[str, ...]] = ("batch_axis", "axis_names")
+    _fields: ClassVar[tuple[str, ...]] = ("_batch_axis", "axis_names")
     """Slots that describe the value: hashable, and kept by copies and pytrees."""
 
     _has_dict: ClassVar[bool] = False
@@ -154,7 +154,7 @@ class Variable(Cell, ArrayLike):
         """
         new = cls.__new__(cls)
         new._name = name
-        new.batch_axis = new.axis_names = None
+        new._batch_axis = new.axis_names = None
         create_outside(new, value)
         return new
 
@@ -211,6 +211,21 @@ class Variable(Cell, ArrayLike):
         return f"{kind} '{name}'" if name else f"An unnamed {kind}"
 
     @property
+    def batch_axis(self) -> int | None:
+        """The one axis whose size may change on assignment; fixed from the start."""
+        return self._batch_axis
+
+    @batch_axis.setter
+    def batch_axis(self, axis: int | None) -> None:
+        # Programs that write the Variable were compiled for it.
+        raise VariableError(
+            message(
+                f"The batch_axis of {self.label} is fixed.",
+                help="give it at construction: bo.Variable(value, batch_axis=0).",
+            )
+        )
+
+    @property
     def batch_size(self) -> int | None:
         """The size of the batch axis, or None where there is none."""
         return None if self.batch_axis is None else self.value.shape[self.batch_axis]
@@ -237,7 +252,7 @@ class Variable(Cell, ArrayLike):
         return jax.tree.unflatten(jax.tree.structure(old), list(given.values()))
 
     def _fit(self, new: Any) -> Any:
-        return fit(new, self.value, self.batch_axis, self)
+        return fit(new, self.value, self._batch_axis, self)
 
     def __repr__(self) -> str:
         try:

@@ -26,6 +26,15 @@ def test_the_batch_axis_may_change_its_size():
         v.value = jnp.ones((7,))
 
 
+def test_a_batch_axis_is_fixed_at_construction():
+    v = bo.Variable((4, 3), batch_axis=0)
+
+    with pytest.raises(bo.errors.VariableError, match="is fixed"):
+        v.batch_axis = 1
+
+    assert v.batch_axis == 0 and v.batch_size == 4
+
+
 def test_a_batch_axis_counts_from_the_end_too():
     v = bo.Variable((4, 3), batch_axis=-1)
 

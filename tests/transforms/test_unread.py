@@ -29,6 +29,7 @@ DERIVATIVES = {
     "jacrev": bo.jacrev,
     "jacfwd": bo.jacfwd,
     "hessian": lambda *args, **kw: _row(bo.hessian(*args, **kw)),
+    "vjp": lambda f, of, **kw: lambda: bo.vjp(f, grad_vars=of, **kw)[1](1.0),
 }
 WAYS = {
     "eager": lambda f: f,

@@ -20,6 +20,7 @@ def vjp(
     *primals: PyTree,
     grad_vars: Model = None,
     has_aux: Literal[False] = False,
+    allow_unused: bool = False,
 ) -> tuple[R, Callable[[PyTree], Any]]: ...
 
 
@@ -29,11 +30,16 @@ def vjp(
     *primals: PyTree,
     grad_vars: Model = None,
     has_aux: Literal[True],
+    allow_unused: bool = False,
 ) -> tuple[R, Callable[[PyTree], Any], Aux]: ...
 
 
 def vjp(
-    fun: Callable, *primals: PyTree, grad_vars: Model = None, has_aux: bool = False
+    fun: Callable,
+    *primals: PyTree,
+    grad_vars: Model = None,
+    has_aux: bool = False,
+    allow_unused: bool = False,
 ) -> Any:
     """Run ``fun`` and return its value and a function that pulls cotangents back.
 
@@ -42,6 +48,7 @@ def vjp(
         primals: the arguments, all differentiated by.
         grad_vars: Variables to differentiate by, as in `grad`.
         has_aux: whether ``fun`` returns ``(value, aux)``.
+        allow_unused: as in `grad`.
 
     Returns:
         ``(value, pull_back)``, or ``(value, pull_back, aux)``. ``pull_back(cotangent)``
@@ -67,7 +74,9 @@ def vjp(
         return linear
 
     argnums = tuple(range(len(primals))) if primals or grad_vars is None else None
-    function = Differentiated(transform, fun, grad_vars, argnums, has_aux, False)
+    function = Differentiated(
+        transform, fun, grad_vars, argnums, has_aux, False, allow_unused=allow_unused
+    )
     outcome = function.derive(primals, {})
 
     def pull_back(cotangent: PyTree):
