@@ -20,7 +20,7 @@ _MOST_CHILDREN = 20
 _MOST_LINES = 100
 _OPEN = 2  # levels of a tree that a notebook shows unfolded
 _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?(e[-+]?\d+)?|nan|-?inf")
-_CELL = "text-align:left;padding:0 1em 0 0;font-family:monospace"
+_CELL = "text-align:left;padding:0 1em 0 0;font-family:monospace;white-space:nowrap"
 
 
 @dataclass(frozen=True)

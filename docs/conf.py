@@ -38,6 +38,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "pages",
+    "links",
     "reference",
     "notebooks",
 ]

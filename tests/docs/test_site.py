@@ -7,6 +7,7 @@
 import asyncio
 import functools
 import http.server
+import re
 import threading
 from pathlib import Path
 
@@ -30,6 +31,8 @@ OVERFLOW = """(() => {
   const wide = document.documentElement.scrollWidth;
   return wide > window.innerWidth + 1 ? wide : 0;
 })()"""
+SCROLLING_CODE = """[...document.querySelectorAll("article div.highlight pre")]
+  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 60))"""
 BROKEN_PICTURES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
 LINKS = "[...document.querySelectorAll('a[href]')].map(a => a.href)"
 RESULTS = "document.querySelectorAll('#search-results ul.search > li').length"
@@ -72,6 +75,7 @@ def seen(address):
                         "hosts": hosts(browser.requests) - {"127.0.0.1"},
                         "overflow": await browser.run(OVERFLOW),
                         "pictures": await browser.run(BROKEN_PICTURES),
+                        "code": width > 1000 and await browser.run(SCROLLING_CODE),
                     }
                 links.update(await browser.run(LINKS))
         return found, links
@@ -79,9 +83,19 @@ def seen(address):
     return asyncio.run(look())
 
 
-@pytest.mark.parametrize("fault", ["errors", "hosts", "overflow", "pictures"])
+@pytest.mark.parametrize("fault", ["errors", "hosts", "overflow", "pictures", "code"])
 def test_no_page_shows_a_fault_in_any_shape(seen, fault):
     assert not {page: s[fault] for page, s in seen[0].items() if s[fault]}
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.split("/")[0] in ("start", "guide", "how-to")]
+)
+def test_a_page_leads_to_others(page):
+    text = (SITE / page).read_text("utf-8")
+    article = text[text.index("<article") : text.index("</article>")]
+
+    assert re.search(r'<a class="reference internal" href="[^#]', article)
 
 
 def test_links_within_the_site_lead_somewhere(seen, address):
