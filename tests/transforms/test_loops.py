@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """scan, for_loop and while_loop: state is carried, options do what they say."""
 
-import sys
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +8,6 @@ import pytest
 
 import brainopt as bo
 from brainopt.errors import TraceContextError, VariableError
-from brainopt.transforms.control_flow import _progress
 
 XS = jnp.arange(1.0, 11.0)
 
@@ -53,13 +49,6 @@ OPTIONS = [
     {"progress_bar": True},
     {"progress_bar": True, "checkpoint_every": 2},
 ]
-
-
-@pytest.fixture
-def terminal(capfd, monkeypatch):
-    """A stderr that says it is a terminal, and a function that returns what it got."""
-    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
-    return lambda: capfd.readouterr().err
 
 
 @pytest.mark.sampled(6)
@@ -273,60 +262,6 @@ def test_a_while_loop_runs_as_python_without_jit():
     assert (seen, int(out), float(v)) == ([1, 2, 3], 4, 6.0)
 
 
-def _run_with_a_bar(length):
-    bo.jit(lambda: bo.for_loop(lambda: None, length=length, progress_bar=True))()
-    jax.effects_barrier()
-
-
-@pytest.mark.parametrize("length", [20, 1003])
-def test_the_progress_bar_reaches_its_end(length, terminal, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    _run_with_a_bar(length)
-
-    bars = terminal().split("\r")
-
-    assert f"{length}/{length}" in bars[-1]
-    assert "s left" in bars[1]
-    assert len(bars) <= 23
-
-
-def test_the_bar_is_that_of_tqdm_where_it_is_installed(terminal):
-    pytest.importorskip("tqdm")
-
-    _run_with_a_bar(40)
-
-    shown = terminal()
-    assert "100%" in shown and "40/40" in shown
-
-
-@pytest.mark.parametrize("slow", [True, False])
-def test_a_bar_announces_a_compilation_of_seconds(slow, terminal, monkeypatch):
-    monkeypatch.setattr(_progress, "_PATIENCE", 0.05 if slow else 60.0)
-
-    def leaky(x):
-        time.sleep(0.2 * slow)  # while it is traced
-        return x
-
-    bo.jit(lambda: bo.for_loop(leaky, jnp.ones(5), progress_bar=True))()
-    jax.effects_barrier()
-
-    shown = terminal()
-    assert ("leaky` …" in shown) is slow
-    assert shown.count("compiling `") <= 2 and "5/5" in shown
-
-
-@pytest.mark.parametrize("has_tqdm", [False, True])
-def test_the_bar_is_silent_where_nobody_looks(has_tqdm, capfd, monkeypatch):
-    if has_tqdm:
-        pytest.importorskip("tqdm")
-    else:
-        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-
-    _run_with_a_bar(20)
-
-    assert capfd.readouterr().err == ""
-
-
 def test_depth_four_runs_its_body_a_few_times(counted):
     w, v = bo.TrainVar(jnp.array(1.0)), bo.Variable(jnp.array(0.0))
 
@@ -380,11 +315,3 @@ def test_the_body_of_a_scan_returns_a_pair(out, said, way):
     ):
         (bo.jit(call) if way == "jit" else call)()
     assert said
-
-
-@pytest.mark.parametrize("given", ["invalid", [1, 2], 10, 1.0], ids=repr)
-@pytest.mark.parametrize("loop", [bo.for_loop, lambda f, xs, **kw: bo.scan(
-    lambda c, x: (c, f(x)), None, xs, **kw)], ids=["for_loop", "scan"])  # fmt: skip
-def test_a_progress_bar_is_there_or_not(loop, given):
-    with pytest.raises(TypeError, match="progress_bar="):
-        loop(lambda x: x, XS, progress_bar=given)

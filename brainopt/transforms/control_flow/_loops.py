@@ -32,7 +32,7 @@ def scan(
     reverse: bool = False,
     unroll: int | bool = 1,
     remat: bool = False,
-    progress_bar: bool = False,
+    progress_bar: bool | int = False,
     *,
     length: int | None = None,
     checkpoint_every: int | bool | None = None,
@@ -49,7 +49,8 @@ def scan(
         unroll: iterations inlined into one round of the compiled loop.
         remat: recompute the body in the backward pass instead of storing its
             intermediate values.
-        progress_bar: show in a terminal or notebook how far the loop is.
+        progress_bar: show in a terminal or notebook how far the loop is; a number is
+            that of the iterations between two drawings.
         length: number of iterations, needed where ``operands`` is None.
         checkpoint_every: store the state every so many iterations only, and recompute
             what lies between in the backward pass; True for √length, which needs
@@ -83,14 +84,17 @@ def _scan(
     reverse: bool,
     unroll: int | bool,
     remat: bool,
-    progress_bar: bool,
+    progress_bar: bool | int,
     length: int | None,
     checkpoint_every: int | bool | None,
 ) -> tuple[Any, Any]:
     (body_fun,), (init, operands) = functions, args
     _check_flag(progress_bar)
     count = _count(operands, length)
-    progress = Progress(count, _name(body_fun)) if progress_bar else None
+    progress = None
+    if progress_bar:
+        interval = None if progress_bar is True else progress_bar
+        progress = Progress(count, _name(body_fun), interval)
     first = jax.tree.map(_first, operands)
     if config.jax_disable_jit and count:
         loop = functools.partial(_python_loop, body_fun, count, reverse, progress)
@@ -145,7 +149,7 @@ def for_loop(
     reverse: bool = False,
     unroll: int | bool = 1,
     jit: bool | None = True,
-    progress_bar: bool = False,
+    progress_bar: bool | int = False,
     *,
     length: int | None = None,
     remat: bool = False,
@@ -160,7 +164,8 @@ def for_loop(
         reverse: run from the last index to the first.
         unroll: iterations inlined into one round of the compiled loop.
         jit: False runs a Python loop, for debugging; None, brainpy's default, does not.
-        progress_bar: show in a terminal or notebook how far the loop is.
+        progress_bar: show in a terminal or notebook how far the loop is; a number is
+            that of the iterations between two drawings.
         length: number of iterations, needed where there are no operands.
         remat: recompute the body in the backward pass.
         checkpoint_every: as in `scan`.
@@ -277,9 +282,12 @@ def _pair(out: Any) -> tuple[Any, Any]:
 
 
 def _check_flag(progress_bar: Any) -> None:
-    if not isinstance(progress_bar, bool | None):
+    if not isinstance(progress_bar, bool | int | None) or (progress_bar or 0) < 0:
         raise TypeError(
-            message(f"progress_bar={progress_bar!r}.", help="give True or False.")
+            message(
+                f"progress_bar={progress_bar!r}.",
+                help="give True, False, or the iterations between two drawings.",
+            )
         )
 
 

@@ -27,14 +27,15 @@ class Progress:
     Args:
         total: its iterations.
         name: that of the function in the loop.
+        interval: iterations between two drawings; None for twenty of them.
 
     Attributes:
         interval: iterations between two drawings.
     """
 
-    def __init__(self, total: int, name: str):
+    def __init__(self, total: int, name: str, interval: int | None = None):
         self.total = total
-        self.interval = max(1, -(-total // _SHOWN))
+        self.interval = max(1, min(interval or -(-total // _SHOWN), total))
         self._tqdm = progress_bars()
         self._bar: Any = None
         self._started = time.monotonic()
