@@ -172,6 +172,20 @@ MISTAKES = {
         r"layers\.0\.W: Adam",
         "groups",
     ),
+    "weights that are no longer finite": (
+        "step = bo.jit(opt.update)\n"
+        "for _ in range(3): step({path: g * np.nan for path, g in grads.items()})",
+        errors.TrainingWarning,
+        r"layers\.0\.W: 6 of 6",
+        "nonfinite='skip'",
+    ),
+    "epochs that nobody counts": (
+        "opt = bo.optim.SGD(bo.optim.StepLR(0.1, 2), net)\nstep = bo.jit(opt.update)\n"
+        "for _ in range(1100): step(grads)",
+        errors.TrainingWarning,
+        "StepLR of this SGD",
+        r"step_epoch\(\).*clock='step'",
+    ),
     # names that are not there
     "a misspelt optimizer": ("bo.optim.Adamw", AttributeError, "Adamw", "AdamW"),
     "a misspelt class": ("bo.Varible", AttributeError, "Varible", "Variable"),

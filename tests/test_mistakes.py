@@ -76,6 +76,24 @@ def test_one_optimizer_after_another_is_no_mistake():
         opt.update(jax.numpy.ones(1))
 
 
+def test_modes_and_layers_are_followed_and_prints_come_once(capsys):
+    net = bo.Node()
+    net.scales, net.training = [bo.TrainVar([3.0])], True
+
+    @bo.jit
+    def run(x):
+        print("traced")
+        for scale in net.scales:
+            x = x * scale.value
+        return 2 * x if net.training else x
+
+    assert run(1.0).tolist() == [6.0] and capsys.readouterr().out == "traced\n"
+    net.training = False
+    assert run(1.0).tolist() == [3.0]
+    net.scales.append(bo.TrainVar([5.0]))
+    assert run(1.0).tolist() == [15.0]
+
+
 def test_two_optimizers_in_turn_are_told_of_once():
     w = bo.TrainVar([1.0])
     pair = bo.optim.SGD(0.1, w), bo.optim.Adam(0.1, w)

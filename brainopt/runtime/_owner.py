@@ -69,11 +69,14 @@ class Owner:
     """Whether ``repr`` says in one line all that a tree should show of it."""
     _in_library = True
     """Whether it is one of our classes: its lists and dicts change by methods only,
-    which count a `Revision`. Those of users' classes are compared at each call."""
+    which count a `Revision`. Those of a plain Node and of users' classes are compared
+    at each call."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        cls._in_library = cls.__module__.partition(".")[0] == _PACKAGE
+        ours = cls.__module__.partition(".")[0] == _PACKAGE
+        # `Node` stands directly below; users give it lists and dicts of their own.
+        cls._in_library = ours and Owner not in cls.__bases__
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Return a new object, noted by the trace that is running as its own."""

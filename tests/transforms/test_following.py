@@ -255,6 +255,34 @@ def test_an_item_that_moves_to_another_list_is_seen():
     assert (float(before), float(step())) == (-1.0, -5.0)
 
 
+IN_A_PLAIN_NODE = {
+    "appended": lambda net: net.layers.append(Layer(5.0)),
+    "replaced": lambda net: net.layers.__setitem__(0, Layer(5.0)),
+    "of Variables": lambda net: net.scales.append(bo.TrainVar(jnp.full(3, 5.0))),
+    "in a dict": lambda net: net.options.update(gain=5.0),
+}
+
+
+@pytest.mark.parametrize("change", IN_A_PLAIN_NODE)
+def test_lists_of_a_node_without_a_class_of_its_own_are_followed(change):
+    net = bo.Node()
+    net.layers, net.scales, net.options = [Layer(3.0)], [], {"gain": 1.0}
+
+    def run(x):
+        for layer in net.layers:
+            x = layer(x)
+        for scale in net.scales:
+            x = x * scale.value
+        return x * net.options["gain"]
+
+    compiled = bo.jit(run)
+    before = compiled(jnp.ones(3))
+    IN_A_PLAIN_NODE[change](net)
+
+    assert compiled(jnp.ones(3)).tolist() == run(jnp.ones(3)).tolist()
+    assert run(jnp.ones(3)).tolist() != before.tolist()
+
+
 def test_an_appended_layer_is_trained():
     net = Net()
 
