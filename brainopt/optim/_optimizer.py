@@ -35,6 +35,7 @@ from ._packing import check_pack, move_of, note_packs
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot, Trial, missed
 from ._stepping import first_counters
+from ._swapping import refuse_load, refuse_state
 from .engine._precision import Precision
 from .engine._stages import Monitored, Nonfinite
 from .engine._step import Engine
@@ -293,6 +294,7 @@ class Optimizer(Node, metaclass=Declaring):
 
     def snapshot(self) -> Snapshot:
         """Return its state and the trained variables as they are now."""
+        refuse_state(type(self).__name__, self._trained)
         variables = self._trained.variables.values()
         undo = as_set_now, _freezing.as_frozen_now, _hooks.as_hooked_now
         return Snapshot(
@@ -303,6 +305,7 @@ class Optimizer(Node, metaclass=Declaring):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot: all of it at once."""
+        refuse_load(type(self).__name__, self._trained)
         snapshot.restore()
 
     def trial(self) -> Trial:

@@ -14,7 +14,7 @@ from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
 from ._cautions import look_at
-from ._swapping import refuse_state
+from ._swapping import refuse_load, refuse_state
 from .engine._tree import named
 from .hyperparameters._numbers import HyperparamVector
 from .settings._groups import DEFAULT
@@ -28,6 +28,7 @@ def prepare_load(
     staged: Any,
 ) -> None:
     """Make a state fit that has other variables; see `Node._prepare_load`."""
+    refuse_load(type(self).__name__, self._trained)
     own = [key for each in ages_of(self, path) for key in (*each.keys, each.key)]
     shared = (join(path, "slots", name) for name in self.slots.get("", ()))
     whole = (join(path, "slots", n, k) for n, held in self.slots.items() for k in held)

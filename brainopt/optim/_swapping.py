@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import abc
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.core
 
 from .. import runtime
+from .._warnings import warn_user
 from ..core import Variable
-from ..errors import GradientError, StateDictError, message
-from ..runtime import Revision, depend_on
+from ..errors import GradientError, StateDictError, TrainingWarning, message
+from ..runtime import Revision, depend_on, same
 from ._parameters import TrainedVariables
 from ._rollback import Snapshot
 from .engine._tree import named
@@ -37,21 +40,33 @@ class Swapped:
 
     Args:
         values: by Variable.
-        is_guarded: whether steps and states of their optimizers are refused.
+        guarded: the paths of the Variables, if steps and states of their optimizers are
+            refused, and a write that is lost at the end is told.
     """
 
-    def __init__(self, values: dict[Variable, Any], is_guarded: bool = False):
+    def __init__(self, values: dict[Variable, Any], guarded: Sequence[str] = ()):
         self._values = values
-        self._guarded = list(values) if is_guarded else []
+        self._guarded = dict(zip(values, guarded, strict=False))
 
     def __enter__(self) -> None:
         self._snapshot = Snapshot(self._values)
         runtime.commit(list(self._values), list(self._values.values()))
         self._count(1)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: Any, *_) -> None:
         self._count(-1)
+        lost = [] if kind else [p for v, p in self._guarded.items() if self._lost(v)]
         self._snapshot.restore()
+        if lost:
+            fact = "What was written to these inside of swapped() is gone at its end:"
+            help = "load or change the model outside of the block."
+            warn_user(message(fact, lost, help), TrainingWarning)
+
+    def _lost(self, variable: Variable) -> bool:
+        values = [jax.tree.leaves(v) for v in (variable.value, self._values[variable])]
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in values[0] + values[1]):
+            return False
+        return not same(*values)
 
     def _count(self, change: int) -> None:
         if not self._guarded:
@@ -89,6 +104,19 @@ def refuse_state(owner: str, trained: TrainedVariables) -> None:
         )
 
 
+def refuse_load(owner: str, trained: TrainedVariables) -> None:
+    """Raise `StateDictError` for a state that would be loaded beside other values."""
+    if found := _found(trained):
+        raise StateDictError(
+            message(
+                f"No state is loaded into this {owner} while its variables hold other "
+                "values inside swapped():",
+                found,
+                "leave the block first: it puts the values from before back.",
+            )
+        )
+
+
 def _found(trained: TrainedVariables) -> list[str]:
     if not _swapped:
         return []
@@ -107,8 +135,9 @@ class Averaged(abc.ABC):
     def swapped(self) -> Swapped:
         """Return a context in which the variables hold their averages.
 
-        Inside, what trains them can take no step, and its state cannot be saved; that
-        of the model alone can.
+        Inside, what trains them can take no step, and its state can be neither saved
+        nor loaded; that of the model alone can be saved. What else is written to them
+        is gone at the end of the block, with a warning.
 
         Example:
             >>> import brainopt as bo
@@ -132,4 +161,4 @@ class Averaged(abc.ABC):
                 averages[name].astype(leaf.dtype) for name, leaf in named({path: held})
             ]
             values[variable] = jax.tree.unflatten(jax.tree.structure(held), leaves)
-        return Swapped(values, is_guarded=True)
+        return Swapped(values, list(self._trained.variables))

@@ -41,18 +41,23 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     step goes downhill along its conjugate. torch keeps the conjugate in ``.grad``
     and optax asks for it; pass ``g.conj()`` for such a ``g``.
     """
-    refuse_step(type(self).__name__, self._trained)
     _stepping.check_weight(self, weight)
-    _nonfinite.before(self)
-    note_turn(self)
-    count_call(self)
-    models_of(self).compare_if_changed(self)
+    begin_step(self)
     matched = self._match(changed_by_hooks(self, grads))
     with runtime.exclusive():
         note_skipped(self, matched)
     _stepping.update(self, matched, weight)
     vars(self)["step"].let_go()
     end_step(self, matched)
+
+
+def begin_step(self: Any) -> None:
+    """Refuse a step that would be wrong, and warn of what looks like a mistake."""
+    refuse_step(type(self).__name__, self._trained)
+    _nonfinite.before(self)
+    note_turn(self)
+    count_call(self)
+    models_of(self).compare_if_changed(self)
 
 
 def scale_loss(self: Any, loss: Array) -> Any:
@@ -83,8 +88,6 @@ def flush(self: Any) -> None:
         >>> round(float(w[0]), 4), int(opt.step)
         (0.9, 1)
     """
-    refuse_step(type(self).__name__, self._trained)
-    _nonfinite.before(self)
-    note_turn(self)
+    begin_step(self)
     _stepping.flush(self)
     end_step(self)

@@ -78,6 +78,71 @@ def test_no_state_is_saved_but_that_of_the_model(kind, tmp_path):
     assert opt.state_dict() and trainer.state_dict()
 
 
+# What trains the variables of a net, and a step of it with its own way to step.
+TRAINERS = {
+    "update": (lambda net: optim.AdamW(0.1, net), lambda opt, net: opt.update(GRADS)),
+    "flush": (
+        lambda net: optim.SGD(0.1, net, accumulate=2),
+        lambda opt, net: opt.flush(),
+    ),
+    "closure": (
+        lambda net: optim.Adam(0.1, net),
+        lambda opt, net: opt.step(lambda: net.w.value.sum()),
+    ),
+    "LBFGS": (
+        lambda net: optim.LBFGS(train_vars=net),
+        lambda opt, net: opt.step(lambda: net.w.value.sum()),
+    ),
+    "SAM": (
+        lambda net: optim.SAM(optim.SGD(0.1, net)),
+        lambda opt, net: opt.step(lambda: net.w.value.sum()),
+    ),
+    "RLS": (optim.RLS, lambda opt, net: opt.update(jnp.ones(2), jnp.ones(()))),
+    "EMA": (optim.EMA, lambda opt, net: opt.update()),
+}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_whatever_trains_the_variables_neither_steps_nor_saves_nor_loads(name):
+    net = _net()
+    make, step = TRAINERS[name]
+    trainer, average = make(net), optim.EMA(net)
+    step(trainer, net)
+    average.update()
+    state, held = trainer.state_dict(), net.w.value
+    ways = [lambda: step(trainer, net), trainer.state_dict]
+    ways.append(lambda: trainer.load_state_dict(state))
+    if isinstance(trainer, optim.Optimizer):
+        ways += [trainer.snapshot, trainer.trial]
+        snapshot = trainer.snapshot()
+        ways.append(lambda: trainer.restore(snapshot))
+
+    with average.swapped():
+        for way in ways:
+            with pytest.raises(bo.errors.BrainoptError, match=r"swapped\(\)|averages"):
+                way()
+
+    assert net.w.value.tolist() == held.tolist()
+    trainer.load_state_dict(state)
+    step(trainer, net)
+
+
+def test_a_write_that_is_lost_at_the_end_is_told():
+    net, _, average = _averaged("EMA")
+    held = float(net.w.value[0])
+    state = net.state_dict()
+
+    with pytest.warns(
+        bo.errors.TrainingWarning, match=r"gone at its end:\n  w"
+    ) as seen:
+        with average.swapped():
+            net.load_state_dict(state)
+
+    assert (float(net.w.value[0]), len(seen)) == (held, 1)
+    with average.swapped():
+        net.to(net.w.value.device)
+
+
 def test_numbers_changed_in_mid_run_leave_the_average():
     _, opt, _ = _averaged("ScheduleFree")
     before = float(opt.averages()["w"][0])

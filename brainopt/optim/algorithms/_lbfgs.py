@@ -14,12 +14,12 @@ from ..._typing import Array, Arrays, PyTree
 from ...core import join
 from ...errors import GradientError, HyperparameterError, VariableError, message
 from ...runtime import depend_on
-from .. import _nonfinite
 from .._closure import Loss
 from .._frozen import frozen_among
 from .._hooks import end_step
 from .._joint import ALL, JointOptimizer
 from .._stepping import counters, owned, results, slot_values
+from .._updating import begin_step
 from ..engine._dependencies import run_reading
 from ..engine._missed import next_step
 from ..engine._precision import narrow, widen
@@ -192,7 +192,7 @@ class LBFGS(JointOptimizer):
                     help="take it out, or call opt.update(grads).",
                 )
             )
-        _nonfinite.before(self)
+        begin_step(self)
         # All of it: the search has no use for a point that another thread has left.
         with runtime.exclusive():
             out = self._search_by(closure)

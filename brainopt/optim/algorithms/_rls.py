@@ -14,6 +14,7 @@ from ...core import VarCollector, Variable
 from ...errors import GradientError, VariableError, message
 from ...runtime import depend_on
 from .._parameters import TrainedVariables
+from .._swapping import refuse_load, refuse_state, refuse_step
 from ..engine._missed import next_step
 from ..engine._precision import wide
 from ..engine._squares import shrunk
@@ -110,9 +111,22 @@ class RLS(HasHyperparams):
             GradientError: a name or a shape does not fit; nothing has changed.
         """
         depend_on(self._revision)
+        refuse_step("RLS", self._trained)
         sample, given = self._checked(inputs, errors)
         with runtime.exclusive():
             self._move(sample, given)
+
+    def _prepare_save(self) -> None:
+        refuse_state("RLS", self._trained)
+
+    def _prepare_load(
+        self,
+        state: dict[str, Any],
+        path: str,
+        context: Mapping[str, Any],
+        staged: Any,
+    ) -> None:
+        refuse_load("RLS", self._trained)
 
     def _move(self, sample: Array, given: Arrays) -> None:
         variables = self._trained.variables

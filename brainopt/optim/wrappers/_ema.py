@@ -16,7 +16,7 @@ from ...runtime import depend_on
 from .._ages import Aged, keep_ages
 from .._aliases import by_first_names
 from .._parameters import TrainedVariables
-from .._swapping import Averaged, refuse_state, refuse_step
+from .._swapping import Averaged, refuse_load, refuse_state, refuse_step
 from ..engine._missed import next_step
 from ..engine._precision import wide
 from ..engine._tree import named
@@ -125,6 +125,7 @@ class EMA(Averaged, HasHyperparams):
         context: Mapping[str, Any],
         staged: Any,
     ) -> None:
+        refuse_load("EMA", self._trained)
         for section in ("shadow", "missed"):
             own = [join(path, section, name) for name in self.shadow]
             place = join(path, section)
