@@ -25,6 +25,9 @@ from brainopt.transforms.programs import _program
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+ROWS = 3
+"""How many rows of a table the quick suite runs; the others are marked ``more``."""
+
 _threads_of_the_runner = _thread._count()
 
 
@@ -53,19 +56,18 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("hosts"):
             # The warnings of a foreign framework are that framework's business.
             item.add_marker(pytest.mark.filterwarnings("default"))
-        if (marker := item.get_closest_marker("sampled")) and not _is_long(item):
-            table = item.nodeid.partition("[")[0]
-            tables.setdefault((table, *marker.args), []).append(item)
-    for (_, count), rows in tables.items():
+        if not _is_elsewhere(item):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for rows in tables.values():
         # Rows spread over the table: neighbours resemble each other.
-        kept = {i * len(rows) // count for i in range(count)}
+        kept = {i * len(rows) // ROWS for i in range(ROWS)}
         for i, item in enumerate(rows):
             if i not in kept:
                 item.add_marker(pytest.mark.more)
 
 
-def _is_long(item):
-    return item.get_closest_marker("long") is not None
+def _is_elsewhere(item):
+    return any(map(item.get_closest_marker, ("long", "more", "hosts", "site", "gpu")))
 
 
 @pytest.fixture(autouse=True, scope="module")

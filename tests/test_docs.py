@@ -78,7 +78,6 @@ def _run(page, frameworks):
             exec(compile(padded, str(page), "exec"), names)
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,6 @@ def _examples():
                 yield pytest.param(test, id=test.name)
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("test", list(_examples()))
 def test_the_example_runs(test, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

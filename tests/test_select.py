@@ -126,7 +126,6 @@ def skipped(where, tmp_path):
 PLACES = [frozen, thawed, in_group, in_bounds, of_sign, masked, only, skipped]
 
 
-@pytest.mark.sampled(13)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_every_place_takes_every_kind_of_choice(place, kind, tmp_path):
@@ -163,7 +162,6 @@ def test_what_is_done_once_refuses_a_name_that_fits_nothing(place, where, tmp_pa
     assert said[-1] in str(refused.value)
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("where", TYPOS[:-1], ids=str)
 @pytest.mark.parametrize("place", [in_group, masked])
 def test_rules_for_later_variables_warn_of_a_name_that_fits_nothing(

@@ -135,7 +135,6 @@ def second(build, held, load):
     return fresh
 
 
-@pytest.mark.sampled(7)
 def test_every_writer_writes_the_same_bytes(saved):
     _, folder, *_ = saved
     for suffix in {path.suffix for path in folder.glob("named*")}:
@@ -143,7 +142,6 @@ def test_every_writer_writes_the_same_bytes(saved):
         assert files[0] == files[1] == files[2], suffix
 
 
-@pytest.mark.sampled(14)
 def test_every_way_gives_a_fresh_instance_all_values(saved):
     build, folder, memory, now, held, _ = saved
     ways = {**WAYS, "memory": lambda _, node: node.load_state_dict(memory)}
@@ -156,7 +154,6 @@ def test_every_way_gives_a_fresh_instance_all_values(saved):
         assert numbers(fresh) == now, way
 
 
-@pytest.mark.sampled(12)
 def test_the_next_step_of_a_loaded_instance_gives_the_same_bits(saved):
     build, folder, _, _, held, after = saved
     fresh = second(build, held, lambda node: node.load_states(folder / "save_states"))

@@ -84,7 +84,6 @@ def goes_on(path, now, end, folder):
     assert opt.step.value == golden.BEFORE + golden.AFTER
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", golden.CASES)
 def test_the_file_of_another_library_goes_on(tmp_path, name):
     ends = json.loads((FOREIGN / "ends.json").read_text("utf-8"))[name]

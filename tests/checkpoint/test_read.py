@@ -73,6 +73,7 @@ def flipped(data, bit):
     return damaged
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("times", QUICK_LONG)
 def test_every_flipped_bit_is_refused(files, scratch, times):
     rng, data = random.Random(SEED), files["large"]
@@ -227,6 +228,7 @@ def _with_table(record):
     return isinstance(record, list) and "array" in record
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("times", QUICK_LONG)
 def test_forged_manifests_raise_only_checkpoint_errors(scratch, times):
     rng = random.Random(SEED)

@@ -37,7 +37,7 @@ def saved(tmp_path_factory):
     return path, tree, sums(tree), trained(tree, 2)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize(("shape", "rules"), MESHES.values(), ids=MESHES)
 def test_it_is_restored_onto_any_mesh_and_training_goes_on(saved, shape, rules):
     path, _, before, losses = saved

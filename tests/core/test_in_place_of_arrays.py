@@ -72,7 +72,6 @@ def variable():
     return node.gain
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("function", WORK)
 def test_a_variable_stands_for_its_value(function, variable):
     got, expected = WORK[function](variable), WORK[function](variable.value)

@@ -121,7 +121,6 @@ SAMPLES = {
 }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", SAMPLES)
 def test_each_distribution_has_its_shape_and_advances(name):
     draw, shape, dtype = SAMPLES[name]

@@ -45,6 +45,7 @@ def test_one_caller_alone_is_told_who_is_missing(seen):
     assert seconds < 3
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("way", ["DP", "ZeRO-1", "FSDP"])
 def test_two_processes_learn_as_one(processes, way):
     expected = trained(state(1, devices=jax.devices()[:1]), 3)

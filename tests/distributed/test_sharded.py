@@ -34,6 +34,7 @@ def test_two_processes_restore_onto_another_mesh(seen):
         assert process["resumed"] == pytest.approx(process["next"], abs=2e-7)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_one_process_goes_on_from_what_two_have_saved(seen, folder, count):
     tree = state(count, seed=1, devices=jax.devices()[:count])

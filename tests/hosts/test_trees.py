@@ -85,6 +85,7 @@ def dict_of_arrays():
     }
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("route", ROUTES, ids=lambda f: f.__name__)
 def test_a_dict_trains_as_with_optax(route):
     expected = by_optax(dict_of_arrays(), mlp)

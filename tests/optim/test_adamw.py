@@ -80,7 +80,6 @@ def _ndim_mask(params):
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

@@ -91,20 +91,18 @@ def _check_new_layer(member, road, folder):
     _assert_close(into, alone, ["new"])
 
 
-@pytest.mark.sampled(3)
 @each(whole=False)
 def test_a_layer_that_the_file_does_not_have_begins_at_its_own_step_0(member, tmp_path):
     _check_new_layer(member, ROADS["not strict"], tmp_path)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("road", ROADS)
 def test_a_new_layer_is_new_by_every_road(road, tmp_path):
     member = next(m for m in MEMBERS if m.name == "NAdam")
     _check_new_layer(member, ROADS[road], tmp_path)
 
 
-@pytest.mark.sampled(2)
 @each(few=True, whole=False)
 def test_a_layer_restored_alone_keeps_its_age(member, tmp_path):
     slots = ["opt.slots.w"] if member.make(_net("w")).slots["w"] else []
@@ -120,7 +118,6 @@ def test_a_layer_restored_alone_keeps_its_age(member, tmp_path):
     _assert_close(into, untouched, ["b"])
 
 
-@pytest.mark.sampled(2)
 @each(few=True, whole=False)
 def test_a_file_leaves_the_age_of_what_was_trained_here(member, tmp_path):
     net, into = _net("w", "b"), _net("w", "b", "new")

@@ -41,7 +41,6 @@ EQUAL = {
 }
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", EQUAL)
 def test_updates_are_equal_to_the_bit(kind):
     ours, theirs = (make() for make in EQUAL[kind])
@@ -53,7 +52,6 @@ def test_updates_are_equal_to_the_bit(kind):
         np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
 
 
-@pytest.mark.sampled(2)
 @each(few=True, whole=False)
 @pytest.mark.parametrize(
     "settings",
@@ -80,6 +78,7 @@ def _alone(opt, grads):
     return tx.update(grads, tx.init(PARAMS))[0]
 
 
+@pytest.mark.more
 def test_a_rule_without_decay_needs_no_parameters():
     opt, tx = optim.Adam(0.01), optax.adam(0.01)
 

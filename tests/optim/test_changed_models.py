@@ -114,7 +114,6 @@ def _warned(run):
     return [str(w.message) for w in caught if "has changed since" in str(w.message)]
 
 
-@pytest.mark.sampled(24)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("way", STEPS)
 @pytest.mark.parametrize("source", SOURCES)

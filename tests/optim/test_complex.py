@@ -36,7 +36,6 @@ def _by_closure(opt, z):
     opt.step(lambda: _loss(z.value))
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("step", [_by_grad, _by_jax, _by_closure])
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.Adam, optim.SGD])
 def test_every_road_leads_to_the_minimum(cls, step):

@@ -26,7 +26,6 @@ BAD = {
 }
 
 
-@pytest.mark.sampled(4)
 @each()
 def test_bad_gradients_change_nothing(member):
     opt, variables = run(member, 1)
@@ -41,7 +40,6 @@ def test_bad_gradients_change_nothing(member):
             assert assert_same(before, state_of(opt, variables)) is None, kind
 
 
-@pytest.mark.sampled(4)
 @each(but=(bo.optim.LBFGS,))
 def test_a_gradient_of_none_leaves_the_variable_alone(member):
     opt, variables = run(member, 1)
@@ -134,7 +132,6 @@ def test_the_functional_core_skips_none_too(member):
     assert int(state["step"]) == int(state["slots"]["W"]["missed_steps"]) == 1
 
 
-@pytest.mark.sampled(2)
 @each(few=True)
 def test_a_hundred_bad_gradients_in_a_row_are_never_accepted(member):
     opt, variables = run(member, 1, nonfinite="skip")

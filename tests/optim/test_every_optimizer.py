@@ -15,7 +15,6 @@ from tests.optim.members import each, problem
 from tests.optim.runs import arrays, assert_same, run, state_of, variables_of
 
 
-@pytest.mark.sampled(12)
 @each(reference=True)
 def test_equals_its_float64_reference(member, x64):
     params, grads = problem(12)
@@ -34,7 +33,6 @@ def test_equals_its_float64_reference(member, x64):
         np.testing.assert_allclose(variable.value, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.sampled(3)
 @each(optax=True)
 def test_equals_optax(member, x64):
     params, grads = problem(12)
@@ -51,7 +49,7 @@ def test_equals_optax(member, x64):
         np.testing.assert_allclose(variable.value, expected[key], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.more
 @each(few=True)
 def test_jit_eager_and_loop_agree(member):
     params, grads = problem(3, dtype=np.float32)
@@ -139,7 +137,6 @@ def _finite(opt):
     return [v for k, v in opt.state_dict().items() if "numbers" not in k]
 
 
-@pytest.mark.sampled(5)
 @each()
 def test_a_run_resumes_bit_for_bit(member):
     _, grads = problem(4, dtype=np.float32)
@@ -257,7 +254,6 @@ def test_runs_under_vmap(member):
             np.testing.assert_allclose(many[key][i], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.sampled(4)
 @each()
 def test_an_empty_variable_is_no_trouble(member):
     values = {"e": jnp.zeros((0, 2)), "w": jnp.ones((3, 2))}
@@ -286,7 +282,7 @@ def test_goes_downhill(member):
     assert float(loss_of()) < first
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @each(few=True)
 def test_copies_are_whole_and_independent(member):
     opt, _ = run(member, 1)

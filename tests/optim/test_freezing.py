@@ -41,7 +41,6 @@ def _by_optax(opt):
     return jax.tree.map(jnp.add, ONES, updates)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", [_by_object, _by_core, _by_optax])
 @pytest.mark.parametrize("make", [_by_rule, _by_call])
 def test_a_frozen_parameter_stays(make, way):

@@ -97,7 +97,7 @@ def count_compiles():
     return done
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_setting_that_returns_compiles_nothing(change):
     nets, compiles = zip(*(run(change, way, 5) for way in WAYS), strict=True)
@@ -106,7 +106,6 @@ def test_a_setting_that_returns_compiles_nothing(change):
         np.testing.assert_allclose(*(v.value for v in values), rtol=1e-5)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("changed_before", [False, True])
 def test_a_trial_brings_settings_back(change, changed_before):

@@ -82,7 +82,6 @@ def _run(cls, settings):
     return x.value
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", TORCH["optimizers"])
 def test_an_optimizer_equals_torch(name, x64):
     # torch iterates Muon in bfloat16 and keeps some scalars in float32.
@@ -96,7 +95,6 @@ def test_an_optimizer_equals_torch(name, x64):
     )
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", BRAINPY["optimizers"])
 def test_an_optimizer_equals_brainpy(name):
     x = _run(*AS_BRAINPY[name])

@@ -229,7 +229,6 @@ MASKS = {
 }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_mask_says_what_decays(kind):
     net = encoder()

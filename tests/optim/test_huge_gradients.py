@@ -49,7 +49,6 @@ def _trained(member, dtype, grads):
     return np.asarray(w.value, np.float64), all(np.isfinite(v).all() for v in values)
 
 
-@pytest.mark.sampled(4)
 @each(few=True, but=(bo.optim.Optax,))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_huge_gradient_moves_as_its_reference_does(member, dtype):
@@ -80,7 +79,6 @@ DIVIDED = [
 ]
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("member", DIVIDED, ids=lambda m: m.name)
 def test_a_training_goes_on_after_a_huge_gradient(member):
     """Rules that divide by the size of gradients move as far as with smaller ones."""
@@ -94,7 +92,6 @@ def test_a_training_goes_on_after_a_huge_gradient(member):
     np.testing.assert_allclose(far[2], far[0], rtol=2e-3)
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"amsgrad": True}])
 def test_each_dialect_of_adamw_goes_on(dialect, options):
@@ -116,7 +113,6 @@ def test_a_huge_complex_gradient_keeps_its_phase():
     np.testing.assert_allclose(w.value, [-0.1 * (1 + 1j) / np.sqrt(2)], rtol=1e-5)
 
 
-@pytest.mark.sampled(2)
 @each(few=True)
 def test_what_is_not_finite_stays_so(member):
     """The bound hides no infinity and no NaN."""

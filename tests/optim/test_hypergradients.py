@@ -68,7 +68,7 @@ def _loss_after_two_steps(opt, grad):
     return loss
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.more
 @each(whole=False, but=SIGNS)
 def test_a_silent_neuron_leaves_hypergradients_finite(member):
     loss = _loss_after_two_steps(member.make(), jnp.array([[2.0, 0.0], [2.0, 0.0]]))

@@ -107,7 +107,6 @@ def test_norms_are_noted(through):
     assert found["update_norm"] == pytest.approx(np.hypot(2, 2), rel=1e-4)
 
 
-@pytest.mark.sampled(1)
 @through
 @pytest.mark.parametrize("precision", ["plain", "master", "kahan", "stochastic"])
 def test_narrow_weights_keep_what_their_precision_promises(precision, through):
@@ -173,7 +172,7 @@ def _learn_two(opt, variables):
         opt.update({k: jnp.full(1, t + i) for i, k in enumerate(variables)})
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize("change", ["freeze", "unfreeze", "add"])
 def test_curvature_starts_anew_when_other_variables_train(change):
     variables = {k: bo.TrainVar([1.0]) for k in "ab"}
@@ -237,7 +236,7 @@ def test_a_compiled_line_search_follows_what_is_frozen_and_hooked():
         step()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6, 1e10])
 def test_the_unit_of_the_loss_does_not_matter(unit):
     bends, goal = jnp.geomspace(1.0, 100.0, 20), jnp.sin(jnp.arange(20.0))

@@ -29,7 +29,7 @@ def _long_but(quick, all_):
     return [pytest.param(k, marks=[pytest.mark.long] * (k not in quick)) for k in all_]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("through", ["eager", "jit"])
 @pytest.mark.parametrize(
     "kind", _long_but(("chain", "schedule free", "twelve in a chain"), TXS)
@@ -143,7 +143,6 @@ def _two(tx, **settings):
     return variables, opt
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("through", ["jit", "eager", "frozen"])
 @pytest.mark.parametrize(
     "tx",
@@ -242,7 +241,6 @@ def _adamw(learning_rate, beta):
     return bo.optim.AdamW(learning_rate, beta1=beta, dialect="optax").as_optax()
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: f])
 def test_numbers_injected_at_each_step_are_used(wrap):
     """They had been those of the first step for ever."""

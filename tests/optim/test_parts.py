@@ -139,7 +139,6 @@ def _through(way, opt, variables):
     )
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["eager", "jit", "core", "optax"])
 def test_a_gradient_of_none_in_a_window(way):
     """Zero beside others, as in torch; in the whole window, no gradient at all."""
@@ -346,7 +345,6 @@ def test_a_compiled_step_names_them_at_its_next_call():
         step(_grads())
 
 
-@pytest.mark.sampled(2)
 @each(few=True)
 @pytest.mark.parametrize(
     "through", ["jit", pytest.param("eager", marks=pytest.mark.long)]

@@ -86,7 +86,6 @@ def test_stochastic_runs_resume_with_the_same_numbers():
     np.testing.assert_array_equal(w.value, v.value)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("precision", ["plain", "master", "kahan", "stochastic"])
 def test_float32_needs_no_help(precision):
     w, opt = _adamw(jnp.float32, precision)
@@ -109,7 +108,6 @@ def test_a_master_copy_gives_way_to_a_weight_set_by_hand():
     assert np.asarray(w.value, float) == pytest.approx(5.0)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("grad", [0.0, 1e-4, 6e4])
 def test_narrow_gradients_are_squared_in_float32(dtype, grad):
@@ -149,7 +147,7 @@ def test_the_second_moment_does_not_stall():
 EIGHT = [jnp.float8_e4m3fn, jnp.float8_e5m2]
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize("dtype", EIGHT)
 def test_eight_bits_follow_their_master_copy(dtype):
     w = bo.TrainVar(jnp.ones(4, dtype))

@@ -82,7 +82,6 @@ def test_an_integer_takes_no_gradient():
     assert int(opt.apply(params, state, {"w": grad, "n": None})[0]["n"]) == 1
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_gradient_of_none_leaves_its_parameter_alone(nonfinite, bad):

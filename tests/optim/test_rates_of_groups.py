@@ -25,7 +25,6 @@ FACTORS = {
 }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", ["params", "groups"])
 @pytest.mark.parametrize("kind", FACTORS)
 def test_a_group_with_a_rate_of_its_own_follows_the_schedule(kind, way):

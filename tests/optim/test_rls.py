@@ -50,7 +50,6 @@ WAYS = {
 }
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("forgetting", [1.0, 0.97])
 @pytest.mark.parametrize("way", WAYS)
 def test_it_equals_the_published_recursion(way, forgetting):
@@ -64,7 +63,6 @@ def test_it_equals_the_published_recursion(way, forgetting):
     assert opt.step.value == STEPS
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_in_float64_it_equals_ridge_regression(way, x64):
     w = bo.TrainVar(jnp.asarray(START, jnp.float64))

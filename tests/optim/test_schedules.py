@@ -35,7 +35,6 @@ SCHEDULES = [
 each = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 
 
-@pytest.mark.sampled(6)
 @each
 def test_drives_an_optimizer_by_its_clock_without_compiling(schedule, counted):
     w = bo.TrainVar(jnp.zeros(1))
@@ -58,7 +57,6 @@ def test_drives_an_optimizer_by_its_clock_without_compiling(schedule, counted):
     schedule.last_epoch.value = -1
 
 
-@pytest.mark.sampled(6)
 @each
 def test_changes_its_numbers_without_compiling(schedule, counted):
     w = bo.TrainVar(jnp.zeros(1))
@@ -82,7 +80,6 @@ def test_says_what_it_is(schedule):
     assert float(schedule(0)) >= 0
 
 
-@pytest.mark.sampled(6)
 @each
 def test_is_saved_and_resumed(schedule):
     opt = optim.SGD(schedule, bo.TrainVar(jnp.zeros(1)))

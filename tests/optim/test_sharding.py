@@ -16,6 +16,7 @@ def _sharding(*spec):
     return jax.sharding.NamedSharding(mesh, SPEC(*spec))
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("spec", [("x",), ()])
 def test_an_optimizer_of_divided_variables_trains_as_of_whole_ones(spec):
     def build(place):

@@ -31,7 +31,6 @@ OWN |= {"z", "most", "total", "beta1", "axis0", "axis1"}
 HALF = ("beta", "beta1", "beta2", "beta3", "rho", "momentum", "weight_decay")
 
 
-@pytest.mark.sampled(3)
 @each(whole=False, but=(bo.optim.SparseAdam, bo.optim.Adafactor))
 def test_a_slot_is_what_its_name_says(member):
     opt = member.cls(**_settings(member))
@@ -83,7 +82,6 @@ FIRST_ZERO = {"Yogi": {"initial_accumulator_value": 0.0}}
 PAIRS = [(slot, name) for slot, names in SHARING.items() for name in names[1:]]
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("slot", "name"), PAIRS)
 def test_two_classes_give_one_slot_the_same_numbers(slot, name):
     """The gradients differ from step to step, so a mean of others would be seen."""

@@ -165,7 +165,6 @@ TIED = {
 }
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", TIED)
 @pytest.mark.parametrize("road", ROADS)

@@ -121,7 +121,6 @@ def _state(node):
     }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", MADE)
 def test_calls_in_threads_are_calls_one_after_the_other(name):
     node, call = MADE[name]()

@@ -117,6 +117,7 @@ def test_a_late_variable_starts_its_own_bias_correction():
     np.testing.assert_allclose(b.value, twin.value, rtol=1e-6)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("late", ["a", "b", "c"])
 def test_a_late_variable_leaves_the_bias_correction_of_the_others(late):
     variables = {name: bo.TrainVar(jnp.ones(2)) for name in "abc"}
@@ -364,6 +365,7 @@ def test_rows_step_only_what_they_touch():
     np.testing.assert_array_equal(rows.value[2], 1.0)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("clip", [{"clip_norm": 1.0}, {"clip_value": 1.5}])
 def test_rows_are_clipped_as_the_gradient_they_stand_for(clip):
     dense, rows = bo.TrainVar(jnp.ones((4, 2))), bo.TrainVar(jnp.ones((4, 2)))

@@ -55,6 +55,7 @@ WAYS = {
 }
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("shape", "rules", "options", "expected"), WAYS.values(), ids=WAYS
 )

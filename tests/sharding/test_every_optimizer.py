@@ -46,7 +46,7 @@ def alone():
     return of
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.more
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.long), 8])
 @pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
 @each(few=True)
@@ -70,7 +70,7 @@ WRAPPERS = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize(("rules", "options"), WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("make", WRAPPERS.values(), ids=WRAPPERS)
 def test_a_wrapper_steps_as_on_one_device(make, rules, options):

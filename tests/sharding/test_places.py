@@ -87,7 +87,7 @@ def test_the_numbers_of_an_optimizer_keep_the_place():
     assert {place.spec for place in places} == {at(mesh_of(8)).spec}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("kind", ["auto", "explicit"])
 @pytest.mark.parametrize("make", [bo.optim.SGD, bo.optim.AdamW], ids=["SGD", "AdamW"])
 def test_moments_divided_over_devices_leave_the_weights_whole(kind, make):

@@ -107,7 +107,7 @@ def test_keys_and_pytrees_are_divided_leaf_by_leaf():
     assert node.tree.value["b"].sharding.spec == P()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.more
 @pytest.mark.parametrize("make", [bo.optim.SGD, bo.optim.AdamW], ids=["SGD", "AdamW"])
 @pytest.mark.parametrize(
     ("shape", "options"),

@@ -29,7 +29,6 @@ def trained(make, mesh, **options):
 EXPLICIT = pytest.param("explicit", marks=pytest.mark.long)
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["auto", EXPLICIT])
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 def test_after_ten_steps_weights_are_whole_and_moments_an_eighth(make, kind):
@@ -72,7 +71,6 @@ def test_an_eager_update_keeps_the_places_too():
     assert net.l1.W.value.sharding.spec == P()
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("memory", ["pinned_host", "unpinned_host"])
 @pytest.mark.parametrize("axis", ["data", None])
 def test_offloaded_moments_stay_in_that_memory_with_equal_numbers(memory, axis):

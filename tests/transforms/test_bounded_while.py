@@ -29,7 +29,6 @@ def root(a, max_steps=20, **options):
     )[0]
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("options", [{}, {"checkpoint_every": 4}])
 def test_its_value_and_gradient_are_those_of_the_root(way, options):

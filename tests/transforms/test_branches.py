@@ -137,7 +137,6 @@ def test_a_mapped_predicate_writes_a_mapped_variable():
     assert v.value.tolist() == [11.0, 2.0, 13.0]
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("through", ["vmap", "remat"])
 @pytest.mark.parametrize("kind", ["cond", "ifelse", "switch", "while"])
 def test_traced_conditions_are_legal_without_jit(kind, through):

@@ -129,7 +129,6 @@ SURROUNDINGS = {
 }
 
 
-@pytest.mark.sampled(24)
 @pytest.mark.parametrize("around", SURROUNDINGS.values(), ids=SURROUNDINGS)
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__[1:])
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -125,7 +125,6 @@ CASES = [(name, "method", way) for name in MADE for way in COPIES] + [
 CASES = [c for c in CASES if c[0] != "shard_map" or c[2] in ("deepcopy", "tree")]
 
 
-@pytest.mark.sampled(24)
 @pytest.mark.parametrize(("name", "hold", "way"), CASES)
 def test_the_copy_runs_on_itself(name, hold, way):
     node = Counter(MADE[name], HELD[hold])

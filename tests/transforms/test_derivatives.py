@@ -41,7 +41,6 @@ def close(ours, expected):
 P = {"a": A, "b": B}
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["jacrev", "jacfwd", "jacobian"])
 def test_jacobians_have_the_structure_of_grad_vars(model, name):
     p, count, f = model

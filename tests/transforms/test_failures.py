@@ -185,7 +185,6 @@ QUICK = {"jit", "grad", "for_loop", "vmap"}
 SLOW = [pytest.param(n, marks=pytest.mark.long) for n in TRANSFORMS if n not in QUICK]
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [*sorted(QUICK), *SLOW])
 @pytest.mark.parametrize("case", CASES, ids=lambda f: f.__name__)
 def test_a_failed_trace_changes_nothing(case, name):
@@ -207,7 +206,6 @@ def test_a_failed_trace_changes_nothing(case, name):
     assert model.bytes() == reference.bytes()
 
 
-@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", CASES, ids=lambda f: f.__name__)
 def test_a_failed_retrace_changes_nothing(case):
     model, reference = Failing(), Failing()

@@ -163,7 +163,6 @@ def expected(net, way):
     return bo.grad(net, argnums=0)(X) if way is _in_a_gradient else net(X)
 
 
-@pytest.mark.sampled(18)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__[1:])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_the_next_call_sees_a_change(change, way):

@@ -139,7 +139,6 @@ def _energy(z, w):
     return (jnp.abs(z * w - (1 - 2j)) ** 2).sum() + z.imag.sum()
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("through", [lambda f: f, bo.jit], ids=["eager", "jit"])
 def test_the_gradient_of_a_real_loss_by_complex_variables_is_that_of_jax(through):
     z, w = bo.TrainVar(jnp.array([1 + 2j, -1j])), bo.TrainVar([3.0, 0.5])

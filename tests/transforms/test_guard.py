@@ -114,7 +114,6 @@ def _quick(names):
     return pytest.param(names, marks=[] if quick else pytest.mark.long)
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("names", [*map(_quick, PAIRS), *TRIPLES], ids=_name)
 def test_every_nesting_of_ours_counts_right(names):
     v = bo.Variable(jnp.zeros(2))
@@ -140,7 +139,6 @@ MIXED = [
 ]
 
 
-@pytest.mark.sampled(20)
 @pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     v = bo.Variable(jnp.zeros(2), name="mine")
@@ -151,7 +149,6 @@ def test_a_write_in_a_foreign_trace_is_refused_by_name(names):
     assert v.value.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.sampled(15)
 @pytest.mark.parametrize("names", MIXED, ids=_name)
 def test_a_read_in_any_nesting_is_right(names):
     v = bo.Variable([1.0, 2.0])
@@ -180,7 +177,6 @@ KEEPING = {
 }
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("before", [False, True], ids=["first", "after an eager run"])
 @pytest.mark.parametrize("name", KEEPING)
 def test_what_jax_kept_of_a_function_hides_no_variable_from_bo_jit(name, before):

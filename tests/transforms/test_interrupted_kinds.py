@@ -214,7 +214,6 @@ def run(step, at=-1):
     return events, False
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("look", [True, False], ids=["looked at", "not looked at"])
 @pytest.mark.parametrize(("kind", "extra"), combined())
@@ -234,7 +233,7 @@ def test_a_signal_at_each_event_of_a_step_leaves_it_whole(kind, extra, look):
     assert risen > len(places) / 2
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("again", ["first call", "other shape"])
 @pytest.mark.parametrize("kind", COMPILED)
@@ -281,7 +280,7 @@ def strike_at_exit(step, number):
     return exits
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.usefixtures("struck")
 @pytest.mark.parametrize("again", ["first call", "other shape"])
 def test_a_signal_where_jax_leaves_a_trace_leaves_no_trace_behind(again):

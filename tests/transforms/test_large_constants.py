@@ -106,7 +106,6 @@ def expected():
     return v
 
 
-@pytest.mark.sampled(16)
 @pytest.mark.parametrize("road", ROADS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("holder", HOLDERS)

@@ -51,7 +51,6 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, terminal):

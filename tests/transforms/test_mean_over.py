@@ -47,7 +47,7 @@ RIGHT = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.more
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("gradients", RIGHT.values(), ids=RIGHT)
 def test_the_step_is_that_of_one_device(gradients, count):

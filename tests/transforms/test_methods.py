@@ -119,7 +119,6 @@ CASES = [(m, h) for m in MADE for h in HELD if h == "method" or m in QUICK]
 X = jnp.array([1.0, 2.0])
 
 
-@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("name", "hold"), CASES)
 def test_what_a_method_writes_to_self_is_kept(name, hold):
     net, method = HELD[hold](name)
@@ -140,7 +139,6 @@ BY_W |= dict.fromkeys(("grad", "jacfwd", "jacrev", "jit of grad", "vector_grad")
 del BY_W["make_jaxpr"]
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("name", "hold"), [c for c in CASES if c[0] in BY_W])
 def test_a_gradient_through_it_is_by_self(name, hold):
     net, method = HELD[hold](name)
@@ -152,7 +150,6 @@ def test_a_gradient_through_it_is_by_self(name, hold):
     assert float(net.v) == 6.0
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", MADE)
 def test_two_instances_have_methods_of_their_own(name):
     one, two = Net(), Net()
@@ -175,7 +172,6 @@ def test_it_looks_as_a_method_of_python(name):
     assert list(inspect.signature(getattr(Net, name)).parameters) == ["self", "x"]
 
 
-@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", MADE)
 def test_it_does_not_keep_its_instance(name):
     net = Net()

@@ -97,7 +97,6 @@ QUICK = ("cond", "grad", "remat", "vmap by its values")
 CASES = [(n, a) for n in KEPT for a in AROUND if a == "jit" or n in QUICK]
 
 
-@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("name", "around"), CASES)
 def test_what_is_written_to_it_is_kept(name, around):
     net = Net()

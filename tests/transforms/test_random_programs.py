@@ -200,7 +200,6 @@ def agree(seed):
     np.testing.assert_allclose([float(v) for v in jitted], expected, 1e-3, 1e-4)
 
 
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("seed", range(10))
 def test_random_programs_agree_with_python(seed):
     agree(seed)

@@ -75,7 +75,6 @@ WAYS = {
 }
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", WAYS)
 def test_what_is_recorded_comes_out_with_its_axes(name):
     way, expected = WAYS[name]
@@ -91,7 +90,6 @@ def test_what_is_recorded_comes_out_with_its_axes(name):
         np.testing.assert_allclose(records["v"], expected, rtol=1e-6)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["for_loop", "grad", "jit", "cond"])
 @pytest.mark.parametrize("compiles", [True, False])
 def test_it_comes_out_of_eager_code_too(name, compiles):

@@ -100,7 +100,6 @@ def prepared(name, way):
     return cell, (lambda: call(jnp.arange(2)) if way == "vmap" else call())
 
 
-@pytest.mark.sampled(9)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", EAGER)
 def test_the_second_call_compiles_nothing(name, way):
@@ -115,7 +114,6 @@ def test_the_second_call_compiles_nothing(name, way):
     assert compilations == before
 
 
-@pytest.mark.sampled(9)
 @pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("name", EAGER)
 def test_each_kind_of_function_is_compiled_once(name, held):
@@ -126,7 +124,6 @@ def test_each_kind_of_function_is_compiled_once(name, held):
     assert compilations == before
 
 
-@pytest.mark.sampled(9)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", EAGER)
 def test_calls_in_a_row_give_what_a_compiled_function_gives(name, way):
@@ -236,7 +233,6 @@ def following(f):
     return lambda i, x: (i + 1, f(x))
 
 
-@pytest.mark.sampled(14)
 @pytest.mark.parametrize("name", OF_X)
 @pytest.mark.parametrize("holder", _holders())
 def test_what_a_function_holds_is_followed_and_earlier_programs_serve(holder, name):

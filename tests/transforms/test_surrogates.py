@@ -84,7 +84,6 @@ NESTS = [("grad",), ("grad", "jit"), ("jit", "for_loop", "grad")]
 KINDS = list(itertools.product(RULES, ("function", "rule"), (False, True)))
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("nest", NESTS, ids="-".join)
 @pytest.mark.parametrize(("rule", "where", "trained"), KINDS)
 def test_a_rule_that_reads_a_variable_is_right_or_the_error_names_it(

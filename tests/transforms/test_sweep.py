@@ -62,7 +62,6 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(8)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("choice", DISCARDED)
 def test_each_lane_has_its_own_values_and_they_end_with_it(choice, way):

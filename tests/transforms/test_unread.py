@@ -53,7 +53,6 @@ def last(tree):
     return {key: value[-1] for key, value in tree.items()}
 
 
-@pytest.mark.sampled(9)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", DERIVATIVES)
 def test_what_is_not_read_has_zeros_and_one_warning(name, way):
@@ -117,7 +116,6 @@ def _jitted(v):
     return bo.jit(lambda: v.value.sum())()
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("way", ["eager", "jit"])
 @pytest.mark.parametrize("name", READS)
 def test_a_read_inside_another_transform_is_one(name, way):
