@@ -165,10 +165,11 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     Entries may use any path of a shared Variable, or BrainPy's absolute names. What is
     found is noted in ``staged``, which is returned.
     """
-    first = _walk.collect_vars(root).unique()
+    found = _walk.collect_vars(root)
+    first = found.unique()
     values = {variable: runtime.read(variable) for variable in first.values()}
     leaves = {v: dict(v._entries(value)) for v, value in values.items()}
-    given = _sort(root, state, leaves, staged)
+    given = _sort(root, found, state, leaves, staged)
     for path, variable in first.items():
         new = {}
         for tail, leaf in leaves[variable].items():
@@ -197,22 +198,21 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
 
 
 def _sort(
-    root: Model, state: StateDict, leaves, staged
+    root: Model, found: Mapping[str, Variable], state: StateDict, leaves, staged
 ) -> dict[tuple[Variable, str], list[str]]:
     """Return the entries for each leaf; note those that are for none."""
 
-    def names(method: _walk.Method):
-        found = _walk.collect_vars(root, method)
+    def names(found: Mapping[str, Variable]):
         return {
             _walk.join(k, tail): (v, tail)
             for k, v in found.items()
             for tail in leaves[v]
         }
 
-    places = names("relative")
+    places = names(found)
     # BrainPy's names only where they are needed: asking for them gives every node one.
     if not places.keys() >= state.keys():
-        places = names("absolute") | places
+        places = names(_walk.collect_vars(root, "absolute")) | places
     given: dict[tuple[Variable, str], list[str]] = {}
     for key in state:
         place = places.get(key) or _walk.find(root, str(key))
@@ -244,7 +244,10 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
         # Straight to where it belongs: no device has to hold it whole.
         new = new if in_parts else np.asarray(new, old.dtype)
         return runtime.put(new, old.sharding), ""
-    if not is_key_array(new):
+    if isinstance(new, np.ndarray):
+        # A copy, which nobody else holds: JAX may take the memory as it is.
+        new = jax.device_put(np.array(new, old.dtype))
+    elif not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""
 

@@ -116,12 +116,14 @@ def keep_ages(
         state[each.key] = missed
 
 
+_NONE_MISSED = np.zeros((), np.int32)
+
+
 def _missed(
     each: Aged, key: str, before: Any, state: Mapping, context: Mapping
 ) -> Any | None:
     """Return the steps that a variable has missed after a load, None for as before."""
     # ``state`` is loaded, ``context`` was left out by a selection but is in the file.
-    known = {**context, **state}
     # Its slots stay, and so must its age, which is before - own.
     if each.keys and not any(k in state for k in each.keys):
         if key not in state:
@@ -130,10 +132,10 @@ def _missed(
         return _as_count(_number(state[key]) - before + own)
     # Slots and step are loaded: the file's own count fits both, and none there is 0.
     if key in state:
-        return known.get(each.key, jnp.zeros((), jnp.int32))
+        return state.get(each.key, context.get(each.key, _NONE_MISSED))
     # Slots are loaded without their step: the age is that of the file, context - own.
     if key in context and each.keys:
-        own = known.get(each.key, 0)
+        own = state.get(each.key, context.get(each.key, 0))
         return _as_count(before - _number(context[key]) + _number(own))
     return state.get(each.key)
 

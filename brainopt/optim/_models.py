@@ -43,6 +43,18 @@ class Models:
     def __init__(self):
         self._given: list[_Given] = []
         self._told: set[str] = set()
+
+        here = weakref.ref(self)
+
+        # It may run wherever Python collects garbage, also while it shuts down, when
+        # the names of modules are gone.
+        def gone(_: object) -> None:
+            models = here()
+            if models is not None:
+                models._count = models._facts = None
+                models._parts = []
+
+        self._gone = gone
         self._follow()
 
     def add(self, source: Model) -> None:
@@ -50,7 +62,7 @@ class Models:
         for path, model in _models_in(source, ""):
             had = frozenset(train_vars_of(model).values())
             try:
-                ref = weakref.ref(model, lambda _: self._follow())
+                ref = weakref.ref(model, self._gone)
             except TypeError:  # a class with slots, which nothing can follow
                 continue
             self._given.append(_Given(path, ref, had))
@@ -72,6 +84,8 @@ class Models:
 
     def _is_as_before(self) -> bool:
         count = changes.count
+        if self._facts is None:  # one of the models is gone
+            return False
         same = self._facts.same_items()
         if same and self._count != count:
             with runtime.unrecorded():
@@ -81,7 +95,8 @@ class Models:
 
     def _follow(self) -> None:
         self._given = [given for given in self._given if given.model() is not None]
-        self._count, self._facts = changes.count, Facts()
+        self._count: int | None = changes.count
+        facts = Facts()
         self._parts: list[tuple[weakref.ref, dict[str, Any]]] = []
         models = [given.model() for given in self._given]
         nodes = [model for model in models if isinstance(model, Node)]
@@ -91,8 +106,9 @@ class Models:
                 parts = _parts_of(node)
                 self._parts.append((weakref.ref(node), parts))
                 for name in parts:
-                    self._facts.read(node, name)
-        self._facts.close()
+                    facts.read(node, name)
+        facts.close()
+        self._facts: Facts | None = facts
 
     def _warn(self, optimizer: Any) -> None:
         trained = {v: path for path, v in optimizer._trained.variables.items()}

@@ -36,6 +36,7 @@ from ._flat import joined as joined
 from ._flat import remembering as remembering
 from ._flat import sliced as sliced
 from ._frame import Frame as Frame
+from ._frame import Outermost as Outermost
 from ._frame import abandon as abandon
 from ._frame import at_rest as at_rest
 from ._frame import cache_of as cache_of

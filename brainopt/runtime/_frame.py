@@ -35,7 +35,7 @@ from typing import Any
 
 import jax
 
-from .._compat import current_trace, is_staging, leave_traces
+from .._compat import current_trace, is_eager, is_staging, leave_traces
 from .._typing import PyTree
 from ..errors import TraceContextError, message
 from . import _trackers, storage
@@ -107,6 +107,22 @@ def abandon() -> None:
         finally:
             local.top = frame.parent
     leave_traces()
+
+
+class Outermost:
+    """A block after whose error this thread is at rest again, if it was before.
+
+    Every transform runs in one: a signal handler may raise anywhere in it.
+    """
+
+    __slots__ = ("_was_at_rest",)
+
+    def __enter__(self) -> None:
+        self._was_at_rest = at_rest() and is_eager()
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        if kind is not None and self._was_at_rest:
+            abandon()
 
 
 class Frame(Overlay):

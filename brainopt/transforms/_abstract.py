@@ -10,6 +10,7 @@ import jax
 
 from .._typing import P
 from ..core import as_transform
+from ..runtime import Outermost
 from ._errors import Explained
 from ._jit import jit
 from ._lift import Run
@@ -38,7 +39,7 @@ def eval_shape(fun: Callable, *args: Any, **kwargs: Any) -> Any:
     def pure(args: tuple, kwargs: dict):
         return parted(Run(fun, args, kwargs=kwargs).out)[0]
 
-    with Explained(fun, "bo.eval_shape"):
+    with Outermost(), Explained(fun, "bo.eval_shape"):
         return unpack(jax.eval_shape(named_as(fun, pure), *held((args, kwargs))))
 
 

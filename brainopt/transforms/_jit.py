@@ -166,7 +166,7 @@ class Jitted(Transformed[P, R]):
         # comes after the only one that skips work.
         while True:
             try:
-                with HeldPrints(UnknownVariables, DeepState):
+                with runtime.Outermost(), HeldPrints(UnknownVariables, DeepState):
                     out = run(program, split.args, split.kwargs)
                 break
             except UnknownVariables as news:
@@ -228,7 +228,6 @@ class Jitted(Transformed[P, R]):
         except (UnknownVariables, DeepState):
             raise  # `_learn` tries again; nothing has run
         except BaseException as error:
-            runtime.abandon()
             raise_lost(error, program)
 
     def trace(self, *args, **kwargs) -> jax.stages.Traced:

@@ -49,6 +49,7 @@ from ..runtime import (
     Effects,
     Facts,
     Frame,
+    Outermost,
     commit,
     inside_framework,
     merge,
@@ -209,6 +210,11 @@ def run_to_fixed_point(
         attempt: runs them for real, threading what the effects say, and returns the
             result and the effects of that run.
     """
+    with Outermost():
+        return _to_fixed_point(discover, attempt)
+
+
+def _to_fixed_point(discover: Callable, attempt: Callable) -> Any:
     # Exactly one entry for each call: see the page above.
     frame = top()
     effects = frame.cached_effects() if frame is not None else None

@@ -124,6 +124,7 @@ def test_hyperparameters_stand_in_the_manifest_by_name(path):
     assert notes["groups.default.schedule.lr"] == 0.01
 
 
+@pytest.mark.filterwarnings("ignore:The model of this AdamW has changed")
 @pytest.mark.parametrize("entry", range(4))
 def test_a_mismatch_at_any_variable_changes_no_variable(path, entry):
     node = net()

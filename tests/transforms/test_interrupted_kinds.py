@@ -280,18 +280,47 @@ def strike_at_exit(step, number):
     return exits
 
 
-@pytest.mark.more
-@pytest.mark.usefixtures("struck")
-@pytest.mark.parametrize("again", ["first call", "other shape"])
-def test_a_signal_where_jax_leaves_a_trace_leaves_no_trace_behind(again):
-    state, oracle, shapes = State("array"), Oracle("array"), iter(range(1, 10_000))
+def stepping(road, state):
+    """A step of some road, which JAX traces anew at each call."""
+    shapes = iter(range(1, 10_000))
     held = bo.jit(state.step)
     held(jnp.zeros(0))
 
-    def step():
-        jitted = bo.jit(state.step) if again == "first call" else held
-        jitted(jnp.zeros(next(shapes)))
+    def loss():
+        state.step()
+        return (state.w.value**2).sum()
 
+    steps = {
+        "first call": lambda: bo.jit(state.step)(jnp.zeros(next(shapes))),
+        "other shape": lambda: held(jnp.zeros(next(shapes))),
+        "loop": lambda: bo.for_loop(lambda: state.step(), length=1),
+        "while": lambda: bo.while_loop(
+            lambda going: state.step() or ~going, lambda going: going, True
+        ),
+        "branch": lambda: bo.cond(True, lambda: state.step(), lambda: state.step()),
+        "grad": lambda: bo.grad(loss, state.w)(),
+        "hessian": lambda: bo.hessian(loss, state.w)(),
+        "remat": lambda: bo.remat(lambda: state.step())(),
+        "checkify": lambda: bo.checkify(lambda: state.step())(),
+        "vmap": lambda: bo.vmap(lambda _: state.step(), axis_size=1)(jnp.zeros(1)),
+        "jaxpr": lambda: bo.make_jaxpr(lambda: state.w.value + 1)(),
+        "shapes": lambda: bo.eval_shape(lambda: state.w.value + 1),
+    }
+    return steps[road]
+
+
+ROADS = [
+    *("first call", "other shape", "loop", "while", "branch", "grad", "hessian"),
+    *("remat", "checkify", "vmap", "jaxpr", "shapes"),
+]
+
+
+@pytest.mark.more
+@pytest.mark.usefixtures("struck")
+@pytest.mark.parametrize("road", ROADS)
+def test_a_signal_where_jax_leaves_a_trace_leaves_no_trace_behind(road):
+    state, oracle = State("array"), Oracle("array")
+    step = stepping(road, state)
     exits = strike_at_exit(step, -1)
     assert exits > 5
     for number in range(1, exits + 1):

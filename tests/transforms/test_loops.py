@@ -65,7 +65,6 @@ def test_every_option_gives_the_loop_of_plain_jax(cell, options, reverse, termin
     assert ("10/10" in terminal()) == ("progress_bar" in options)
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", OPTIONS[:7], ids=str)
 def test_gradients_go_through_every_option(cell, options):
     w = bo.TrainVar(jnp.array(0.5))
