@@ -54,6 +54,7 @@ from ._summary import summary as summary
 from ._units import converted as converted
 from ._units import gradient_in as gradient_in
 from ._units import is_quantity as is_quantity
+from ._units import quantities as quantities
 from ._units import quotient as quotient
 from ._units import with_mantissa as with_mantissa
 from ._value import entries as entries

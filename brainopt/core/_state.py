@@ -20,7 +20,7 @@ from .._warnings import warn_user
 from ..errors import PathError, StateDictError, StateWarning, message
 from ..runtime import same
 from . import _walk
-from ._units import is_quantity
+from ._units import in_own_units, quantities
 from ._value import same_shape
 from ._variable import Variable
 
@@ -143,20 +143,11 @@ def meta(root: Model, plain: Callable) -> dict[str, Any]:
 
 
 def units(root: Model) -> dict[str, dict[str, str]]:
-    """Return ``{"units": {path: unit}}`` of the quantities below ``root``, if any.
-
-    The unit of a quantity belongs to its structure, and a state dict has numbers only.
-    """
-    found = {}
-    for path, variable in _walk.collect_vars(root).unique().items():
-        value = runtime.read(variable)
-        if isinstance(value, jax.Array):
-            continue
-        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=is_quantity):
-            if is_quantity(leaf):
-                tail = jax.tree_util.keystr(keys, simple=True, separator=".")
-                found[_walk.join(path, tail)] = str(leaf.unit)
-    return {"units": found} if found else {}
+    """Return ``{"units": {path: unit}}`` of the quantities below ``root``, if any."""
+    found = _walk.collect_vars(root).unique()
+    values = {path: runtime.read(variable) for path, variable in found.items()}
+    units = {f"{k}.{q.unit}": str(q.unit) for k, q in quantities(values).items()}
+    return {"units": units} if units else {}
 
 
 def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
@@ -169,6 +160,8 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     first = found.unique()
     values = {variable: runtime.read(variable) for variable in first.values()}
     leaves = {v: dict(v._entries(value)) for v, value in values.items()}
+    own = quantities({path: values[variable] for path, variable in first.items()})
+    state = in_own_units(state, own)
     given = _sort(root, found, state, leaves, staged)
     for path, variable in first.items():
         new = {}

@@ -3,15 +3,19 @@
 
 A Variable keeps its unit. What is written in another unit of the same dimension is
 converted; anything else is refused with both units. The unit is a part of the path of
-an entry (``tau.ms``), so that no state dict and no file can mix two units up.
+an entry (``tau.ms``), so that no state dict and no file can mix two units up; one in
+another unit of the dimension is converted there, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from .._typing import PyTree
 from ..errors import VariableError, message
@@ -34,6 +38,62 @@ def converted(new: PyTree, old: PyTree) -> tuple[Any, list[str]]:
     A value of another structure comes back as it is: its units are not compared.
     """
     return _leaf_by_leaf(_converted, new, old)
+
+
+def quantities(values: Mapping[str, PyTree]) -> dict[str, Any]:
+    """Return the quantities in the values of Variables, by path."""
+    found = {}
+    for path, value in values.items():
+        if isinstance(value, jax.Array):
+            continue
+        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=is_quantity):
+            if is_quantity(leaf):
+                tail = jax.tree_util.keystr(keys, simple=True, separator=".")
+                found[".".join(filter(None, (path, tail)))] = leaf
+    return found
+
+
+def in_own_units(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state dict whose quantities have the units that they have here.
+
+    Args:
+        state: numbers by path, which ends in the unit.
+        own: the quantities here, by path without the unit.
+
+    Returns:
+        The state, where an entry in another unit of the same dimension has become one
+        in the unit here. Any other stays as it is, and fits nothing.
+    """
+    wanted = {path: q for path, q in own.items() if f"{path}.{q.unit}" not in state}
+    if not wanted:
+        return state
+    found = {}
+    for key, value in state.items():
+        path, _, name = key.rpartition(".")
+        factor = _factor(name, wanted[path]) if path in wanted else None
+        number = value if factor is None else np.asarray(value)
+        if factor is None or not jnp.issubdtype(number.dtype, jnp.inexact):
+            found[key] = value
+            continue
+        wide = np.result_type(number.dtype, np.float64)
+        scaled = (number.astype(wide) * factor).astype(number.dtype)
+        found[f"{path}.{wanted[path].unit}"] = scaled
+    return found
+
+
+def _factor(name: str, quantity: Any) -> float | None:
+    """Return what turns numbers in a named unit into those of a quantity."""
+    package = sys.modules.get(type(quantity).__module__.partition(".")[0])
+    parse = getattr(package, "parse_unit", None)
+    if parse is None:
+        return None
+    try:
+        unit = parse(name)
+    except ValueError:
+        return None
+    if not unit.has_same_dim(quantity.unit):
+        return None
+    return float(type(quantity)(1.0, unit=unit).in_unit(quantity.unit).mantissa)
 
 
 def quotient(number: Any, above: PyTree, below: Sequence[PyTree]) -> Any:

@@ -2,9 +2,11 @@
 """One rule for units: those of one dimension are converted, others refused by name."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import brainopt as bo
+from brainopt import checkpoint
 
 pytestmark = pytest.mark.hosts
 u = pytest.importorskip("brainunit")
@@ -86,7 +88,7 @@ def test_tables_and_state_dicts_name_the_unit():
 
 @pytest.mark.parametrize("door", ["state dict", "bopt", "npz", "safetensors"])
 @pytest.mark.parametrize("unit", [u.ms, u.second, u.mV])
-def test_no_file_brings_numbers_in_another_unit(door, unit, tmp_path):
+def test_every_file_brings_numbers_in_the_unit_of_the_variable(door, unit, tmp_path):
     node, other = _node(), _node(jnp.ones(2) * unit)
     file = tmp_path / f"run.{door}"
     if door != "state dict":
@@ -98,13 +100,30 @@ def test_no_file_brings_numbers_in_another_unit(door, unit, tmp_path):
         else:
             other.load_states(file)
 
-    if unit == u.ms:
+    if unit != u.mV:
         load()
-        assert other.tau.value.mantissa.tolist() == [20, 30]
+        assert other.tau.value.unit == unit
+        np.testing.assert_allclose(other.tau.value.to_decimal(u.ms), [20, 30])
     else:
         with pytest.raises(ValueError, match=rf"(?s)tau\.{unit}.*tau\.ms"):
             load()
         assert other.tau.value.mantissa.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("suffix", ["bopt", "npz", "safetensors"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_moments_in_another_unit_are_refused_and_nothing_changes(
+    suffix, strict, tmp_path
+):
+    node, other = _node(), _node(jnp.ones(2) * u.second)
+    opt, new = bo.optim.Adam(0.1, node), bo.optim.Adam(0.1, other)
+    checkpoint.save(tmp_path / f"run.{suffix}", {"net": node, "opt": opt})
+
+    with pytest.raises(ValueError, match=r"opt\.slots\.tau: stored in ms, not in s"):
+        checkpoint.restore(
+            tmp_path / f"run.{suffix}", {"net": other, "opt": new}, strict=strict
+        )
+    assert other.tau.value.mantissa.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
