@@ -365,7 +365,6 @@ def test_rows_step_only_what_they_touch():
     np.testing.assert_array_equal(rows.value[2], 1.0)
 
 
-@pytest.mark.more
 @pytest.mark.parametrize("clip", [{"clip_norm": 1.0}, {"clip_value": 1.5}])
 def test_rows_are_clipped_as_the_gradient_they_stand_for(clip):
     dense, rows = bo.TrainVar(jnp.ones((4, 2))), bo.TrainVar(jnp.ones((4, 2)))
