@@ -81,54 +81,65 @@ def all_finite(grads: PyTree) -> Any:
     return jnp.stack(leaves).all() if leaves else jnp.ones((), bool)
 
 
-_ZERO = 0.0
+_LARGE = 1 << 16
 
 
 def _factors(grads: PyTree) -> tuple[Any, Any]:
-    """Return two factors of a norm, which overflow nowhere; their product may."""
-    leaves = [jnp.asarray(g) for g in jax.tree.leaves(grads)]
+    """Return two factors of a norm, which overflow nowhere; their product may.
+
+    Squares overflow from 1.8e19 on in float32, where the norm is far from it. So they
+    are summed a second time, made smaller: by a power of two that leaves room for 2³²
+    of the largest number. For small arrays both sums are one operation, since XLA pays
+    for each; large ones are read again only where it is needed.
+    """
+    leaves = [_wide(g) for g in jax.tree.leaves(grads)]
+    leaves = [g for g in leaves if g.size]
     if not leaves:
         return jnp.zeros(()), jnp.ones(())
-    squares = sum((_square_sum(g) for g in leaves), _ZERO)
-    # Without an element there is no largest one to scale by.
-    if not any(g.size for g in leaves):
-        return safe_sqrt(squares), jnp.ones_like(squares)
-    # Squares overflow from 1.8e19 on in float32, where the norm is far from it.
-    # Functions of the module, not closures: JAX compiles these once.
-    return jax.lax.cond(
-        jnp.isinf(squares), _scaled_norm, _usual_norm, tuple(leaves), squares
-    )
+    dtype = _norm_dtype(leaves)
+    by = jnp.asarray(2.0 ** -(int(jnp.finfo(dtype).maxexp) // 2 + 16), dtype)
+    large = tuple(g for g in leaves if g.size > _LARGE)
+    pairs = [_square_sums(g, by).astype(dtype) for g in leaves if g.size <= _LARGE]
+    usual, smaller = sum(pairs, jnp.zeros(2, dtype))
+    if large:
+        usual += _square_sum(large, jnp.ones_like(by))
+        # Functions of the module, not closures: JAX compiles these once.
+        smaller += jax.lax.cond(jnp.isinf(usual), _square_sum, _nothing, large, by)
+    beyond = jnp.isinf(usual)
+    squares = jnp.where(beyond, smaller, usual)
+    return safe_sqrt(squares), jnp.where(beyond, 1 / by, jnp.ones_like(by))
 
 
-def _usual_norm(_: tuple[Array, ...], squares: Array) -> tuple[Any, Any]:
-    return safe_sqrt(squares), jnp.ones_like(squares)
+def _square_sums(g: Array, by: Array) -> Any:
+    """Return the sums of squares of the elements, and of these made smaller."""
+    pair = jnp.stack([jnp.ones_like(by), by]).astype(_real(g))
+    return _squares(g.reshape(1, -1) * pair[:, None]).sum(axis=1)
 
 
-def _scaled_norm(leaves: tuple[Array, ...], squares: Array) -> tuple[Any, Any]:
-    """Return the norm divided by the largest modulus, and that modulus."""
-    # ‖g‖ = m ‖g / m‖ for any m > 0. As the result does not depend on m, neither does
-    # its derivative: m is held fixed in it.
-    moduli = [jnp.abs(_wide(g)) for g in leaves if g.size]
-    most = jnp.stack([jnp.max(m).astype(float) for m in moduli]).max()
-    most = jax.lax.stop_gradient(jnp.asarray(most, _norm_dtype(leaves)))
-    # An element that is infinite itself gives an infinite norm, not inf / inf.
-    by = jnp.where(jnp.isfinite(most), most, 1)
-    parts = sum((_square_sum(m / by.astype(m.dtype)) for m in moduli), _ZERO)
-    return safe_sqrt(parts).astype(squares.dtype), by.astype(squares.dtype)
+def _square_sum(leaves: Sequence[Array], by: Array) -> Any:
+    """Return the sum of squares of the elements, made smaller."""
+    return sum(_squares(g * by.astype(_real(g))).sum().astype(by.dtype) for g in leaves)
+
+
+def _nothing(_: Sequence[Array], by: Array) -> Any:
+    return jnp.zeros_like(by)
+
+
+def _squares(g: Array) -> Any:
+    return (g * g.conj()).real if jnp.iscomplexobj(g) else g * g
+
+
+def _real(g: Array) -> Any:
+    return jnp.finfo(g.dtype).dtype
 
 
 def _norm_dtype(leaves: Sequence[Array]) -> Any:
-    return jnp.result_type(*(jnp.finfo(_wide(g).dtype).dtype for g in leaves))
+    return jnp.result_type(*map(_real, leaves))
 
 
 def _wide(g: Array) -> Any:
     g = jnp.asarray(g)
     return g.astype(wide(g.dtype))
-
-
-def _square_sum(g: Array) -> Any:
-    g = _wide(g)
-    return jnp.sum((g * g.conj()).real if jnp.iscomplexobj(g) else g * g)
 
 
 def _scale_to(tree: PyTree, factors: tuple[Any, Any], max_norm: Scalar) -> Any:
