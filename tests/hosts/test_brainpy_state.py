@@ -143,17 +143,20 @@ def cell_of(threshold):
     return cell
 
 
-def test_a_value_in_another_unit_is_refused(tmp_path):
+def test_a_value_in_another_unit_is_converted_or_refused(tmp_path):
     import brainunit as u
 
     checkpoint.save(tmp_path / "a.bopt", {"net": bo.attach(cell_of(2.0 * u.mV))})
     other, names = cell_of(1.0 * u.volt), {"net": "cell"}
+    checkpoint.restore(tmp_path / "a.bopt", {"cell": bo.attach(other)}, rename=names)
+    threshold = other.p.value["threshold"]
+    assert threshold.unit == u.volt
+    np.testing.assert_allclose(threshold.to_decimal(u.mV), 2.0, rtol=1e-6)
 
-    with pytest.raises(ValueError, match=r"cell\.p\.threshold: stored in mV, not in V"):
-        checkpoint.restore(
-            tmp_path / "a.bopt", {"cell": bo.attach(other)}, rename=names
-        )
-    assert other.p.value["threshold"] == 1.0 * u.volt
+    other = cell_of(1.0 * u.second)
+    with pytest.raises(ValueError, match=r"(?s)threshold\.s: miss.*threshold\.mV"):
+        checkpoint.restore(tmp_path / "a.bopt", {"net": bo.attach(other)})
+    assert other.p.value["threshold"] == 1.0 * u.second
 
     checkpoint.restore(
         tmp_path / "a.bopt", {"net": bo.attach(other)}, skip="net.p.threshold"
