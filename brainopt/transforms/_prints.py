@@ -7,7 +7,8 @@ while a thread runs such a trace. The text is dropped with a trace that is given
 printed in all other cases: at the end of the trace, or before the error leaves.
 
 **What must never happen.** A print that is lost with an error, or one of another thread
-that is held: the texts belong to a stack of the thread.
+that is held: the texts belong to a stack of the thread. A text that is held for a block
+which a signal has left open: outside of frames nothing is traced, so nothing is held.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import builtins
 import io
 import threading
 from typing import Any, TextIO
+
+from ..runtime import top
 
 
 class _Local(threading.local):
@@ -43,11 +46,14 @@ class HeldPrints:
 
     def __enter__(self) -> HeldPrints:
         _install(1)
+        if top() is None:  # what is there was left by a signal
+            _local.held.clear()
         _local.held.append(self)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
-        _local.held.pop()
+        if self in _local.held:
+            _local.held.remove(self)
         try:
             if not isinstance(error, self._given_up):
                 self.release()
@@ -83,7 +89,7 @@ def release_prints() -> None:
 
 
 def _held_print(*values: object, file: TextIO | None = None, **options: Any) -> None:
-    if not _local.held:
+    if not _local.held or top() is None:
         _print(*values, file=file, **options)
         return
     # The text of now: a list may change, and a tracer end with its trace.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import brainopt as bo
+from brainopt.transforms._prints import HeldPrints
 
 
 def _add(v, x):
@@ -109,3 +110,14 @@ def test_a_print_to_a_file_is_held_for_that_file(tmp_path):
         bo.jit(lambda: print("read", v.value.shape, file=file))()
 
     assert (tmp_path / "log").read_text() == "read ()\n"
+
+
+def test_a_block_that_a_signal_left_open_holds_no_later_print(capsys):
+    left = HeldPrints()
+    left.__enter__()
+
+    print("after")
+    bo.jit(lambda: print("traced"))()
+
+    assert capsys.readouterr().out == "after\ntraced\n"
+    left.__exit__(None, None, None)
