@@ -244,8 +244,18 @@ def restore(
         CheckpointVersionError: a newer brainopt wrote it.
         CheckpointIOError: the system refused.
     """
-    selection = Selection(only, skip, rename)
-    return _restored(path, nodes, selection, strict, cast, key, timeout)[0]
+    values, _ = restore_and_compare(
+        path,
+        nodes,
+        strict=strict,
+        cast=cast,
+        only=only,
+        skip=skip,
+        rename=rename,
+        key=key,
+        timeout=timeout,
+    )
+    return values
 
 
 def restore_and_compare(
@@ -269,19 +279,6 @@ def restore_and_compare(
         The result of `restore`, and by the path of each node its `Staged`, which lists
         what the file or the node lacked, and the numbers that the file replaced.
     """
-    selection = Selection(only, skip, rename)
-    return _restored(path, nodes, selection, strict, cast, key, timeout)
-
-
-def _restored(
-    path: Readable,
-    nodes: Model,
-    selection: Selection,
-    strict: bool,
-    cast: bool,
-    key: bytes | None,
-    timeout: float = 600.0,
-) -> tuple[Any, dict[str, Staged]]:
     if not is_eager():
         raise CheckpointError(
             message(
@@ -290,6 +287,7 @@ def _restored(
                 "become constants of the program.",
             )
         )
+    selection = Selection(only, skip, rename)
     with Agreement(name_of(path), nodes, timeout) as agreement:
         format = _format_of(path, key)
         if format is not None:

@@ -104,10 +104,10 @@ def quotient(number: Any, above: PyTree, below: Sequence[PyTree]) -> Any:
         above: a quantity, or an array.
         below: likewise, one for each derivation.
     """
-    quantities = [x for x in (above, *below) if is_quantity(x)]
-    if not quantities:
+    measured = [x for x in (above, *below) if is_quantity(x)]
+    if not measured:
         return number
-    kind: Any = type(quantities[0])
+    kind: Any = type(measured[0])
     unit: Any = getattr(above, "unit", None)
     for x in filter(is_quantity, below):
         unit = x.unit.reverse() if unit is None else unit / x.unit

@@ -45,12 +45,17 @@ def warn_of_nothing(optimizer: Any, train_vars: Model) -> None:
     )
 
 
+def _told_by(optimizer: Any) -> set[str]:
+    """Return the names of what an optimizer has warned of."""
+    return vars(optimizer).setdefault("_told", set())
+
+
 def count_call(optimizer: Any) -> None:
     """Look at an optimizer now and then, at calls of ``update``.
 
     A compiled step runs no Python, and is looked at between its runs.
     """
-    told = vars(optimizer).setdefault("_told", set())
+    told = _told_by(optimizer)
     if "rules" not in told:
         # With the first gradients, at the latest, all variables are there.
         told.add("rules")
@@ -69,7 +74,7 @@ def look_at(optimizer: Any) -> None:
     if not is_eager() or isinstance(optimizer.step.value, Tracer):
         return
     models_of(optimizer).compare_if_changed(optimizer, seldom=True)
-    told = vars(optimizer).setdefault("_told", set())
+    told = _told_by(optimizer)
     # An ensemble has a count for each member.
     counted = optimizer.step.value
     if "epochs" not in told and not counted.ndim and int(counted) >= _MANY:
@@ -159,14 +164,14 @@ def note_turn(optimizer: Any) -> None:
     _turns.append(weakref.ref(optimizer))
     own = {id(v): path for path, v in optimizer._trained.variables.items()}
     shared: dict[str, str] = {}
-    told = [vars(optimizer).setdefault("_told", set())]
+    told = [_told_by(optimizer)]
     for other in reversed(turns):
         if other is optimizer:
             break
         for variable in [] if other is None else other._trained.variables.values():
             if id(variable) in own:
                 shared[own[id(variable)]] = type(other).__name__
-                told.append(vars(other).setdefault("_told", set()))
+                told.append(_told_by(other))
     else:
         return  # it is its first turn
     # By the first of them that notices, and by no other.
