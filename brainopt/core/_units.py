@@ -23,8 +23,13 @@ from ..errors import VariableError, message
 
 def is_quantity(value: PyTree) -> bool:
     """Whether a value is an array with a unit."""
+    return is_quantity_type(type(value))
+
+
+def is_quantity_type(kind: type) -> bool:
+    """Whether it is a class of quantities."""
     # By its attributes: no package of units has to be imported.
-    return hasattr(type(value), "unit") and hasattr(type(value), "mantissa")
+    return hasattr(kind, "unit") and hasattr(kind, "mantissa")
 
 
 def with_mantissa(quantity: Any, mantissa: Any) -> Any:

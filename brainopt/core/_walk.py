@@ -20,6 +20,7 @@ from ..runtime import Owner
 from . import _host
 from ._collectors import NodeCollector, VarCollector
 from ._parts import is_atom, parts
+from ._units import is_quantity, is_quantity_type
 from ._variable import TrainVar, Variable
 
 Method = Literal["relative", "absolute"]
@@ -270,19 +271,34 @@ def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
 def tree_paths(
     tree: PyTree, is_leaf: Callable[[PyTree], bool]
 ) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf; a box of flax is no part of the path."""
+    """Return ``(path, leaf)`` of each leaf.
+
+    A box of flax is no part of the path; that of a quantity ends in its unit.
+    """
+    return [(path or "param", leaf) for path, leaf in _tree_paths(tree, is_leaf)]
+
+
+def _tree_paths(
+    tree: PyTree, is_leaf: Callable[[PyTree], bool]
+) -> Iterator[tuple[str, Any]]:
+    """Yield what `tree_paths` returns; that of a leaf alone has the path ""."""
+
+    def is_wrapper(x: PyTree) -> bool:
+        return x is not tree and _is_wrapper(type(x))
+
+    # A wrapper has one value, and the key of that is no part of the path.
+    own = _is_wrapper(type(tree)) and not is_leaf(tree)
+    unit = str(tree.unit) if own and is_quantity(tree) else ""
     flat, _ = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda x: _is_box(type(x)) or is_leaf(x)
+        tree, is_leaf=lambda x: is_wrapper(x) or is_leaf(x)
     )
-    found = []
-    for keys, leaf in flat:
-        inside = [((), leaf)]
-        if _is_box(type(leaf)):
-            inside, _ = jax.tree_util.tree_flatten_with_path(leaf, is_leaf=is_leaf)
-        for own, part in inside:
-            name = jax.tree_util.keystr((*keys, *own[1:]), simple=True, separator=".")
-            found.append((name or "param", part))
-    return found
+    for keys, part in flat:
+        path = jax.tree_util.keystr(keys[own:], simple=True, separator=".")
+        if is_wrapper(part) and not is_leaf(part):
+            for below, leaf in _tree_paths(part, is_leaf):
+                yield join(unit, path, below), leaf
+        else:
+            yield join(unit, path), part
 
 
 def branches(tree: PyTree) -> list[tuple[str, Any]] | None:
@@ -310,6 +326,12 @@ def branches(tree: PyTree) -> list[tuple[str, Any]] | None:
 
 def _next_below(tree: PyTree) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree, lambda x: x is not tree)[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_wrapper(kind: type) -> bool:
+    """Whether it is a class of boxes or of quantities."""
+    return _is_box(kind) or is_quantity_type(kind)
 
 
 # By the names of classes, as flax may not be imported.

@@ -23,6 +23,7 @@ from ..core import (
     VarCollector,
     Variable,
     branches,
+    entries,
     gradient_in,
     join,
     plain,
@@ -315,7 +316,7 @@ def _outline(tree: Any) -> Any:
 
 def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[str]]:
     # A value may be a tree itself; None for all of it skips each of its leaves.
-    leaves, tree = jax.tree_util.tree_flatten_with_path(value)
+    leaves, tree = entries(value), jax.tree.structure(value)
     if gradient is None:
         return jax.tree.unflatten(tree, [None] * len(leaves)), []
     if is_sparse(gradient) or isinstance(gradient, Rows):
@@ -327,11 +328,10 @@ def _fit(gradient: Any, value: Any, path: str, rows: bool) -> tuple[Any, list[st
     if structure != tree:
         return None, [f"{path}: gradient of structure {structure}, variable {tree}"]
     problems = []
-    for i, ((keys, leaf), part) in enumerate(zip(leaves, parts, strict=True)):
+    for i, ((below, leaf), part) in enumerate(zip(leaves, parts, strict=True)):
         if part is None:
             continue
         if problem := _misfit(part, leaf):
-            below = jax.tree_util.keystr(keys, simple=True, separator=".")
             problems.append(f"{join(path, below)}: {problem}")
         elif not isinstance(part, jax.Array):
             parts[i] = jnp.asarray(part)

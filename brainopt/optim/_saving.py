@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._typing import PyTree, StateDict
-from ..core import join, quantities
-from ..runtime import read
+from ..core import join
 from ._ages import MISSED, ages_of, keep_ages
 from ._aliases import all_names, by_first_names
 from ._cautions import look_at
@@ -63,9 +62,6 @@ def meta(self: Any) -> dict[str, Any]:
         for name, group in self.groups.items()
     }
     del groups[DEFAULT]["members"]  # all others
-    values = {path: read(v) for path, v in self._trained.variables.items()}
-    # Moments are numbers in the unit of their parameter.
-    units = {join("slots", k): str(q.unit) for k, q in quantities(values).items()}
     return {
         "class": type(self).__name__,
         "groups": groups,
@@ -74,7 +70,6 @@ def meta(self: Any) -> dict[str, Any]:
         "nonfinite": self.nonfinite,
         "mask": None if self.mask is None else all_names(aliases, _masked(self)),
         "frozen": all_names(aliases, self.frozen),
-        **({"units": units} if units else {}),
     }
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One rule for units: those of one dimension are converted, others refused by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import brainopt as bo
-from brainopt import checkpoint
 
 pytestmark = pytest.mark.hosts
 u = pytest.importorskip("brainunit")
@@ -110,20 +110,58 @@ def test_every_file_brings_numbers_in_the_unit_of_the_variable(door, unit, tmp_p
         assert other.tau.value.mantissa.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("suffix", ["bopt", "npz", "safetensors"])
-@pytest.mark.parametrize("strict", [True, False])
-def test_moments_in_another_unit_are_refused_and_nothing_changes(
-    suffix, strict, tmp_path
-):
-    node, other = _node(), _node(jnp.ones(2) * u.second)
-    opt, new = bo.optim.Adam(0.1, node), bo.optim.Adam(0.1, other)
-    checkpoint.save(tmp_path / f"run.{suffix}", {"net": node, "opt": opt})
+DOORS_OF_STATE = ["state dict", "bopt", "npz", "safetensors"]
 
-    with pytest.raises(ValueError, match=r"opt\.slots\.tau: stored in ms, not in s"):
-        checkpoint.restore(
-            tmp_path / f"run.{suffix}", {"net": other, "opt": new}, strict=strict
-        )
-    assert other.tau.value.mantissa.tolist() == [1, 1]
+
+def _trainer(unit, attached):
+    tau = jnp.array([20.0, 30.0]) * unit
+    net = bo.attach({"tau": tau}) if attached else _node(tau)
+    opt = bo.optim.Adam(0.1, net)
+    opt.update(jax.tree.map(jnp.ones_like, net.train_vars().dict()))
+    return net, opt
+
+
+@pytest.mark.parametrize("door", DOORS_OF_STATE)
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("unit", [u.second, u.mV])
+def test_moments_in_another_unit_are_refused_and_nothing_changes(
+    unit, attached, door, tmp_path
+):
+    _, new = _trainer(unit, attached)
+    before = new.state_dict()
+    _, opt = _trainer(u.ms, attached)
+
+    with pytest.raises(ValueError, match=r"(?s)tau.*\.m\b.*slots\.tau\.ms\.m"):
+        _load(new, opt, door, tmp_path)
+
+    for path, value in new.state_dict().items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def _load(new, old, door, tmp_path, **options):
+    if door == "state dict":
+        return new.load_state_dict(old.state_dict(), **options)
+    old.save_states(tmp_path / f"run.{door}")
+    return new.load_states(tmp_path / f"run.{door}", **options)
+
+
+@pytest.mark.parametrize("door", DOORS_OF_STATE)
+def test_a_load_that_is_not_strict_leaves_them_and_says_so(door, tmp_path):
+    _, opt = _trainer(u.ms, attached=False)
+    _, new = _trainer(u.second, attached=False)
+
+    result = _load(new, opt, door, tmp_path, strict=False)
+
+    assert "slots.tau.s.m" in str(result) and "slots.tau.ms.m" in str(result)
+
+
+def test_a_pytree_of_quantities_refuses_numbers_in_another_unit():
+    net, _ = _trainer(u.ms, attached=True)
+    other, _ = _trainer(u.second, attached=True)
+
+    assert list(net.state_dict()) == ["tau.ms"]
+    with pytest.raises(ValueError, match=r"(?s)missing: tau\.s.*unexpected: tau\.ms"):
+        other.load_state_dict(net.state_dict())
 
 
 @pytest.mark.parametrize(
