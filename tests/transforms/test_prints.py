@@ -75,6 +75,22 @@ def test_each_trace_prints_and_other_calls_do_not(capsys):
     assert capsys.readouterr().out == "add (3,)\nadd (1,)\n"
 
 
+def test_a_new_shape_that_meets_another_variable_prints_once(capsys):
+    a, b = bo.Variable(0.0), bo.Variable(0.0)
+
+    @bo.jit
+    def step(x):
+        print("shape", x.shape)
+        for v in (a, b)[: len(x)]:
+            v.value = v.value + x.sum()
+
+    for n in (1, 2, 2):
+        step(jnp.ones(n))
+
+    assert capsys.readouterr().out.split("\n")[:-1] == ["shape (1,)", "shape (2,)"]
+    assert (a.value, b.value) == (5, 4)
+
+
 def test_what_was_printed_before_an_error_is_there(capsys):
     v = bo.Variable(0.0)
 

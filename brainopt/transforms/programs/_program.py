@@ -19,7 +19,7 @@ from ..._typing import PyTree
 from ...runtime import Cell, Deferred, Effects, changes, foreign_storage, storage
 from .._lift import Sealed, merge, result_of
 from .._packed import is_state, pack, unpack
-from .._prints import release_prints
+from .._prints import HeldPrints, release_prints
 from . import _placement
 from ._compilations import Compilations
 from ._constants import Constants
@@ -195,13 +195,16 @@ class Program:
 
     def _traced(self, *args):
         """Trace what donates its first argument."""
-        with runtime.remembering():
+        if self._looking or self._deferred is not None:
+            with runtime.remembering():
+                return self._pure(*args)
+        # `launch` did not foresee this trace, and nobody holds its prints.
+        with runtime.remembering(), HeldPrints(UnknownVariables, DeepState):
             out = self._pure(*args)
-        if not self._looking and self._deferred is None:
-            # `launch` did not foresee this trace. JAX now compiles and runs the code in
-            # Python, and so the rest of the call is no place for a signal handler.
-            self._deferred = Deferred().__enter__()
-            self._moves = -1
+        # JAX now compiles and runs the code in Python, and so the rest of the call is
+        # no place for a signal handler.
+        self._deferred = Deferred().__enter__()
+        self._moves = -1
         return out
 
     def _stored(self, values: dict[Cell, Any], is_packed: bool) -> tuple[Any, ...]:
