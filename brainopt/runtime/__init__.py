@@ -24,6 +24,9 @@ from ._access import move as move
 from ._access import read as read
 from ._access import snapshot as snapshot
 from ._access import write as write
+from ._attributes import give_up as give_up
+from ._attributes import rehearse as rehearse
+from ._attributes import when_undone as when_undone
 from ._cell import Cell as Cell
 from ._constants import warn_of_constants as warn_of_constants
 from ._effects import Effects as Effects

@@ -4,6 +4,7 @@
 A tracer, or a Variable created in a trace, ends with the frame. An attribute that was
 given one is set back to its former value, so that no Node keeps a value that has ended.
 An attribute that was read before it was given a tracer was meant as state: an error.
+A run that is given up sets everything back: the same Python runs again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .._typing import PyTree
 from .._warnings import warn_user
 from ..errors import TraceContextError, TracingWarning, message
 from ._cell import Cell
-from ._facts import MISSING, Facts, value_of
+from ._facts import MISSING, Facts, refill, value_of
 from ._overlay import Expired
 from ._owner import Owner, Recorder, dict_of, recorders
 
@@ -35,12 +36,15 @@ class AttributeRecord(Recorder):
     """
 
     __slots__ = (
+        "_at_start",
         "_created",
         "_note_read",
         "_own",
         "_seen",
+        "_when_undone",
         "_writes",
         "facts",
+        "is_given_up",
         "parent",
     )
 
@@ -51,6 +55,9 @@ class AttributeRecord(Recorder):
         note_read: Callable[[], None],
     ):
         self._note_read = note_read
+        self.is_given_up = False
+        self._when_undone: list[Callable[[], None]] = []
+        self._at_start: dict[int, Any] = {}
         self.parent = parent if isinstance(parent, AttributeRecord) else None
         self._own = facts is not None
         inherited = None if self.parent is None else self.parent.facts
@@ -96,6 +103,9 @@ class AttributeRecord(Recorder):
         Returns:
             ``Class.attribute`` of state that was given a value which ends here.
         """
+        if self.is_given_up:
+            self._undo()
+            return []
         lost, noted = [], []
         for owner, name, before, known in self._writes.values():
             now = value_of(owner, name)
@@ -121,15 +131,33 @@ class AttributeRecord(Recorder):
         ):
             leaves = jax.tree.leaves(new, is_leaf=_is_whole)
             (lost if any(map(_is_whole, leaves)) else noted).append(place)
-        if self.facts is None and self.parent is not None:
+        if self.parent is not None and self.parent._seen is not self._seen:
             self._seen.hand_over(self.parent._seen)
         if self._own and self.facts is not None:
             for owner, name, _, _ in self._writes.values():
                 self.facts.update(owner, name)
             self.facts.close()
+        if self.parent is not None:
+            self.parent._when_undone += self._when_undone
         for place in noted:
             _warn_of_tracer(place)
         return lost
+
+    def is_undone(self) -> bool:
+        """Whether the run is given up, and changed something that is set back."""
+        return self.is_given_up and self._has_changes()
+
+    def _has_changes(self) -> bool:
+        return bool(self._writes) or bool(self._seen.changed(self._at_start))
+
+    def _undo(self) -> None:
+        """Set every attribute, list and dict back to what it was before."""
+        for owner, name, before, _ in self._writes.values():
+            _set_back(owner, name, before)
+        for container, copy in self._seen.changed(self._at_start):
+            refill(container, copy)
+        for tell in self._when_undone:
+            tell()
 
     def _expires(
         self, value: PyTree, trace: Any, variables: Mapping[Cell, PyTree]
@@ -213,6 +241,25 @@ def lost_state(places: list[str]) -> TraceContextError:
             "if it creates them at its first call.",
         )
     )
+
+
+def rehearse() -> None:
+    """Say at the begin of a run that it only looks, and leaves nothing on Nodes."""
+    if isinstance(record := recorders.top, AttributeRecord):
+        record.is_given_up, record._at_start = True, record._seen.contents()
+
+
+def give_up() -> None:
+    """Say at the end of a run that the same Python runs again."""
+    if isinstance(record := recorders.top, AttributeRecord):
+        record.is_given_up = True
+
+
+def when_undone(tell: Callable[[], None]) -> None:
+    """Call ``tell`` if the changes of this run are set back by one around it."""
+    record = recorders.top
+    if isinstance(record, AttributeRecord) and record._has_changes():
+        record._when_undone.append(tell)
 
 
 def enter_record(facts: Facts | None, note_read: Callable[[], None]) -> AttributeRecord:

@@ -137,9 +137,24 @@ class Facts:
             known = set(map(id, _items(copy)))
             new = [x for x in _items(container) if id(x) not in known]
             if any(map(ended, new)):
-                _refill(container, copy)
+                refill(container, copy)
                 places.append((place, new))
         return places
+
+    def contents(self) -> dict[int, Any]:
+        """Return copies of the containers that are known now."""
+        return {key: _copy(held) for key, (_, held, _) in self._before.items()}
+
+    def changed(self, known: dict[int, Any]) -> list[tuple[Any, Any]]:
+        """Return the containers that have other items than before, and copies of then.
+
+        Args:
+            known: copies of those that were known then.
+        """
+        before = [
+            (c, known.get(key, copy)) for key, (_, c, copy) in self._before.items()
+        ]
+        return [(c, copy) for c, copy in before if _ids(c) != _ids(copy)]
 
     def hand_over(self, other: Facts) -> None:
         """Let the frame around look after the containers too."""
@@ -251,7 +266,8 @@ def _items(container: Any) -> Any:
     return container.values() if isinstance(container, dict) else container
 
 
-def _refill(container: Any, items: Any) -> None:
+def refill(container: Any, items: Any) -> None:
+    """Give a container other items."""
     container.clear()
     if isinstance(container, dict):
         dict.update(container, items)
@@ -259,6 +275,10 @@ def _refill(container: Any, items: Any) -> None:
         container.update(items)
     else:
         container.extend(items)
+
+
+def _ids(container: Any) -> list[int]:
+    return list(map(id, chain.from_iterable(_views(container))))
 
 
 def _views(container: Any) -> tuple[Any, ...]:

@@ -206,6 +206,8 @@ class Frame(Overlay):
         # `was_read` is about the newest cache alone. Each older one was replaced by a
         # write that followed a read, so its traces hold values of Variables.
         unspoilt = self._eager is self and not self.was_read
+        if self._record is not None and self._record.is_undone():
+            unspoilt = False  # what JAX keeps of it would not run the Python again
         while self._caches:
             token, cache = self._caches[-1]
             cache.__exit__(None, None, None)

@@ -55,6 +55,7 @@ from ..runtime import (
     merge,
     read,
     read_outside,
+    rehearse,
     top,
 )
 from ._packed import held, pack, unpack, warn_of_lost
@@ -114,6 +115,16 @@ class Run:
     def results(self, variables: Iterable[Cell]) -> tuple[Any, ...]:
         """Return the final values of ``variables``; outer values where unwritten."""
         return tuple(self.values[v] if v in self.values else read(v) for v in variables)
+
+
+class DiscoveryRun(Run):
+    """A run that only looks for effects, and leaves nothing on Nodes."""
+
+    __slots__ = ()
+
+    def _run(self, frame: Frame, function, args: Sequence[PyTree], kwargs) -> None:
+        rehearse()
+        super()._run(frame, function, args, kwargs)
 
 
 class Sealed(Frame):

@@ -252,7 +252,7 @@ class _Plain:
 def _not_seen():
     net, plain, held, calls = Net(), _Plain(), {"gain": 2.0}, []
     net.plain, net.array = plain, np.full(3, 2.0)
-    net.x = 2.0
+    net.x, net.calls = 2.0, []
     gain = [2.0]
 
     def closed_over():
@@ -281,6 +281,10 @@ def _not_seen():
             lambda: gain.__setitem__(0, 3.0),
         ),
         "`print`": (lambda: (print("here"), net.w.value.sum())[1], lambda: None),
+        "what the function does": (
+            lambda: (net.calls.append(1), net.w.value.sum())[1],
+            lambda: None,
+        ),
         "other effects": (
             lambda: (calls.append(1), net.w.value.sum())[1],
             lambda: None,

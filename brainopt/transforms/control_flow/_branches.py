@@ -13,7 +13,7 @@ from ..._compat import config
 from ..._typing import ArrayLike, PyTree
 from ...errors import message
 from ...runtime import Effects
-from .._lift import Run, merge, run_directly, run_to_fixed_point
+from .._lift import DiscoveryRun, Run, merge, run_directly, run_to_fixed_point
 from .._packed import as_operands, held, pack
 from .._records import check_branches
 from .._reuse import reuse
@@ -44,7 +44,7 @@ def _branch(
         for function in branches:
 
             def abstract(*xs, function: Callable = function):
-                run = Run(function, xs)
+                run = DiscoveryRun(function, xs)
                 seen.append(run.effects)
                 return run.out
 

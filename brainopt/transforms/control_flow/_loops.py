@@ -14,7 +14,7 @@ from ..._compat import config
 from ..._typing import PyTree
 from ...errors import VariableError, message
 from ...runtime import Cell, Effects
-from .._lift import Run, merge, read, run_directly, run_to_fixed_point
+from .._lift import DiscoveryRun, Run, merge, read, run_directly, run_to_fixed_point
 from .._packed import as_operands, pack, unpack
 from .._records import collected, parted, recording, rejoined
 from .._reuse import reuse
@@ -106,7 +106,7 @@ def _scan(
         seen: list[Effects] = []
 
         def abstract(carry: PyTree, x: PyTree):
-            run = Run(body_fun, (carry, x))
+            run = DiscoveryRun(body_fun, (carry, x))
             seen[:] = [run.effects]
             return _pair(run.out)
 

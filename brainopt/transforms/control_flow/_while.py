@@ -15,7 +15,7 @@ from ..._typing import ArrayLike, PyTree
 from ...core import is_weak, keeps_kind
 from ...errors import TraceContextError, message
 from ...runtime import Effects
-from .._lift import Run, read, run_directly, run_to_fixed_point
+from .._lift import DiscoveryRun, Run, read, run_directly, run_to_fixed_point
 from .._packed import as_operands, pack, unpack
 from .._records import collected, refuse_records
 from .._reuse import reuse
@@ -96,7 +96,7 @@ def _while_loop(
         seen: list[Effects] = []
 
         def abstract(*operands):
-            run = Run(body_fun, operands)
+            run = DiscoveryRun(body_fun, operands)
             seen[:] = [run.effects]
             return refuse_records(run.out, "A while_loop", _UNKNOWN)
 

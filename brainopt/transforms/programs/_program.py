@@ -93,9 +93,8 @@ class Program:
         self._guarded = not all(v.stores_in_c for v in self.foreign)
         self._places = _placement.places(self.written)
         self._given = Given(function, self._places)
-        encoding = None if self.resident is None else self.encoding
         aligned, free = _placement.options_of_jit(
-            options, self.written, self._places, encoding
+            options, self.written, self._places, self.resident and self.encoding
         )
         traced, pure = (named_as(function, f) for f in (self._traced, self._pure))
         self.donating = jax.jit(traced, donate_argnums=0, **aligned)
@@ -110,11 +109,7 @@ class Program:
         return self._like(effects, [*self.kept, *news.known], constants)
 
     def renewed(self) -> Program:
-        """Return the same program without code.
-
-        A trace that failed inside `jax.jit` leaves the slow road behind for every
-        later call of this shape.
-        """
+        """Return the same program without code: a failed trace leaves the slow road."""
         return self._like(self.effects, self.kept, self.constants)
 
     def _like(self, effects: Effects, known: Iterable[Cell], constants: Constants):
@@ -164,7 +159,7 @@ class Program:
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
-        self.broken, self.checked, self._current = True, -1, -1
+        self._forget()
         donated, is_packed = self.packing.slices(donated)
         values = (*map(self.encoding.decode, donated), *kept)
         values = tuple(map(runtime.on_device, values))
@@ -179,10 +174,12 @@ class Program:
                 or frame.missing
                 or not set(effects.written) <= set(self.written)
             ):
+                runtime.give_up()
                 raise UnknownVariables(
                     effects, [v for v in frame.missing if v not in frame.created_here]
                 )
             results = self._stored(frame.values, is_packed), out
+            runtime.when_undone(self._forget)
         self.effects.inner = effects.inner
         self.revisions.update(frame.revisions)
         self.watches.add(frame.watches)
@@ -193,18 +190,19 @@ class Program:
         self.compilations.add()
         return results
 
+    def _forget(self) -> None:
+        self.broken, self.checked, self._current = True, -1, -1
+
     def _traced(self, *args):
         """Trace what donates its first argument."""
         if self._looking or self._deferred is not None:
             with runtime.remembering():
                 return self._pure(*args)
-        # `launch` did not foresee this trace, and nobody holds its prints.
+        # `launch` did not foresee this. JAX will compile and run the code in Python, so
+        # the rest of the call is no place for a signal handler.
         with runtime.remembering(), HeldPrints(UnknownVariables, DeepState):
             out = self._pure(*args)
-        # JAX now compiles and runs the code in Python, and so the rest of the call is
-        # no place for a signal handler.
-        self._deferred = Deferred().__enter__()
-        self._moves = -1
+        self._deferred, self._moves = Deferred().__enter__(), -1
         return out
 
     def _stored(self, values: dict[Cell, Any], is_packed: bool) -> tuple[Any, ...]:
@@ -274,16 +272,15 @@ class Program:
         return self.decoded(out) if self._decodes else out
 
     def _end_deferral(self) -> None:
-        deferred, self._deferred = self._deferred, None
-        if deferred is not None:
+        if (deferred := self._deferred) is not None:
+            self._deferred = None
             deferred.__exit__()
 
     def _launch_locked(self, args: tuple, kwargs: dict) -> Any:
         """Run so that other threads see the state before the step or after it."""
         new = self._compile(args, kwargs)
         with storage.lock:
-            before = storage.in_flight
-            storage.in_flight = self.taken
+            before, storage.in_flight = storage.in_flight, self.taken
             try:
                 with Deferred() if new or self._guarded else contextlib.nullcontext():
                     return self._run_locked(args, kwargs)
@@ -347,8 +344,8 @@ class Program:
             values = self.storage.snapshot(inputs)
             n = len(self.donated)
             donated = self.encoding.encode_at(self._keys, tuple(values[:n]))
-            given = donated, (*values[n:], *self._extra)
-            new, out = self.keeping(*given, args, kwargs)
+            kept = (*values[n:], *self._extra)
+            new, out = self.keeping(donated, kept, args, kwargs)
             if wait:
                 jax.block_until_ready((out, new))
             new = self.encoding.decode_all(new)
