@@ -51,6 +51,8 @@ from ._state import state_dicts as state_dicts
 from ._state import units as units
 from ._summary import Summary as Summary
 from ._summary import summary as summary
+from ._tree_paths import branches as branches
+from ._tree_paths import tree_paths as tree_paths
 from ._units import converted as converted
 from ._units import gradient_in as gradient_in
 from ._units import is_quantity as is_quantity
@@ -63,11 +65,10 @@ from ._value import plain as plain
 from ._variable import TrainVar as TrainVar
 from ._variable import Variable as Variable
 from ._variable import VariableView as VariableView
-from ._walk import branches as branches
 from ._walk import collect_vars as collect_vars
 from ._walk import join as join
 from ._walk import train_vars_of as train_vars_of
-from ._walk import tree_paths as tree_paths
+from ._walk import walked_once as walked_once
 from .functions._methods import SELF as SELF
 from .functions._methods import method_of as method_of
 from .functions._methods import weakly as weakly

@@ -65,6 +65,9 @@ def fingerprints(root: Model) -> dict[str, dict[str, str]]:
     return {"constants": found} if found else {}
 
 
+_VISITED = (Variable, Owner)  # the walk comes to each by itself
+
+
 def _own(node: Model, test: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
     if not isinstance(node, Owner):
         yield from _inside(node, "", (), test)
@@ -78,8 +81,8 @@ def _inside(
 ) -> Iterator[tuple[str, Any]]:
     if test(value):
         yield key, value
-    elif is_atom(value) or isinstance(value, Variable | Owner) or id(value) in above:
-        return  # the walk comes to each node by itself
+    elif isinstance(value, _VISITED) or is_atom(value) or id(value) in above:
+        return
     elif (foreign := _foreign(value)) is not None:
         for path, array in foreign.items():
             if test(array):
@@ -87,7 +90,8 @@ def _inside(
     else:
         above = (*above, id(value))
         for name, item in parts(value) or ():
-            yield from _inside(item, _walk.join(key, str(name)), above, test)
+            if not isinstance(item, _VISITED):
+                yield from _inside(item, _walk.join(key, str(name)), above, test)
 
 
 def _foreign(value: Foreign) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from ..errors import StateWarning, message
 from ..runtime import Owner, top
 from ._parts import is_atom, parts
 from ._variable import Variable, VariableView
-from ._walk import collect_vars, foreign_vars, walk_nodes
+from ._walk import collect_vars, foreign_vars, visits, walk_nodes
 from .functions._trees import flatten, is_function
 
 _told: set[str] = set()
@@ -35,6 +35,7 @@ def warn_of_hidden(*roots: Model) -> None:
         return  # in a trace, where each read would count as one of the function
     for root in roots:
         if hidden := _hidden(root):
+            # Two objects may stand for one Variable of another framework.
             known = set(collect_vars(root).values())
             for place, variables in hidden:
                 _warn(place, [v for v in variables if v not in known])
@@ -42,7 +43,9 @@ def warn_of_hidden(*roots: Model) -> None:
 
 def _hidden(root: Model) -> list[tuple[str, list[Variable]]]:
     """Return what is found in places that the walk does not enter, by attribute."""
-    nodes = {id(node): node for _, node in walk_nodes(root)}
+    walk = visits(root)
+    nodes = {id(visit.node): visit.node for visit in walk}
+    known = nodes.keys() | {id(item) for visit in walk for _, item in visit.items}
     found = []
     for node in nodes.values():
         if isinstance(node, Owner) and node._resets:  # no optimizer, which reads
@@ -50,7 +53,7 @@ def _hidden(root: Model) -> list[tuple[str, list[Variable]]]:
             for key, value in _attributes(node):
                 place = f"{type(node).__name__}.{key}"
                 if place not in _told and key not in borrowed:
-                    found.append((place, list(_search(value, root, nodes.keys()))))
+                    found.append((place, list(_search(value, root, known))))
     return [(place, variables) for place, variables in found if variables]
 
 
@@ -101,7 +104,7 @@ def _warn(place: str, hidden: list[Variable]) -> None:
 
 
 def _search(value: Any, root: Any, known: Collection[int]) -> Iterator[Variable]:
-    """Yield the Variables inside a value; the Nodes of these ids are left aside."""
+    """Yield the Variables inside a value; what has one of these ids is left aside."""
     seen: set[int] = set()
     waiting = [(value, _DEPTH)]
     while waiting and len(seen) < _MOST:

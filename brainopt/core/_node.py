@@ -17,7 +17,7 @@ from ._hidden import warn_of_hidden
 from ._outline import contents, outline
 from ._parts import is_atom, parts
 from ._variable import TrainVar, Variable
-from ._walk import Method, join
+from ._walk import Method, is_node, join, walked_once
 
 _OWN = ("_name", "_implicit_vars", "_implicit_nodes")
 
@@ -26,7 +26,7 @@ class Node(Owner):
     """An object that owns Variables and Nodes, as attributes or inside lists and dicts.
 
     Subclasses set attributes in ``__init__``; nothing has to be declared, and
-    ``super().__init__()`` is optional. Assigning to an attribute that holds a
+    ``super().__init__()`` is optional. Assigning to one with a
     Variable writes its value.
 
     Args:
@@ -50,6 +50,8 @@ class Node(Owner):
     """
 
     reset = _reset.reset
+    _walked_once = walked_once
+    _reads_parts: ClassVar[bool] = True  # see `checkpoint.Stateful`
     _borrowed: ClassVar[frozenset[str]] = frozenset()
     """Attributes that are looked at but not owned, hence not walked."""
 
@@ -96,7 +98,7 @@ class Node(Owner):
                 value._name = join(type(self).__name__, key)
             if self._resets:
                 _reset.remember(value)
-        elif not _walk.is_node(value) and id(value) not in above:
+        elif not is_node(value) and id(value) not in above:
             for name, item in parts(value) or ():
                 if not is_atom(item):
                     self._label(item, join(key, str(name)), (*above, id(value)))
@@ -274,11 +276,8 @@ class Node(Owner):
 
     def _state_context(self) -> list[str]:
         """Return the paths that `_stage_state_dict` wants to see in any case."""
-        return [
-            _walk.join(path, name)
-            for path, node in self.nodes().items()
-            for name in node._context()
-        ]
+        nodes = self.nodes().items()
+        return [join(path, name) for path, node in nodes for name in node._context()]
 
     def _context(self) -> Iterable[str]:
         """Hook that returns what `_state_context` says of this node alone."""

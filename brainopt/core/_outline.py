@@ -23,6 +23,7 @@ from . import _walk
 from ._parts import is_atom, parts
 from ._value import entries
 from ._variable import TrainVar, Variable
+from ._walk import children, foreign_vars
 
 _short = reprlib.Repr()
 _short.maxother = _short.maxstring = 60
@@ -89,12 +90,12 @@ def _items(owner: Model) -> Iterator[tuple[Any, Any]]:
     elif (found := parts(owner)) is not None:
         yield from found
     else:
-        yield from (_walk.foreign_vars(owner) or {}).items()
+        yield from (foreign_vars(owner) or {}).items()
 
 
 def _holds(value: Model) -> bool:
     """Whether Variables or Nodes are inside a container or a model."""
-    return next(_walk.children(value), None) is not None
+    return bool(children(value))
 
 
 def _title(root: Model) -> str:

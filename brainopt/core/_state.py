@@ -77,15 +77,15 @@ class Staged(LoadResult):
 
     def conflicts_with(self, *others: Any) -> list[str]:
         """Return a line for each Variable that has another value in another state."""
-        return [
-            f"{self._paths[variable]}: another node shares this Variable, and has "
-            "another value for it"
+        clashing = dict.fromkeys(
+            self._paths[variable]
+            for table in (getattr(other, "_writes", {}) for other in others)
             for variable, value in self._writes.items()
-            if any(
-                not same(jax.tree.leaves(value), jax.tree.leaves(other))
-                for other in _values_of(variable, others)
-            )
-        ]
+            if variable in table
+            and not same(jax.tree.leaves(value), jax.tree.leaves(table[variable]))
+        )
+        what = "another node shares this Variable, and has another value for it"
+        return [f"{path}: {what}" for path in clashing]
 
     def commit_with(self, *others: Staged) -> None:
         """Write this and the other states at once."""
@@ -94,11 +94,6 @@ class Staged(LoadResult):
         for staged in (self, *others):
             writes |= staged._writes
         runtime.commit(list(writes), list(writes.values()))
-
-
-def _values_of(variable: Variable, stages: Sequence[Any]) -> list[Any]:
-    writes = [getattr(stage, "_writes", {}) for stage in stages]
-    return [table[variable] for table in writes if variable in table]
 
 
 def state_dicts(roots: Sequence[Model]) -> list[dict[str, Any]]:
@@ -144,8 +139,10 @@ def meta(root: Model, plain: Callable) -> dict[str, Any]:
 
 def units(root: Model) -> dict[str, dict[str, str]]:
     """Return ``{"units": {path: unit}}`` of the quantities below ``root``, if any."""
-    found = _walk.collect_vars(root).unique()
-    values = {path: runtime.read(variable) for path, variable in found.items()}
+    paths: dict[Variable, str] = {}
+    for owned in _walk.walk_vars(root):
+        paths.setdefault(owned.variable, owned.path)
+    values = dict(zip(paths.values(), runtime.snapshot(list(paths)), strict=True))
     units = {f"{k}.{q.unit}": str(q.unit) for k, q in quantities(values).items()}
     return {"units": units} if units else {}
 
@@ -158,7 +155,8 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     """
     found = _walk.collect_vars(root)
     first = found.unique()
-    values = {variable: runtime.read(variable) for variable in first.values()}
+    variables = list(first.values())
+    values = dict(zip(variables, runtime.snapshot(variables), strict=True))
     leaves = {v: dict(v._entries(value)) for v, value in values.items()}
     own = quantities({path: values[variable] for path, variable in first.items()})
     state = in_own_units(state, own)
@@ -237,9 +235,11 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
         # Straight to where it belongs: no device has to hold it whole.
         new = new if in_parts else np.asarray(new, old.dtype)
         return runtime.put(new, old.sharding), ""
-    if isinstance(new, np.ndarray):
-        # A copy, which nobody else holds: JAX may take the memory as it is.
-        new = jax.device_put(np.array(new, old.dtype))
+    if in_parts:
+        # Nobody else holds the memory that was read: JAX may take it as it is.
+        new = jax.device_put(np.asarray(new))
+    elif isinstance(new, np.ndarray):
+        new = jnp.array(np.asarray(new, old.dtype))
     elif not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""
@@ -261,9 +261,8 @@ def _differ(old: Any, new: Any) -> bool:
 
 def _beside(new: Any, old: Any) -> Any:
     """Return ``new`` where ``old`` is: committed to its place, or to none."""
-    if not isinstance(old, jax.Array) or any(
-        isinstance(value, jax.core.Tracer) for value in (new, old)
-    ):
+    traced = isinstance(new, jax.core.Tracer) or isinstance(old, jax.core.Tracer)
+    if traced or not isinstance(old, jax.Array):
         return new
     # An array that is not committed follows what it is computed with; a committed one
     # in its place would fix the device of all that is computed from it.

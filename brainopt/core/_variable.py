@@ -249,6 +249,8 @@ class Variable(Cell, ArrayLike):
 
     def _from_entries(self, old: Any, given: dict[str, Any]) -> Any:
         """Return the value of these entries; ``old`` is the value before."""
+        if isinstance(old, jax.Array):
+            return given[""]
         return jax.tree.unflatten(jax.tree.structure(old), list(given.values()))
 
     def _fit(self, new: Any) -> Any:

@@ -4,26 +4,163 @@
 A path joins attribute names, list positions and dict keys with dots:
 ``layers.0.W``. Plain containers, see `_parts`, are walked like the containers of this
 package; they do not count as a level.
+
+All that asks for Nodes, Variables or arrays below a root reads the visits of a walk. A
+save and a restore ask several times, and so walk once: see `walked_once`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import jax
 
-from .._typing import Model, PyTree
+from .._typing import Model
 from ..errors import message
-from ..runtime import Owner
+from ..runtime import Owner, changes
 from . import _host
 from ._collectors import NodeCollector, VarCollector
 from ._parts import is_atom, parts
-from ._units import is_quantity, is_quantity_type
 from ._variable import TrainVar, Variable
 
 Method = Literal["relative", "absolute"]
+
+
+Items = list[tuple[str, Any]]
+
+
+class Visit(NamedTuple):
+    """A node that the walk came to.
+
+    Attributes:
+        path: of the node from the root.
+        node: the node; the root may be a container.
+        items: the Variables and Nodes right inside, by their path from the node.
+    """
+
+    path: str
+    node: Any
+    items: Items
+
+
+class _Kept(threading.local):
+    def __init__(self):
+        self.walks: dict[int, tuple[int, list[Visit]]] = {}
+
+
+_kept = _Kept()
+
+
+@contextlib.contextmanager
+def walked_once(root: Model) -> Iterator[None]:
+    """Walk a root once for everything in the block, in this thread.
+
+    It is walked again where an attribute was assigned since. Lists and dicts of users
+    are not looked at, so nothing may be added to one in the block.
+    """
+    walks, key = _kept.walks, id(root)
+    if key in walks:
+        yield
+        return
+    walks[key] = changes.count, _walk(root, -1)
+    try:
+        yield
+    finally:
+        del walks[key]
+
+
+def visits(root: Model, level: int = -1) -> list[Visit]:
+    """Return the visits of a walk: the root, then the nodes below it to ``level``.
+
+    A node that two paths reach is visited under both, what is below it under the first
+    (nodes that refer to each other would have more paths than could be listed); a cycle
+    is cut where it closes.
+    """
+    key = id(root)
+    if level >= 0 or key not in _kept.walks:
+        return _walk(root, level)
+    count, found = _kept.walks[key]
+    if count != changes.count:
+        count, found = _kept.walks[key] = changes.count, _walk(root, level)
+    return found
+
+
+def _walk(root: Model, level: int) -> list[Visit]:
+    found: list[Visit] = []
+    expanded: dict[int, int] = {}
+
+    def visit(path: str, node: Model, depth: int, above: tuple[int, ...]) -> None:
+        items = inside(node)
+        found.append(Visit(path, node, items))
+        # With a limit, a node that is found again nearer to the root is entered again:
+        # from there more levels are within the limit.
+        before = expanded.get(id(node))
+        if depth == level or (before is not None and (level < 0 or before <= depth)):
+            return
+        expanded[id(node)] = depth
+        above = (*above, id(node))
+        for key, item in items:
+            if not isinstance(item, Variable) and id(item) not in above:
+                visit(join(path, key), item, depth + 1, above)
+
+    visit("", root, 0, ())
+    return found
+
+
+def is_node(obj: object) -> TypeGuard[Owner]:
+    """Whether ``obj`` is a Node."""
+    return isinstance(obj, Owner)
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a path that are not empty."""
+    return ".".join(filter(None, parts))
+
+
+def inside(node: Model) -> Items:
+    """Return the Variables and Nodes right inside a Node or a container, by path."""
+    if not is_node(node):
+        return children(node)
+    found: Items = []
+    for name, value in node._owned_attributes():
+        _gather(value, name, (), found)
+    return found
+
+
+def children(container: Model) -> Items:
+    """Return the Nodes and Variables in a container, those of foreign models too."""
+    found: Items = []
+    _gather(container, "", (), found)
+    return found
+
+
+_FOUND = (Variable, Owner)
+
+
+def _gather(container: Any, key: str, above: tuple[int, ...], found: Items) -> None:
+    if isinstance(container, _FOUND):
+        found.append((key, container))
+    elif is_atom(container) or id(container) in above:  # a list may hold itself
+        return
+    elif (foreign := foreign_vars(container)) is not None:
+        paths = getattr(foreign, "paths", {})
+        for path, variable in foreign.items():
+            found.append((join(key, paths.get(variable, path)), variable))
+    else:
+        above = (*above, id(container))
+        for name, item in parts(container) or ():
+            if isinstance(item, _FOUND):
+                found.append((join(key, str(name)), item))
+            elif not is_atom(item):
+                _gather(item, join(key, str(name)), above, found)
+
+
+def foreign_vars(obj: Model) -> _host.Found | None:
+    """Return what a host finds in a model of another framework; None of others."""
+    return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
 class Owned(NamedTuple):
@@ -40,40 +177,6 @@ class Owned(NamedTuple):
         if self.owner is None:
             return self.path
         return f"{self.owner.name}.{self.key.replace('.', '-')}"
-
-
-def is_node(obj: object) -> TypeGuard[Owner]:
-    """Whether ``obj`` is a Node."""
-    return isinstance(obj, Owner)
-
-
-def join(*parts: str) -> str:
-    """Join the parts of a path that are not empty."""
-    return ".".join(part for part in parts if part)
-
-
-def children(
-    container: Model, key: str = "", above: tuple[int, ...] = ()
-) -> Iterator[tuple[str, Any]]:
-    """Yield ``(key, item)`` for the Nodes, Variables and foreign models inside."""
-    if isinstance(container, Variable) or is_node(container):
-        yield key, container
-    elif is_atom(container) or id(container) in above:  # a list may hold itself
-        return
-    elif (foreign := foreign_vars(container)) is not None:
-        paths = getattr(foreign, "paths", {})
-        for path, variable in foreign.items():
-            yield join(key, paths.get(variable, path)), variable
-    else:
-        above = (*above, id(container))
-        for name, item in parts(container) or ():
-            if not is_atom(item):
-                yield from children(item, join(key, str(name)), above)
-
-
-def foreign_vars(obj: Model) -> _host.Found | None:
-    """Return what a host finds in a model of another framework; None of others."""
-    return None if isinstance(obj, list | tuple) else _host.find(obj)
 
 
 def foreign_models(
@@ -97,53 +200,25 @@ def foreign_models(
         yield from foreign_models(item, join(path, str(name)), above)
 
 
-def _inside(node: Model) -> Iterator[tuple[str, Any]]:
-    if is_node(node):
-        for name, value in node._owned_attributes():
-            yield from children(value, name)
-    else:
-        yield from children(node)
-
-
 def may_own(obj: Model) -> bool:
     """Whether Variables could be in ``obj``: a Node, a container, a known model."""
     return is_node(obj) or parts(obj) is not None or foreign_vars(obj) is not None
 
 
-def walk_nodes(root: Model, level: int = -1) -> Iterator[tuple[str, Any]]:
-    """Yield ``(path, node)``: the root, then the nodes below it to ``level``.
-
-    A node that two paths reach is yielded under both, what is below it under the first
-    (nodes that refer to each other would have more paths than could be listed); a cycle
-    is cut where it closes.
-    """
-    expanded: dict[int, int] = {}
-
-    def visit(path: str, node: Model, depth: int, above: tuple[int, ...]):
-        yield path, node
-        # With a limit, a node that is found again nearer to the root is entered again:
-        # from there more levels are within the limit.
-        before = expanded.get(id(node))
-        if depth == level or (before is not None and (level < 0 or before <= depth)):
-            return
-        expanded[id(node)] = depth
-        above = (*above, id(node))
-        for key, item in _inside(node):
-            if not isinstance(item, Variable) and id(item) not in above:
-                yield from visit(join(path, key), item, depth + 1, above)
-
-    return visit("", root, 0, ())
+def walk_nodes(root: Model, level: int = -1) -> list[tuple[str, Any]]:
+    """Return ``(path, node)`` of the visits of a walk, see `visits`."""
+    return [(visit.path, visit.node) for visit in visits(root, level)]
 
 
 def walk_vars(
     root: Model, level: int = -1, include_self: bool = True
 ) -> Iterator[Owned]:
     """Yield every Variable below ``root`` with its path and owner."""
-    for path, node in walk_nodes(root, level):
+    for path, node, items in visits(root, level):
         if not include_self and node is root:
             continue
         owner = node if is_node(node) else None
-        for key, item in _inside(node):
+        for key, item in items:
             if isinstance(item, Variable):
                 yield Owned(join(path, key), owner, key, item)
 
@@ -156,7 +231,7 @@ def find(root: Model, path: str) -> tuple[Variable, str] | None:
     if isinstance(root, Variable):
         return root, path
     # By prefix and not split at the dots: a key may be that of a list in a dict.
-    for key, item in _inside(root):
+    for key, item in inside(root):
         if key and (path == key or path.startswith(f"{key}.")):
             found = find(item, path[len(key) + 1 :])
             if found is not None:
@@ -266,79 +341,3 @@ def _trainable(source: Model, path: str) -> Iterator[tuple[str, str, Variable]]:
                 help=_ATTACH if _is_pytree(source) else _TRAINABLE,
             )
         )
-
-
-def tree_paths(
-    tree: PyTree, is_leaf: Callable[[PyTree], bool]
-) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf.
-
-    A box of flax is no part of the path; that of a quantity ends in its unit.
-    """
-    return [(path or "param", leaf) for path, leaf in _tree_paths(tree, is_leaf)]
-
-
-def _tree_paths(
-    tree: PyTree, is_leaf: Callable[[PyTree], bool]
-) -> Iterator[tuple[str, Any]]:
-    """Yield what `tree_paths` returns; that of a leaf alone has the path ""."""
-
-    def is_wrapper(x: PyTree) -> bool:
-        return x is not tree and _is_wrapper(type(x))
-
-    # A wrapper has one value, and the key of that is no part of the path.
-    own = _is_wrapper(type(tree)) and not is_leaf(tree)
-    unit = str(tree.unit) if own and is_quantity(tree) else ""
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda x: is_wrapper(x) or is_leaf(x)
-    )
-    for keys, part in flat:
-        path = jax.tree_util.keystr(keys[own:], simple=True, separator=".")
-        if is_wrapper(part) and not is_leaf(part):
-            for below, leaf in _tree_paths(part, is_leaf):
-                yield join(unit, path, below), leaf
-        else:
-            yield join(unit, path), part
-
-
-def branches(tree: PyTree) -> list[tuple[str, Any]] | None:
-    """Return ``(name, part)`` of what is next below a pytree; None for a leaf.
-
-    A box of flax is no part of a path here either.
-    """
-    if isinstance(tree, dict):
-        found = [
-            (join(*map(str, key)) if isinstance(key, tuple) else str(key), part)
-            for key, part in tree.items()
-        ]
-    elif tree is None or jax.tree_util.all_leaves([tree]):
-        return None
-    else:
-        found = [
-            (jax.tree_util.keystr(keys, simple=True), part)
-            for keys, part in _next_below(tree)
-        ]
-    return [
-        (name, _next_below(part)[0][1] if _is_box(type(part)) else part)
-        for name, part in found
-    ]
-
-
-def _next_below(tree: PyTree) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_flatten_with_path(tree, lambda x: x is not tree)[0]
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_wrapper(kind: type) -> bool:
-    """Whether it is a class of boxes or of quantities."""
-    return _is_box(kind) or is_quantity_type(kind)
-
-
-# By the names of classes, as flax may not be imported.
-@functools.lru_cache(maxsize=1024)
-def _is_box(kind: type) -> bool:
-    """Whether it is a Variable of nnx, or a box of linen, around one value."""
-    return any(
-        cls.__name__ in ("Variable", "AxisMetadata") and cls.__module__[:5] == "flax."
-        for cls in kind.__mro__
-    )

@@ -33,6 +33,7 @@ from ..core import (
     state_dicts,
     units,
     unseen,
+    walked_once,
     wrap,
 )
 from ..errors import HostError, HostWarning, message
@@ -55,6 +56,9 @@ class Attached(VarCollector):
         self._model = model
         self._tree = tree
         self.unseen = VarCollector(getattr(found, "unseen", ()))
+
+    _walked_once = walked_once
+    _reads_parts = True  # see `checkpoint.Stateful`
 
     # As a key of `axes` it stands for the model; a dict has no hash.
     __hash__ = object.__hash__  # type: ignore[assignment]

@@ -45,7 +45,7 @@ class InParts(Protocol):
 
 def is_in_parts(value: object) -> TypeGuard[InParts]:
     """Whether an array is read in parts."""
-    return hasattr(type(value), "read_parts")
+    return not isinstance(value, np.ndarray) and hasattr(type(value), "read_parts")
 
 
 _HOST = jax.memory.Space.Host

@@ -165,15 +165,22 @@ def segments(position: int, nbytes: int) -> Iterator[Segment]:
     """Place an array after ``position``: bin32 stops at 4 GiB, a segment at 1 GiB."""
     # 5 bytes of bin32 head right before the boundary; nil bytes fill the gap before it.
     while nbytes:
-        offset = -(-(position + 5) // ALIGN) * ALIGN
+        offset = start_of(position)
         length = min(nbytes, SEGMENT)
         head = _NIL * (offset - 5 - position) + b"\xc6" + length.to_bytes(4, "big")
         yield Segment(position, head, offset, length)
         position, nbytes = offset + length, nbytes - length
 
 
+def start_of(position: int) -> int:
+    """Find where the bytes of an array begin that is placed after ``position``."""
+    return -(-(position + 5) // ALIGN) * ALIGN
+
+
 def end_of(position: int, nbytes: int) -> int:
     """Find the position after an array that is placed after ``position``."""
+    if 0 < nbytes <= SEGMENT:
+        return start_of(position) + nbytes
     for segment in segments(position, nbytes):
         position = segment.offset + segment.nbytes
     return position

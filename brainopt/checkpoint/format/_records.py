@@ -119,8 +119,8 @@ def unpack(manifest: memoryview, limit: int) -> tuple[dict, list[Record]]:
         if record.has_payload:
             # Computed, and the offset in the file compared with it: arrays cannot
             # overlap, and none can lie outside the payload.
-            first = next(_layout.segments(position, record.nbytes), None)
-            if record.offset != (first.offset if first else 0):
+            first = _layout.start_of(position) if record.nbytes else 0
+            if record.offset != first:
                 raise Malformed(f"payload of {record.key!r} is not where it belongs")
             position = _layout.end_of(position, record.nbytes)
             if position > limit:

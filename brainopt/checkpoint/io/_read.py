@@ -35,6 +35,8 @@ _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
 _HUGE_PAGE = 1 << 21
 _LARGE = 4 * _HUGE_PAGE
+_PAGE, _ALIGN = 4096, 64
+_STRIP = 4 * _layout.BLOCK
 
 
 class _Piece(NamedTuple):
@@ -131,12 +133,13 @@ class Reader(Contents):
                 into[...] = array[_boxes.slices(box)]
             return
         row = record.nbytes // record.shape[0]
-        step = max(1, _CHUNK // row)
+        step = max(1, _STRIP // row)
+        buffer = bytearray(min(step * row + 2 * _layout.BLOCK, record.nbytes))
         for first in range(0, record.shape[0], step):
             strip = ((first, min(first + step, record.shape[0])), *whole[1:])
             parts = [(_boxes.common(box, strip), box, into) for box, into in wanted]
             if any(part is not None for part, *_ in parts):
-                array = self._strip(index, *strip[0])
+                array = self._strip(index, *strip[0], memoryview(buffer))
                 for part, box, into in parts:
                     if part is not None:
                         here = array[_boxes.slices(part, strip)]
@@ -153,17 +156,17 @@ class Reader(Contents):
         )
         self._check_digests({index: into})
 
-    def _strip(self, index: int, first: int, last: int) -> np.ndarray:
-        """Read rows of an array, from the first to before the last."""
+    def _strip(
+        self, index: int, first: int, last: int, buffer: memoryview
+    ) -> np.ndarray:
+        """Read rows of an array into a buffer, from the first to before the last."""
         record = self.records[index]
         row = record.nbytes // record.shape[0]
         start, end = first * row, last * row
         # Whole blocks around the rows: a checksum covers a block.
         blocks = range(start // _layout.BLOCK, -(-end // _layout.BLOCK))
         begin = blocks.start * _layout.BLOCK
-        memory = memoryview(
-            bytearray(min(len(blocks) * _layout.BLOCK, record.nbytes - begin))
-        )
+        memory = buffer[: min(len(blocks) * _layout.BLOCK, record.nbytes - begin)]
         self._run(
             len(memory),
             (
@@ -369,16 +372,18 @@ class Reader(Contents):
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Take memory for an array; a large one begins at a huge page.
+    """Take memory for an array, which JAX can use as it is on a CPU device.
 
-    The system clears memory when it is first written, 2 MiB at once in a huge page and
-    4 KiB at a time elsewhere.
+    For that it begins at a multiple of 64 bytes. A large one begins at a huge page: the
+    system clears memory when it is first written, 2 MiB at once in a huge page and 4 KiB
+    at a time elsewhere.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < _LARGE:
+    if nbytes < _PAGE:
         return np.empty(shape, dtype)
-    memory = np.empty(nbytes + _HUGE_PAGE, np.uint8)
-    start = -memory.ctypes.data % _HUGE_PAGE
+    align = _HUGE_PAGE if nbytes >= _LARGE else _ALIGN
+    memory = np.empty(nbytes + align, np.uint8)
+    start = -memory.ctypes.data % align
     return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays to be written to a file: their description, and their bytes on the host."""
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -49,9 +50,8 @@ class ArrayLeaf:
         else:
             self._take_numpy(value)
         self.shape = tuple(self.value.shape)
-        # Python integers (dtype object): a product of sizes must not wrap.
         itemsize = 4 if self.kind == "key" else self.value.dtype.itemsize
-        self.nbytes = int(np.prod(self.shape, dtype=object)) * itemsize
+        self.nbytes = math.prod(self.shape) * itemsize
 
     def _take_jax(self, value: jax.Array) -> None:
         self.kind, self.dtype = what_is(value)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The protocol of objects that a checkpoint can save and restore."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..._typing import StateDict
@@ -46,6 +47,12 @@ class Stateful(Protocol):
     A checkpoint asks for nothing else. `brainopt.Node` follows this protocol; so may
     any class of yours. Two names begin with an underscore, because checkpoints call
     them, not the users of an object.
+
+    An object may also have ``_walked_once()``, a context manager: within it, while the
+    object is saved or restored, nothing is added to it, and what was found in it once
+    need not be looked for again. With ``_reads_parts = True`` a large array of a file
+    comes to ``_stage_state_dict`` unread, as an object with ``shape``, ``dtype``,
+    ``read_parts(slices)`` and ``__array__``, so that one at a time is in memory.
     """
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -87,3 +94,13 @@ def is_stateful(value: object) -> bool:
     if not hasattr(value, "_stage_state_dict"):
         return False
     return isinstance(value, Stateful) and not isinstance(value, type)
+
+
+@contextlib.contextmanager
+def walked_once(nodes: Iterable[Stateful]) -> Iterator[None]:
+    """Let each object find its parts once for all that is asked within the block."""
+    with contextlib.ExitStack() as stack:
+        for node in nodes:
+            enter: Any = getattr(node, "_walked_once", contextlib.nullcontext)
+            stack.enter_context(enter())
+        yield

@@ -42,10 +42,21 @@ from ._metadata import (
     takes,
     warn_of_constants,
 )
-from ._paths import ABSENT, dotted, flat_paths, leaves, under
-from ._protocol import CONSTANTS, NOTES, UNITS, Staged, Stateful, is_stateful
+from ._paths import dotted, flat_paths, under
+from ._plain import nodes_in, plain_paths, plain_values, saved_nodes, with_defaults
+from ._protocol import (
+    CONSTANTS,
+    NOTES,
+    UNITS,
+    Staged,
+    Stateful,
+    walked_once,
+)
 from ._selection import Selection
 from ._source import Slot, Source, filled, slots_in
+
+_SMALL = 1 << 16
+"""Bytes of an array that is read together with others."""
 
 
 class Restore:
@@ -81,7 +92,7 @@ class Restore:
         # A process of several may keep its own part of the data in an attribute.
         self._same_constants = strict and jax.process_count() == 1
         self.staged: dict[str, Staged] = {}
-        self.targets = self._named(_stateful(nodes), "the nodes")
+        self.targets = self._named(nodes_in(nodes), "the nodes")
         self.saved: dict[str, SavedNode] = {}
         self.left: dict[str, Any] = {}
 
@@ -91,9 +102,13 @@ class Restore:
         Raises:
             CheckpointMismatchError: the file does not fit.
         """
+        with walked_once(self.targets.values()):
+            self._prepare()
+
+    def _prepare(self) -> None:
         tree = filled(self.source.tree, self.source.read(slots_in([self.source.tree])))
         tree = self._adopt(tree, self.nodes)
-        self.saved = self._named(_saved(tree), "the file")
+        self.saved = self._named(saved_nodes(tree), "the file")
         chosen = self._choose()
         if self.strict:
             self._refuse_unmatched(tree)
@@ -105,7 +120,7 @@ class Restore:
         if self.wrong:
             self.discard()
             raise self._mismatch()
-        self._rest = _merged(self.nodes, _plain(tree))
+        self._rest = with_defaults(self.nodes, plain_values(tree))
 
     def discard(self) -> None:
         """Discard all stages."""
@@ -139,7 +154,7 @@ class Restore:
         # A dict with saved nodes in it is a tree of several nodes, not the state of
         # one.
         if isinstance(nodes, Stateful):
-            whole = not any(True for _ in _saved(tree))
+            whole = not any(True for _ in saved_nodes(tree))
             return SavedNode({}, self._flat(tree)) if whole else tree
         if not isinstance(nodes, Mapping):
             return tree
@@ -206,7 +221,7 @@ class Restore:
             for name, saved in self.saved.items()
             for path, slot in [("", None), *saved.state.items()]
         }
-        plain = _plain_paths(_plain(tree))
+        plain = plain_paths(plain_values(tree))
         unmatched = self.selection.renamed.unmatched([*stored, *plain])
         self.wrong += [f"rename={old!r} matches nothing" for old in unmatched]
         if self.selection.filters:
@@ -233,14 +248,13 @@ class Restore:
         )
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
-        # All slots in one call, so that they are read in the order of the file.
         contexts = {name: self._context(name) for name in self.targets}
         values = self._values(
             {
-                slot: self.own.get(name, {}).get(under(name, path))
+                slot: self.targets[name]
                 for table in (chosen, contexts)
                 for name, state in table.items()
-                for path, slot in state.items()
+                for slot in state.values()
                 if isinstance(slot, Slot)
             }
         )
@@ -274,16 +288,19 @@ class Restore:
         asked = {path: under(name, path) for path in ask()}
         return {p: self.left[full] for p, full in asked.items() if full in self.left}
 
-    def _values(self, wanted: dict[Slot, Any]) -> dict[Slot, Any]:
-        """Read slots; those whose target is divided over devices are read in parts."""
+    def _values(self, wanted: dict[Slot, Stateful]) -> dict[Slot, Any]:
+        """Read slots; a large one is left to its node, where it can read it."""
         parts = self.source.parts
-        divided = [
-            slot
-            for slot, target in wanted.items()
-            if parts is not None and slot.kind == "array" and _is_divided(target)
-        ]
-        read = self.source.read([slot for slot in wanted if slot not in divided])
-        return read | {slot: parts(slot) for slot in divided if parts is not None}
+        left = {
+            slot: parts(slot)
+            for slot, node in wanted.items()
+            if parts is not None
+            and slot.kind == "array"
+            and slot.nbytes > _SMALL
+            and getattr(node, "_reads_parts", False)
+        }
+        # The others in one call, so that they are read in the order of the file.
+        return self.source.read([slot for slot in wanted if slot not in left]) | left
 
     def _expected(self, name: str) -> bool:
         if not self.selection.filters:
@@ -343,56 +360,3 @@ class Restore:
         )
         error.differences = tuple(self.wrong)
         return error
-
-
-def _is_divided(target: Any) -> bool:
-    place = target.sharding if isinstance(target, jax.Array) else None
-    return isinstance(place, jax.sharding.NamedSharding)
-
-
-def _stateful(nodes: Model) -> Iterator[tuple[tuple, Stateful]]:
-    found = leaves(nodes, is_stateful)
-    return ((path, part) for path, part in found if is_stateful(part))
-
-
-def _saved(tree: Any) -> Iterator[tuple[tuple, SavedNode]]:
-    found = leaves(tree)
-    return ((path, part) for path, part in found if isinstance(part, SavedNode))
-
-
-def _plain(tree: Any) -> Any:
-    """Return the plain values of a tree, without lists that hold a node."""
-    if isinstance(tree, SavedNode):
-        return ABSENT
-    if isinstance(tree, dict):
-        kept = {key: _plain(child) for key, child in tree.items()}
-        kept = {key: child for key, child in kept.items() if child is not ABSENT}
-        return kept if kept or not tree else ABSENT
-    if isinstance(tree, list | tuple) and any(True for _ in _saved(tree)):
-        return ABSENT
-    return tree
-
-
-def _plain_paths(tree: Any) -> list[str]:
-    """List every path in a plain tree, those of its containers too."""
-    if tree is ABSENT:
-        return []
-    found = {path[:end] for path, _ in leaves(tree) for end in range(len(path) + 1)}
-    return [dotted(path) for path in sorted(found, key=len)]
-
-
-def _merged(nodes: Model, plain: Any) -> Any:
-    """Plain values of the file, and the defaults where the file has none."""
-    if not isinstance(nodes, Mapping):
-        return {} if plain is ABSENT else plain
-    if plain is not ABSENT and not isinstance(plain, dict):
-        return plain
-    found = {} if plain is ABSENT else dict(plain)
-    for key, default in nodes.items():
-        if isinstance(default, Mapping):
-            merged = _merged(default, found.pop(key, ABSENT))
-            if not default or not isinstance(merged, dict) or merged:
-                found[key] = merged
-        elif not any(True for _ in _stateful(default)):
-            found.setdefault(key, default)
-    return found

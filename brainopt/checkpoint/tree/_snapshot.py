@@ -19,7 +19,7 @@ from ..format._records import Record
 from ..io._boxes import Box
 from ._leaves import ArrayLeaf, BytesLeaf, Unstorable, refusal
 from ._paths import children, public
-from ._protocol import CONSTANTS, NOTES, Stateful, is_stateful
+from ._protocol import CONSTANTS, NOTES, Stateful, is_stateful, walked_once
 from ._spread import SpreadLeaf, is_spread
 from ._states import read_states
 
@@ -59,7 +59,8 @@ class Snapshot:
         # First the walk, then all states: reading a state inside the walk would give
         # each node another instant, and a running step might fall between two of them.
         self._add((), None, tree)
-        self._add_states()
+        with walked_once([node for *_, node in self._found]):
+            self._add_states()
         self._check_size()
         self._refuse()
         del self._found, self._above

@@ -13,19 +13,21 @@ import numpy as np
 
 from ..._select import is_below
 from ..._typing import PyTree, Values
+from ..format._records import Record
 from ..io._contents import Contents
 from ._build import SavedNode, build
 from ._paths import leaves, mapped
 from ._values import Stored, read_values
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
-    """The place of a leaf that is not read yet, and its shape."""
+    """The place of a leaf that is not read yet, with what its record says of it."""
 
     index: int
     shape: tuple[int, ...] = ()
     kind: str = ""
+    nbytes: int = 0
 
     @property
     def ndim(self) -> int:
@@ -56,9 +58,10 @@ def own_source(reader: Contents) -> Source:
         values = read_values(reader, [slot.index for slot in slots])
         return {slot: values[slot.index] for slot in slots}
 
-    tree = build(
-        reader, lambda i, record: Slot(i, record.shape, record.kind), lambda node: node
-    )
+    def slot(index: int, record: Record) -> Slot:
+        return Slot(index, record.shape, record.kind, record.nbytes)
+
+    tree = build(reader, slot, lambda node: node)
     return Source(reader.path, tree, read, lambda slot: Stored(reader, slot.index))
 
 

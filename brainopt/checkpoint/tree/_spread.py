@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class SpreadLeaf:
         """Describe one piece as an array of its own."""
         dtype = "uint32" if self.kind == "key" else self.dtype
         shape, itemsize = shape_of(box), self.value.dtype.itemsize
-        nbytes = int(np.prod(shape, dtype=object)) * itemsize
+        nbytes = math.prod(shape) * itemsize
         return Record(key, "array", dtype=dtype, shape=shape, nbytes=nbytes)
 
     def host(self, box: Box) -> tuple[memoryview, bool]:
