@@ -10,6 +10,7 @@ import pytest
 
 import brainopt as bo
 from brainopt import checkpoint
+from brainopt.core import _walk
 from brainopt.errors import CheckpointError, CheckpointMismatchError
 from tests.checkpoint.trees import same
 
@@ -212,6 +213,27 @@ def test_a_copy_that_fails_while_writing_names_the_variable(tmp_path, monkeypatc
 
 def failing_copy(value, parts):
     raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def test_a_save_and_a_restore_walk_each_node_once(tmp_path, monkeypatch):
+    tree = {"net": net(), "opt": bo.optim.AdamW(0.01, net())}
+    walked, walk = [], _walk._walk
+    monkeypatch.setattr(
+        _walk, "_walk", lambda root, level: walked.append(root) or walk(root, level)
+    )
+    for act in (checkpoint.save, checkpoint.restore):
+        act(tmp_path / "f", tree)
+        assert [sum(root is node for root in walked) for node in tree.values()] == [1, 1]
+        walked.clear()
+
+
+def test_what_a_hook_adds_in_a_save_is_saved(tmp_path):
+    class Grows(bo.Node):
+        def _prepare_save(self):
+            self.late = bo.Variable(jnp.ones(2))
+
+    checkpoint.save(tmp_path / "f", Grows())
+    assert list(checkpoint.load(tmp_path / "f")) == ["late"]
 
 
 def test_two_values_for_a_variable_that_nodes_share_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Large files: what they cost in memory, and more than 4 GiB in one array (R23)."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,13 +18,15 @@ ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
 _PEAK = """
-import sys, numpy as np, jax.numpy as jnp
+import ctypes, sys, jax, numpy as np, jax.numpy as jnp
+import brainopt as bo
 from brainopt import checkpoint
 def status(name):
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return 1024 * int(lines[name].split()[0])
 path, act = sys.argv[1:]
 {prepare}
+ctypes.CDLL(None).malloc_trim(0)
 open("/proc/self/clear_refs", "w").write("5")
 before = status("VmRSS")
 {act}
@@ -33,6 +36,18 @@ _JAX = "tree = {str(i): jnp.ones(4 << 20).block_until_ready() for i in range(6)}
 _NUMPY = "tree = {str(i): np.ones(4 << 20, 'f4') for i in range(6)}"
 _WARM = "; checkpoint.save(path + 'w', {'w': jnp.ones(8)}); checkpoint.load(path + 'w')"
 _SAVE = "checkpoint.save(path, tree)"
+_NET = """
+def make(*shape):
+    made = bo.Node()
+    made.w = [bo.TrainVar(jnp.ones(shape)) for i in range(6)]
+    if divided:
+        mesh = jax.make_mesh((4,), ("data",))
+        bo.sharding.shard(made, mesh, {"*": jax.sharding.PartitionSpec(*divided)})
+    return made
+checkpoint.save(path + 'w', make(8, 8)); checkpoint.restore(path + 'w', make(8, 8))
+net = make(2048, 2048); checkpoint.save(path, net, sharded=folder)
+"""
+_RESTORE = "checkpoint.restore(path, net)"
 COSTS = {
     "save of jax arrays": (_JAX + _WARM, _SAVE, 16 * MIB + 16 * MIB),
     "save of numpy arrays": (_NUMPY + _WARM, _SAVE, 16 * MIB + 16 * MIB),
@@ -46,6 +61,23 @@ COSTS = {
         "tree = checkpoint.load(path)",
         (6 * 16 + 32) * MIB,
     ),
+    "restore": ("divided = None; folder = False" + _NET, _RESTORE, (6 * 16 + 8) * MIB),
+    # The result, and the strip of rows that its pieces are cut from.
+    "restore of rows": (
+        "divided = 'data', None; folder = False" + _NET,
+        _RESTORE,
+        (6 * 16 + 8) * MIB,
+    ),
+    "restore of columns": (
+        "divided = None, 'data'; folder = False" + _NET,
+        _RESTORE,
+        (6 * 16 + 8) * MIB,
+    ),
+    "restore of a folder": (
+        "divided = None, 'data'; folder = True" + _NET,
+        _RESTORE,
+        (6 * 16 + 8) * MIB,
+    ),
 }
 
 
@@ -57,6 +89,7 @@ def test_memory_stays_within_its_bound(tmp_path, kind):
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "f", kind],
         cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
         capture_output=True,
         text=True,
         check=True,
