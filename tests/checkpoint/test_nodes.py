@@ -223,7 +223,8 @@ def test_a_save_and_a_restore_walk_each_node_once(tmp_path, monkeypatch):
     )
     for act in (checkpoint.save, checkpoint.restore):
         act(tmp_path / "f", tree)
-        assert [sum(root is node for root in walked) for node in tree.values()] == [1, 1]
+        counts = [sum(root is node for root in walked) for node in tree.values()]
+        assert counts == [1, 1]
         walked.clear()
 
 

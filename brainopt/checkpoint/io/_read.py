@@ -375,8 +375,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Take memory for an array, which JAX can use as it is on a CPU device.
 
     For that it begins at a multiple of 64 bytes. A large one begins at a huge page: the
-    system clears memory when it is first written, 2 MiB at once in a huge page and 4 KiB
-    at a time elsewhere.
+    system clears memory when it is first written, 2 MiB at once in a huge page and 4
+    KiB at a time elsewhere.
     """
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _PAGE:
