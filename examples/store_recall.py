@@ -10,15 +10,24 @@ the adaptive ones, which rise with each spike and take 1.2 s to fall again.
     python examples/store_recall.py --lif         # without adaptation: does not learn
 
 Backpropagation through 2,400 steps keeps the state at the begin of each symbol, and
-computes the 200 steps of a symbol again on the way back (``remat``); its input spikes
-are drawn inside the loop. So an update needs tens of megabytes, not hundreds.
+computes the 200 steps of a symbol again on the way back (``remat``); the input spikes
+are booleans. So an update needs tens of megabytes, not hundreds.
+
+The network goes on from one trial to the next without a reset, and the gradient ends
+where the trial began. So no trial begins with a clean memory, and what an earlier bit
+left in the thresholds must never be taken for the bit that is asked for.
 
 Source: Bellec et al. 2018, Long short-term memory and learning-to-learn in networks of
-spiking neurons (task and neurons). Sizes and the bar are those of the tutorial
-tutorial_storerecall_with_LSNN of its authors: 10 + 10 neurons, batches of 128, solved
-when the recall error is below 0.05 within 200 updates.
-Differs: the chance of a store command is 1/3 (there 1/6), a trial ends with a recall,
-no delays of synapses, a cosine of the learning rate.
+spiking neurons (task and neurons). The trials, their order without a reset, the sizes
+and the bar are those of tutorial_storerecall_with_LSNN of its authors: 10 + 10 neurons,
+batches of 128, solved when the recall error is below 0.05 within 200 updates.
+Differs: no delays of synapses, weaker weights at the start, a larger readout with a
+bias, a stronger penalty on the distance of rates from 10 Hz, clipped gradients, a
+cosine of the learning rate; training ends at an error of 0.02 over 20 updates.
+
+Measured: all of ten fresh seeds (10 to 19) are solved, after 28 to 94 updates; their
+errors on 2,048 new trials are 0.000 to 0.008. Without adaptation the error stays at
+0.49 (100 updates). A run takes 30 to 60 s of a processor, an update 49 MB.
 """
 
 import jax
@@ -31,8 +40,10 @@ import brainopt as bo
 
 SYMBOLS, SYMBOL, DT = 12, 200, 1.0  # symbols of a trial, steps of a symbol, ms
 CHANNELS, INPUTS, NEURONS = 4, 100, 20  # bit 0, bit 1, store, recall; half adapt
+COMMAND = 1 / 7  # the chance of a command, store or recall, at each symbol
 RATE = 50.0  # Hz, of an input neuron whose channel is on
 BATCH = 128
+TARGET_RATE = 10.0  # Hz, of each neuron
 THRESHOLD, STRENGTH, REFRACTORY = 0.01, 1.7, 3.0  # a.u., a.u., ms
 TAU_V, TAU_A, TAU_OUT = 20.0, 1200.0, 20.0  # ms: membrane, adaptation, readout
 
@@ -43,23 +54,26 @@ TAU_V, TAU_A, TAU_OUT = 20.0, 1200.0, 20.0  # ms: membrane, adaptation, readout
 def trials(rng, n):
     """Return channels ``(symbols, n, 4)`` and the bit to recall ``(symbols, n)``.
 
-    The bit is -1 where none is asked for.
+    The bit is -1 where none is asked for. Every trial has a recall, none ends with a
+    bit still stored, and at least one symbol lies between a store and its recall.
     """
-    chance = rng.uniform((SYMBOLS, n))
-    bits = rng.randint((SYMBOLS, n), 0, 2)
+    # A quarter of all sequences is like that, so 16 times as many are enough.
+    chance = rng.uniform((SYMBOLS, 16 * n))
+    bits = rng.randint((SYMBOLS, 16 * n), 0, 2)
 
-    def symbol(state, shown):
-        kept, asked = state
-        index, u, bit = shown
-        begin = (kept < 0) & ((u < 1 / 3) | ((index == 3) & ~asked))
-        end = (kept >= 0) & ((u < 1 / 6) | (index == SYMBOLS - 1))
-        target = jnp.where(end, kept, -1)
-        on = jnp.stack([~end & (bit == 0), ~end & (bit == 1), begin, end], -1)
-        kept = jnp.where(begin, bit, jnp.where(end, -1, kept))
-        return (kept, asked | end), (on * 1.0, target)
+    def symbol(kept, shown):
+        u, bit = shown
+        store, recall = (kept < 0) & (u < COMMAND), (kept >= 0) & (u < COMMAND)
+        target = jnp.where(recall, kept, -1)
+        on = jnp.stack([~recall & (bit == 0), ~recall & (bit == 1), store, recall], -1)
+        return jnp.where(store, bit, jnp.where(recall, -1, kept)), (on * 1.0, target)
 
-    start = jnp.full(n, -1, bits.dtype), jnp.zeros(n, bool)
-    return jax.lax.scan(symbol, start, (jnp.arange(SYMBOLS), chance, bits))[1]
+    start = jnp.full(16 * n, -1, bits.dtype)
+    kept, (channels, target) = jax.lax.scan(symbol, start, (chance, bits))
+    store, recall = channels[..., 2] > 0, channels[..., 3] > 0
+    hasty = (store[:-1] & recall[1:]).any(0)
+    chosen = jnp.argsort(hasty | (kept >= 0) | ~recall.any(0))[:n]
+    return channels[:, chosen], target[:, chosen]
 
 
 # --- the network
@@ -85,10 +99,6 @@ class Network(bo.Node):
         self.wait = bo.Variable(jnp.zeros(shape), batch_axis=0)
         self.out = bo.Variable(jnp.zeros(shape), batch_axis=0)
 
-    def reset(self, batch):
-        for state in (self.v, self.a, self.z, self.wait, self.out):
-            state.value = jnp.zeros((batch, NEURONS))
-
     def threshold(self):
         """Return the threshold of each neuron, ``(n, neurons)``."""
         return THRESHOLD + self.strength * self.a
@@ -111,21 +121,28 @@ class Network(bo.Node):
         return self.out.value, z
 
     def input_spikes(self, channels):
-        """Draw the input spikes of one symbol, ``(steps, n, inputs)``."""
-        shape = SYMBOL, len(channels), 1, INPUTS // CHANNELS
-        fires = self.rng.uniform(shape) < RATE * DT / 1000
-        return (channels[:, :, None] * fires).reshape(SYMBOL, len(channels), INPUTS)
+        """Draw the spikes of both bits, or of both commands, of a symbol.
 
-    def symbol(self, channels):
+        Of two such channels one is on at most. Returns booleans ``(steps, n, 2, 25)``.
+        """
+        shape = SYMBOL, channels.shape[0], 2, INPUTS // CHANNELS
+        return self.rng.uniform(shape) < RATE * DT / 1000
+
+    def current(self, channels, fires):
+        """Return the input current of a symbol, ``(steps, n, neurons)``."""
+        fires = jnp.repeat(fires, 2, axis=2) & (channels > 0)[:, :, None]
+        return fires.reshape(*fires.shape[:2], INPUTS) * 1.0 @ self.w_in.value
+
+    def symbol(self, channels, fires):
         """Show one symbol; return the mean voltage of the readouts, and rates in Hz."""
-        out, z = bo.for_loop(self.step, self.input_spikes(channels) @ self.w_in.value)
-        return out.mean(0) @ self.w_out.value, z.mean((0, 1)) * 1000 / DT
+        out, z = bo.for_loop(self.step, self.current(channels, fires))
+        logits = 3 * out.mean(0) @ self.w_out.value + self.bias.value
+        return logits, z.mean((0, 1)) * 1000 / DT
 
-    def __call__(self, channels):
+    def __call__(self, channels, fires):
         """Return logits ``(symbols, n, 2)`` and firing rates ``(neurons,)`` in Hz."""
-        self.reset(channels.shape[1])
-        out, rates = bo.for_loop(self.symbol, channels, remat=True)
-        return 3 * out + self.bias.value, rates.mean(0)
+        logits, rates = bo.for_loop(self.symbol, (channels, fires), remat=True)
+        return logits, rates.mean(0)
 
 
 # --- training
@@ -146,20 +163,26 @@ class Trainer(bo.Node):
         rate = bo.optim.CosineAnnealingLR(0.01, updates, 2e-4, clock="step")
         self.opt = bo.optim.Adam(rate, self.net, clip_norm=0.3)
 
+    def batch(self):
+        """Return channels, input spikes and targets of one new batch."""
+        channels, target = trials(self.rng, BATCH)
+        # Drawn before the gradient, so that the way back does not draw them again.
+        return channels, bo.for_loop(self.net.input_spikes, channels), target
+
     @bo.jit
     def update(self):
         """Train on one new batch; return the loss, the recall error and the rate."""
-        channels, target = trials(self.rng, BATCH)
+        channels, fires, target = self.batch()
 
         def loss():
-            logits, rates = self.net(channels)
+            logits, rates = self.net(channels, fires)
             logp = jax.nn.log_softmax(logits)
             picked = jnp.take_along_axis(logp, jnp.maximum(target, 0)[..., None], -1)
             asked = target >= 0
             entropy = -(asked * picked[..., 0]).sum() / asked.sum()
-            # Without the second term some neurons fall silent for good, and what is
-            # left stores only one of the two bits: the error stays near 0.08.
-            cost = entropy + 0.1 * ((rates / 10 - 1) ** 2).mean()
+            # Without the second term the rates grow to 100 Hz and more, the error sways
+            # between 0.05 and 0.15, and some neurons fall silent for good.
+            cost = entropy + 0.1 * ((rates / TARGET_RATE - 1) ** 2).mean()
             return cost, (recall_error(logits, target), rates.mean())
 
         gradient = bo.grad(loss, self.net, return_value=True, has_aux=True)
@@ -170,8 +193,8 @@ class Trainer(bo.Node):
     @bo.jit
     def test(self):
         """Return the recall error of one new batch."""
-        channels, target = trials(self.rng, BATCH)
-        return recall_error(self.net(channels)[0], target)
+        channels, fires, target = self.batch()
+        return recall_error(self.net(channels, fires)[0], target)
 
 
 def main(argv=None):
@@ -194,7 +217,7 @@ def main(argv=None):
         run,
         advance,
         every=min(10, args.steps),
-        until=lambda history: history["recall error"][-20:].mean() < 0.01,
+        until=lambda history: history["recall error"][-20:].mean() < 0.02,
     )
     errors = history["recall error"]
     means = [errors[k - 20 : k].mean() for k in range(20, len(errors) + 1)]
@@ -213,17 +236,17 @@ def main(argv=None):
 
 def record(net, channels, trial):
     """Return input spikes, spikes, thresholds and readouts of one trial, by step."""
-    net.reset(channels.shape[1])
 
     def symbol(shown):
-        spikes = net.input_spikes(shown)
+        fires = net.input_spikes(shown)
+        spikes = jnp.repeat(fires[:, trial], 2, 1) & (shown[trial] > 0)[:, None]
 
         def tick(drive):
             out, z = net.step(drive)
             logits = 3 * out[trial] @ net.w_out.value + net.bias.value
             return z[trial], net.threshold()[trial], logits
 
-        return spikes[:, trial], bo.for_loop(tick, spikes @ net.w_in.value)
+        return spikes.reshape(SYMBOL, -1), bo.for_loop(tick, net.current(shown, fires))
 
     spikes, recorded = bo.for_loop(symbol, channels)
     flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), (spikes, *recorded))

@@ -27,6 +27,12 @@ SHORT = {
     "force_reservoir": (["--steps", "3"], "step    1"),
     "population_training": (["--steps", "10"], "step    5"),
 }
+# Options with which a program keeps more state, or state of other shapes.
+VARIANTS = {
+    "yinyang_snn --learn-tau": (["--steps", "4", "--hidden", "30"], "step    2"),
+    "store_recall --lif": (["--steps", "20"], "step   10"),
+    "dale_rnn --task comparison": (["--steps", "3"], "step    1"),
+}
 SLOW = {"dale_rnn", "population_training", "randman_snn", "store_recall"}
 ATTACHED = {
     "attach_brainpy": (["--steps", "20"], "step   10"),
@@ -51,9 +57,10 @@ def example(tmp_path, monkeypatch):
     return run
 
 
-def _start(folder, name, *arguments):
+def _start(folder, command, *arguments):
+    name, *options = command.split()
     return subprocess.Popen(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments],
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *options, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -87,23 +94,31 @@ def _killed(name):
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("name", [*map(_killed, SHORT | ATTACHED)])
-def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
-    options, line = (SHORT | ATTACHED)[name]
+@pytest.mark.parametrize("command", [*map(_killed, SHORT | VARIANTS | ATTACHED)])
+def test_a_killed_run_resumes_to_the_same_bits(command, tmp_path):
+    options, line = (SHORT | VARIANTS | ATTACHED)[command]
     options = [*options, "--figure", ""]
     (tmp_path / "killed").mkdir()
-    whole = _finish(_start(tmp_path, name, *options))
+    whole = _finish(_start(tmp_path, command, *options))
 
-    process = _start(tmp_path / "killed", name, *options)
+    process = _start(tmp_path / "killed", command, *options)
     for text in process.stdout:
         if text.startswith(line):
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()
-    resumed = _finish(_start(tmp_path / "killed", name, *options, "--resume"))
+    assert process.returncode == -signal.SIGKILL
+    resumed = _finish(_start(tmp_path / "killed", command, *options, "--resume"))
 
-    assert f"resumed {name.removesuffix('_snn')}.bo after step" in resumed
+    assert f"resumed {command.split()[0].removesuffix('_snn')}.bo after step" in resumed
     assert _final_state(resumed) == _final_state(whole)
+
+
+def test_every_program_that_resumes_is_killed_in_a_test():
+    text = {path.stem: path.read_text("utf-8") for path in EXAMPLES.glob("*.py")}
+    found = {stem for stem, code in text.items() if "program.options(" in code}
+
+    assert found == {*SHORT, *ATTACHED}
 
 
 @pytest.mark.more
