@@ -55,7 +55,7 @@ ROWS = [
         "0.963 in 13–20 min"),
     Row("store-recall", "store_recall", (), range(10, 20), "test recall error",
         "< 0.05 within 200 updates"),
-    Row("store-recall-lif", "store_recall", ("--lif", "--steps", "100"), range(10, 11),
+    Row("store-recall-lif", "store_recall", ("--lif",), range(10, 13),
         "test recall error", "–"),
     Row("dale-decision", "dale_rnn", (), range(5), "accuracy", "0.85, training stops"),
     Row("dale-comparison", "dale_rnn", ("--task", "comparison"), range(5),
