@@ -18,6 +18,7 @@ SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 GROUND = {
     "errors",
     "_dtypes",
+    "_memory",
     "_command_line",
     "_typing",
     "_warnings",

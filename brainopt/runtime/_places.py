@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from .._compat import as_keys, is_key_array, key_data
+from .._memory import copied
 from .._typing import Device, PyTree
 from . import storage
 
@@ -167,7 +168,7 @@ def put(value: PyTree, place: Device | Sharding) -> Any:
         # Every part of a replicated value is the whole of it.
         value = value.addressable_data(0) if value.is_fully_replicated else value
     if not isinstance(place, NamedSharding):
-        return jax.device_put(np.array(value), place)
+        return jax.device_put(copied(np.asarray(value)), place)
     host = value if is_in_parts(value) else np.asarray(value)
     place.shard_shape(host.shape)  # raises where the mesh does not divide the shape
     if is_in_parts(host):
@@ -179,7 +180,7 @@ def put(value: PyTree, place: Device | Sharding) -> Any:
 
 
 def _part(host: np.ndarray, index: Any) -> np.ndarray:
-    return np.array(host[index])
+    return copied(host[index])
 
 
 def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndarray]:
@@ -193,7 +194,7 @@ def _read_parts(value: InParts, place: NamedSharding) -> Callable[[Any], np.ndar
         # The last device gets the memory that was read, the others get copies.
         name = str(index)
         left[name] -= 1
-        return parts[name].copy() if left[name] > 0 else parts.pop(name)
+        return copied(parts[name]) if left[name] > 0 else parts.pop(name)
 
     return take
 

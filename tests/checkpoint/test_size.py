@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainopt import checkpoint
-from brainopt.checkpoint.io import _read
+from brainopt import _memory, checkpoint
 from brainopt.errors import CheckpointIOError
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +102,7 @@ def test_an_array_without_memory_is_named(tmp_path, monkeypatch):
     def full(*args):
         raise MemoryError
 
-    monkeypatch.setattr(_read.np, "empty", full)
+    monkeypatch.setattr(_memory.np, "empty", full)
     with pytest.raises(CheckpointIOError, match=r"no memory for net\.W of 72 bytes"):
         checkpoint.load(tmp_path / "f")
 

@@ -10,13 +10,13 @@ import errno
 import hashlib
 import hmac
 import itertools
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._memory import empty
 from ..._version import __version__
 from ...errors import (
     CheckpointError,
@@ -33,9 +33,6 @@ from ._input import Readable, name_of, open_input
 
 _CHUNK = 8 * _layout.BLOCK
 _THREADED = 2 * _CHUNK
-_HUGE_PAGE = 1 << 21
-_LARGE = 4 * _HUGE_PAGE
-_PAGE, _ALIGN = 4096, 64
 _STRIP = 4 * _layout.BLOCK
 
 
@@ -369,22 +366,6 @@ class Reader(Contents):
             raise Malformed(
                 f"{self.name_of(piece.record)}: truth values beyond 0 and 1"
             )
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Take memory for an array, which JAX can use as it is on a CPU device.
-
-    For that it begins at a multiple of 64 bytes. A large one begins at a huge page: the
-    system clears memory when it is first written, 2 MiB at once in a huge page and 4
-    KiB at a time elsewhere.
-    """
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < _PAGE:
-        return np.empty(shape, dtype)
-    align = _HUGE_PAGE if nbytes >= _LARGE else _ALIGN
-    memory = np.empty(nbytes + align, np.uint8)
-    start = -memory.ctypes.data % align
-    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def _bytes_of(array: Any) -> memoryview:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..._memory import empty
 from ...errors import CheckpointCorruptError, CheckpointError, CheckpointIOError
 from ..format._records import Malformed, Record
 from . import _boxes
@@ -21,7 +22,7 @@ from ._input import Readable
 from ._orbax import OrbaxReader, is_of_brainopt
 from ._parts import MANIFEST, has_manifest, is_sharded, tree_of
 from ._place import place_of
-from ._read import Reader, dtype_of, empty
+from ._read import Reader, dtype_of
 
 _ATTEMPTS = 100
 

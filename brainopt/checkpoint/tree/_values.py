@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._dtypes import changes_numbers
+from ..._memory import empty
 from ...errors import CheckpointMismatchError, first_line, message
 from ..format._dtypes import in_own_order
 from ..format._records import CONTAINERS, Record
 from ..io._boxes import box_of, shape_of
 from ..io._contents import Contents
-from ..io._read import dtype_of, empty
+from ..io._read import dtype_of
 from ._build import plain_value
 
 
