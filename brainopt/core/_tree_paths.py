@@ -21,6 +21,8 @@ def tree_paths(
 
     A box of flax is no part of the path; that of a quantity ends in its unit.
     """
+    if isinstance(tree, jax.Array):
+        return [("param", tree)]
     return [(path or "param", leaf) for path, leaf in _tree_paths(tree, is_leaf)]
 
 
