@@ -153,6 +153,14 @@ def stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     Entries may use any path of a shared Variable, or BrainPy's absolute names. What is
     found is noted in ``staged``, which is returned.
     """
+    try:
+        return _stage(root, state, cast, staged)
+    except BaseException:  # an entry is read from a file, which may be damaged
+        staged.discard()
+        raise
+
+
+def _stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     found = _walk.collect_vars(root)
     first = found.unique()
     variables = list(first.values())

@@ -11,7 +11,11 @@ import pytest
 import brainopt as bo
 from brainopt import checkpoint
 from brainopt.core import _walk
-from brainopt.errors import CheckpointError, CheckpointMismatchError
+from brainopt.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointMismatchError,
+)
 from tests.checkpoint.trees import same
 
 
@@ -235,6 +239,27 @@ def test_what_a_hook_adds_in_a_save_is_saved(tmp_path):
 
     checkpoint.save(tmp_path / "f", Grows())
     assert list(checkpoint.load(tmp_path / "f")) == ["late"]
+
+
+def test_a_damaged_array_leaves_nothing_that_was_prepared(tmp_path):
+    def made():
+        node = bo.Node()
+        node.w, node.v = bo.TrainVar(jnp.ones((200, 200))), bo.TrainVar(jnp.ones(2))
+        return bo.optim.AdamW(0.1, node)
+
+    saved, opt = made(), made()
+    saved.update({"w": jnp.ones((200, 200)), "v": None})  # counts what v missed
+    checkpoint.save(tmp_path / "f", saved)
+    entry = next(
+        e for e in checkpoint.inspect(tmp_path / "f").entries if e.nbytes > 9e4
+    )
+    data = bytearray((tmp_path / "f").read_bytes())
+    data[entry.offset + 1000] ^= 4
+    (tmp_path / "f").write_bytes(data)
+    before = list(opt.state_dict())
+    with pytest.raises(CheckpointCorruptError):
+        checkpoint.restore(tmp_path / "f", opt)
+    assert list(opt.state_dict()) == before
 
 
 def test_two_values_for_a_variable_that_nodes_share_are_refused(tmp_path):

@@ -102,8 +102,12 @@ class Restore:
         Raises:
             CheckpointMismatchError: the file does not fit.
         """
-        with walked_once(self.targets.values()):
-            self._prepare()
+        try:
+            with walked_once(self.targets.values()):
+                self._prepare()
+        except BaseException:
+            self.discard()
+            raise
 
     def _prepare(self) -> None:
         tree = filled(self.source.tree, self.source.read(slots_in([self.source.tree])))
@@ -118,7 +122,6 @@ class Restore:
         if self._same_constants:
             self.wrong += self.changed
         if self.wrong:
-            self.discard()
             raise self._mismatch()
         self._rest = with_defaults(self.nodes, plain_values(tree))
 
