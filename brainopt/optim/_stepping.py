@@ -179,12 +179,19 @@ def flush(optimizer: Any) -> None:
 
 
 def slot_values(optimizer: Any) -> dict[str, Any]:
-    """Return ``{"slots": {path: {name: value}}}``."""
-    slots = {
-        path: {name: variable.value for name, variable in tuple(slots.items())}
-        for path, slots in optimizer.slots.items()
+    """Return ``{"slots": {path: {name: value}}}`` of what a step needs."""
+    return {"slots": {k: _needed(slots) for k, slots in optimizer.slots.items()}}
+
+
+def _needed(slots: Mapping[str, Variable]) -> dict[str, Any]:
+    # See `_stages.Accumulator`: a count that nobody needs would be one more array in
+    # and out of each step, which is seen where arrays are small.
+    is_counted = "missed_steps" in slots
+    return {
+        name: variable.value
+        for name, variable in tuple(slots.items())
+        if is_counted or name != "grad_count"
     }
-    return {"slots": slots}
 
 
 def counters(own: Mapping[str, Variable]) -> dict[str, Variable]:

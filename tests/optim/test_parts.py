@@ -139,8 +139,9 @@ def _through(way, opt, variables):
     )
 
 
+@pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("way", ["eager", "jit", "core", "optax"])
-def test_a_gradient_of_none_in_a_window(way):
+def test_a_gradient_of_none_in_a_window(way, place):
     """Zero beside others, as in torch; in the whole window, no gradient at all."""
     variables = {k: bo.TrainVar([1.0]) for k in ("always", "once", "never")}
     if way == "optax":
@@ -152,7 +153,9 @@ def test_a_gradient_of_none_in_a_window(way):
 
     for i in range(4):
         none = dict.fromkeys(variables)
-        one = {"always": jnp.ones(1)} | ({"once": jnp.ones(1)} if i % 2 else {})
+        one = {"always": jnp.ones(1)} | (
+            {"once": jnp.ones(1)} if i % 2 == place else {}
+        )
         update(none | one)
 
     expected = {"never": 1.0}
@@ -376,3 +379,14 @@ def test_norms_that_are_not_noted_are_refused():
         opt.metrics(per_variable=True)
     with pytest.raises(bo.errors.HyperparameterError, match="monitor='each'"):
         _pair(monitor="each")
+
+
+def test_micro_batches_are_counted_in_a_step_for_skipped_variables_alone():
+    def threaded(**others):
+        _, opt = _pair(optim.SGD, accumulate=4)
+        step = bo.jit(opt.update)
+        step(_grads() | others)
+        return len(jax.tree.leaves(step.trace(_grads()).jaxpr.in_avals))
+
+    # Two more for the variable that was skipped: the count, and its missed steps.
+    assert threaded(b=None) == threaded() + 2

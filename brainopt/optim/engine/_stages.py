@@ -113,12 +113,17 @@ class Guard(Stage):
         return {**state, **counts}, is_finite
 
 
+ALL_SO_FAR = -1
+
+
 class Accumulator(Stage):
     """Sums gradients of micro-batches; every so many, their weighted mean steps.
 
-    The sums lie in the slots of the parameters, with the number of their gradients: a
-    parameter that had none in the whole window has no gradient in the step. A flow
-    without any gradients is no micro-batch: those so far make the step.
+    The sums lie in the slots of the parameters. A parameter that had no gradient in the
+    whole window has none in the step, so its gradients are counted there, too; below 0
+    stands for one in each micro-batch so far. Only parameters that have ever been
+    without one need that count, and others may come without it. A flow without any
+    gradients is no micro-batch: those so far make the step.
 
     Args:
         frozen: the paths whose gradients do not count.
@@ -147,7 +152,8 @@ class Accumulator(Stage):
         # No stage before this one but the guard says it, so ``due`` means "finite". A
         # micro-batch that it refuses has weight 0 and is not counted.
         is_finite = jnp.ones((), bool) if flow.due is None else flow.due
-        total, seen = state["counters.weight"], state["counters.micro_batches"]
+        total = state["counters.weight"]
+        before = seen = state["counters.micro_batches"]
         weight = self._weight(state, flow)
         weight = jnp.where(is_finite, weight, jnp.zeros_like(weight))
         added = self.added(state, flow)
@@ -162,23 +168,25 @@ class Accumulator(Stage):
         for path, own in state["slots"].items():
             if "grad_sum" not in own:
                 continue
-            grad, held, count = flow.grads.get(path), own["grad_sum"], own["grad_count"]
-            if grad is None:
+            held = own["grad_sum"]
+            if (grad := flow.grads.get(path)) is None:
                 own = counting(own)
             else:
                 # A weight of 0 would not suffice: 0 times NaN is NaN.
                 held = jnp.where(is_finite, added[path], held)
-                count = jnp.where(is_finite, next_step(count), count)
             # Divided at the end and not in each sum: the weights that are still to
             # come are not known before.
             mean = held / safe.astype(held.dtype)
             means[path] = None if path in self.frozen else mean
-            # Without this count every micro-batch so far had a gradient.
+            new = {"grad_sum": jnp.where(due, jnp.zeros_like(held), held)}
             if "missed_steps" in own:
+                count = own.get("grad_count", ALL_SO_FAR)
+                count = jnp.where(count < 0, before, count)
+                if grad is not None:
+                    count = jnp.where(is_finite, next_step(count), count)
                 present[path] = count > 0
-            sums = {"grad_sum": held, "grad_count": count}
-            reset = {k: jnp.where(due, jnp.zeros_like(x), x) for k, x in sums.items()}
-            slots[path] = {**own, **reset}
+                new["grad_count"] = jnp.where(due, ALL_SO_FAR, count)
+            slots[path] = {**own, **new}
         state = {
             **state,
             "slots": {**state["slots"], **slots},

@@ -43,7 +43,7 @@ from ._missed import counting, next_step, skipped, unless_missed
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
 from ._squares import bounded
-from ._stages import NORMS, Accumulator, Flow, Stage, State
+from ._stages import ALL_SO_FAR, NORMS, Accumulator, Flow, Stage, State
 from ._tree import named, uphill, zeros
 
 OF_THE_ENGINE = frozenset(
@@ -255,7 +255,8 @@ def first_slots(
     """Return the slots of one parameter: those of the rule, and of the engine."""
     slots = {**own, **extra_slots(precision, param)}
     if sums:
-        slots |= {"grad_sum": zeros(param), "grad_count": jnp.zeros((), jnp.int32)}
+        count = jnp.full((), ALL_SO_FAR, jnp.int32)
+        slots |= {"grad_sum": zeros(param), "grad_count": count}
     return slots | (dict.fromkeys(NORMS, jnp.zeros(())) if norms else {})
 
 
