@@ -49,6 +49,7 @@ ROOMS = {
         "schedules",
         "settings",
         "_aliases",
+        "_matches",
         "_parameters",
         "",  # the optimizer itself
         "algorithms",

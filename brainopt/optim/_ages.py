@@ -23,6 +23,7 @@ from jax.core import Tracer
 
 from .._typing import PyTree
 from ..core import Variable, join
+from ..runtime import exclusive
 from .engine._step import OF_THE_ENGINE
 from .engine._tree import named
 
@@ -55,8 +56,14 @@ def count_missed(optimizer: Any, path: str) -> None:
 
 def note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
     """Count the missed steps of variables whose gradient is None for the first time."""
-    if all(isinstance(grad, jax.Array) for grad in grads.values()):
+    # Each eager step asks, and pays for each array that Python looks at.
+    if all(issubclass(kind, jax.Array) for kind in set(map(type, grads.values()))):
         return
+    with exclusive():
+        _note_skipped(optimizer, grads)
+
+
+def _note_skipped(optimizer: Any, grads: dict[str, Any]) -> None:
     for path, grad in named(grads, none=True):
         slots = optimizer.slots[path]
         if grad is None and MISSED not in slots:

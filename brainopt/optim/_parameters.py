@@ -7,7 +7,7 @@ dict, so that two orders of the same names are common.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -33,10 +33,12 @@ from ..core import (
 from ..errors import GradientError, PathError, VariableError, message
 from ..runtime import read, snapshot
 from ._aliases import aliases_in
+from ._matches import Matches
 from .engine._rows import Rows, fit_rows, is_sparse
 from .engine._tree import is_like, named
 
 _NEW = " Those of new variables need `opt.register_train_vars(node)` first."
+_MATCHES = "_matches_now"
 _HELP = "pass the same `train_vars` to the optimizer and to `bo.grad`."
 
 
@@ -151,6 +153,9 @@ class TrainedVariables(Node):
                 there is no variable to train.
         """
         self.require(owner)
+        matches = self._matches()
+        if (matched := matches.again(grads)) is not None:
+            return matched
         # Two names may mean one shared variable; its gradient counts once.
         flat = dict(_flatten(grads, self))
         given: dict[str, Any] = {}
@@ -161,17 +166,16 @@ class TrainedVariables(Node):
             for name, gradient in given.items()
             if name not in self.variables and gradient is not None  # a hole of equinox
         ]
-        matched: dict[str, Any] = {}
-        kinds = self._kinds()
+        matched, is_usual = {}, True
         for path, variable in self.variables.items():
             if path not in given and path not in frozen:
                 problems.append(f"missing: {path}")
                 continue
-            if (gradient := given.get(path)) is not None and is_like(
-                gradient, kinds[path]
-            ):
+            gradient = given.get(path)
+            if is_like(gradient, matches.kinds[path]):
                 matched[path] = gradient
                 continue
+            is_usual = False
             matched[path], unfit = _fit(gradient, read(variable), path, rows)
             problems += unfit
         if problems:
@@ -182,18 +186,20 @@ class TrainedVariables(Node):
                     _HELP + _NEW * any("unexpected" in line for line in problems),
                 )
             )
+        if is_usual:
+            matches.note(grads, matched)
         return matched
 
-    def _kinds(self) -> dict[str, jax.ShapeDtypeStruct | None]:
-        """Return shape and dtype of each variable that keeps both.
+    def _matches(self) -> Matches:
+        """Return what is remembered of the present variables."""
+        matches = vars(self).get(_MATCHES)
+        if matches is None or matches.variables is not self.variables:
+            matches = vars(self)[_MATCHES] = Matches(self.variables)
+        return matches
 
-        To read its value would take it from the step that computed it, which is slow.
-        """
-        variables, kinds = vars(self).get("_known", (None, {}))
-        if variables is not self.variables:
-            kinds = {path: _kind(v) for path, v in self.variables.items()}
-            vars(self)["_known"] = self.variables, kinds
-        return kinds
+    def _pytree_attributes(self) -> Iterator[tuple[str, Any]]:
+        # Otherwise the first eager step would change the structure of an optimizer.
+        return ((k, v) for k, v in super()._pytree_attributes() if k != _MATCHES)
 
     def _by_path(self, names: Iterable[str]) -> list[str | None]:
         """Return the path that each name means, None where it means nothing here.
@@ -242,14 +248,6 @@ class TrainedVariables(Node):
         return {name: foreign[id(o)][1] for name, o in owners if id(o) in foreign}
 
 
-def _kind(variable: Variable) -> jax.ShapeDtypeStruct | None:
-    keeps = variable._native and variable.batch_axis is None
-    value = read(variable) if keeps else None
-    if not isinstance(value, jax.Array):
-        return None
-    return jax.ShapeDtypeStruct(value.shape, value.dtype)
-
-
 def _check_dtypes(variables: dict[str, Variable]) -> None:
     unfit = [
         f"{path}: {leaf.dtype if isinstance(leaf, jax.Array) else type(leaf).__name__}"
@@ -270,7 +268,7 @@ def _flatten(grads: Gradients, trained: TrainedVariables) -> list[tuple[str, Any
     # With a single variable the gradient may come bare, or as a tree like its value.
     if len(trained.variables) == 1:
         ((path, variable),) = trained.variables.items()
-        if is_like(grads, trained._kinds()[path]):
+        if is_like(grads, trained._matches().kinds[path]):
             return [(path, grads)]
         value = read(variable)
         if not isinstance(value, jax.Array) and _outline(grads) == _outline(value):

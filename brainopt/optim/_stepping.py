@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -129,7 +130,7 @@ def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     inside = runtime.top() is not None or not is_eager()
     if inside or config.jax_disable_jit or not optimizer._may_compile():
         step = functools.partial(advance, optimizer)
-    elif all(v._direct for v in optimizer._trained.variables.values()):
+    elif all(map(_is_direct, optimizer._trained.variables.values())):
         _compiled(_update, optimizer)(grads, weight)
         return
     else:
@@ -138,6 +139,9 @@ def update(optimizer: Any, grads: PyTree, weight: Scalar | None) -> None:
     # All of it: another thread must not step between the reads and the writes.
     with runtime.exclusive():
         _update(optimizer, grads, weight, step)
+
+
+_is_direct = attrgetter("_direct")
 
 
 def _update(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from .. import runtime
 from .._typing import Array, Gradients, Scalar
 from ..core import unwrap
 from . import _nonfinite, _stepping
@@ -44,8 +43,7 @@ def update(self: Any, grads: Gradients, *, weight: Scalar | None = None) -> None
     _stepping.check_weight(self, weight)
     begin_step(self)
     matched = self._match(changed_by_hooks(self, grads))
-    with runtime.exclusive():
-        note_skipped(self, matched)
+    note_skipped(self, matched)
     _stepping.update(self, matched, weight)
     vars(self)["step"].let_go()
     end_step(self, matched)

@@ -8,6 +8,7 @@ first run, which has waited for the compiler, and then ever more rarely.
 
 from __future__ import annotations
 
+import bisect
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -22,8 +23,8 @@ _OFTEN = 1024
 
 def next_look(runs: int) -> int:
     """Return after how many runs to look next, where so many are done."""
-    early = [count for count in _EARLY if count > runs]
-    return early[0] if early else (runs // _OFTEN + 1) * _OFTEN
+    place = bisect.bisect(_EARLY, runs)
+    return _EARLY[place] if place < len(_EARLY) else (runs // _OFTEN + 1) * _OFTEN
 
 
 class Watches:
