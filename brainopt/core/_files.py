@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a Node; the wing that reads and writes them is imported when needed."""
+"""The way to the wing that reads and writes files; it is imported when needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .._typing import FilePath, Model, StateDict
-from ._state import LoadResult, state_dicts
 
 
 # `core` lies below `checkpoint` and may not import it, so the face sets a loader here.
@@ -44,30 +43,3 @@ def use_checkpoints(load: Callable[[], object]) -> None:
         load: imports and returns the module with these functions.
     """
     checkpoints.load = load
-
-
-def save_states(
-    root: Model, filename: FilePath, variables: Model = None, **setting: Any
-):
-    """Implements `Node.save_states`."""
-    state = root if variables is None else state_dicts([variables])[0]
-    checkpoints.save(filename, state, **setting)
-
-
-def load_states(
-    root: Model, filename: FilePath, verbose: bool, *, strict: bool, cast: bool
-) -> LoadResult:
-    """Implements `Node.load_states`."""
-    _, staged = checkpoints.restore_and_compare(
-        filename, root, strict=strict, cast=cast
-    )
-    result = LoadResult.of(staged[""])
-    if verbose:
-        count = len(root.state_dict()) - len(result.missing)
-        numbers = [
-            f"{path}: {new} of the file, {old} before"
-            for path, (old, new) in result.numbers.items()
-        ]
-        lines = [f"{filename}: loaded {count} arrays", *result.lines(), *numbers]
-        print("\n".join(lines))  # noqa: T201
-    return result

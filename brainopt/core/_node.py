@@ -10,14 +10,14 @@ from .._display import tree_html, tree_text, treescope_object
 from .._typing import FilePath, Model, Place, PlaceRules, PyTree, StateDict
 from ..errors import message
 from ..runtime import Owner, changing, dict_of
-from . import _constants, _device, _implicit, _naming, _pytree, _reset, _state, _walk
+from . import _constants, _device, _implicit, _names, _pytree, _reset, _state, _walk
 from ._collectors import NodeCollector, VarCollector
-from ._files import load_states, save_states
 from ._hidden import warn_of_hidden
 from ._outline import contents, outline
 from ._parts import is_atom, parts
+from ._paths import join
 from ._variable import TrainVar, Variable
-from ._walk import Method, is_node, join, walked_once
+from ._walk import Method, is_node, walked_once
 
 _OWN = ("_name", "_implicit_vars", "_implicit_nodes")
 
@@ -121,15 +121,15 @@ class Node(Owner):
         """The display name, unique among living objects."""
         # Made when it is first asked for: most nodes are found by path alone.
         if "_name" not in self.__dict__:
-            self.__dict__["_name"] = _naming.claim(self)
+            self.__dict__["_name"] = _names.claim(self)
         return self.__dict__["_name"]
 
     @name.setter
     def name(self, name: str) -> None:
         old = self.__dict__.get("_name")
-        self.__dict__["_name"] = _naming.claim(self, name)
+        self.__dict__["_name"] = _names.claim(self, name)
         if old not in (None, name):
-            _naming.release(self, old)
+            _names.release(self, old)
 
     def unique_name(self, name: str | None = None, type_: str | None = None) -> str:
         """Return a unique name: ``name`` itself, or ``type_`` and a count.
@@ -137,7 +137,7 @@ class Node(Owner):
         Raises:
             UniqueNameError: ``name`` is taken or is no identifier.
         """
-        return _naming.claim(self, name, type_)
+        return _names.claim(self, name, type_)
 
     def nodes(
         self, method: Method = "relative", level: int = -1, include_self: bool = True
@@ -314,7 +314,7 @@ class Node(Owner):
             variables: a collector, or a dict or list of Variables, instead of all.
             setting: options of `brainopt.checkpoint.save`.
         """
-        save_states(self, filename, variables, **setting)
+        _state.save_states(self, filename, variables, **setting)
 
     def load_states(
         self,
@@ -339,7 +339,7 @@ class Node(Owner):
             CheckpointMismatchError: listing everything that does not fit.
             CheckpointCorruptError: the file is damaged, or no checkpoint.
         """
-        return load_states(self, filename, verbose, strict=strict, cast=cast)
+        return _state.load_states(self, filename, verbose, strict=strict, cast=cast)
 
     def to(self, device: Place | PlaceRules) -> Self:
         """Move every Variable to a device or sharding, in place; returns self.

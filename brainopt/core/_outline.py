@@ -21,7 +21,7 @@ from .._typing import Model
 from ..runtime import Expired, Owner
 from . import _walk
 from ._parts import is_atom, parts
-from ._value import entries
+from ._paths import entries
 from ._variable import TrainVar, Variable
 from ._walk import children, foreign_vars
 

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._typing import Model
+
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _MAPPINGS = dict | UserDict | ChainMap | types.MappingProxyType
 _SEQUENCES = list | tuple | deque | UserList
@@ -64,7 +66,7 @@ def is_mutable(container: object) -> bool:
     return isinstance(container, _MUTABLE)
 
 
-def emptied(container: Any) -> Any:
+def emptied(container: Model) -> Any:
     """Return what `filled` needs: an empty copy with all settings, or the class."""
     if isinstance(container, _MUTABLE):
         empty = copy.copy(container)
@@ -75,7 +77,7 @@ def emptied(container: Any) -> Any:
     return type(container)
 
 
-def filled(empty: Any, keys: Sequence[Any], items: Sequence[Any]) -> Any:
+def filled(empty: Model, keys: Sequence[Any], items: Sequence[Any]) -> Any:
     """Return a new container with these items.
 
     Args:

@@ -20,8 +20,9 @@ from ..runtime import Owner, same
 from . import _host
 from ._foreign import ForeignVariable
 from ._parts import emptied, filled, is_atom, is_mutable, parts
+from ._paths import join
 from ._variable import Variable, VariableView
-from ._walk import is_node, join
+from ._walk import is_node
 from .functions._trees import flatten, is_function, unflatten
 
 _REGISTRIES = ("_implicit_vars", "_implicit_nodes")

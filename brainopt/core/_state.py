@@ -15,12 +15,14 @@ import numpy as np
 from .. import runtime
 from .._compat import is_key_array, key_impl
 from .._dtypes import changes_numbers, is_weak, keeps_kind
-from .._typing import Model, StateDict
+from .._typing import FilePath, Model, StateDict
 from .._warnings import warn_user
 from ..errors import PathError, StateDictError, StateWarning, message
 from ..runtime import same
 from . import _walk
-from ._units import in_own_units, quantities
+from ._files import checkpoints
+from ._paths import join, quantities
+from ._units import in_own_units
 from ._value import same_shape
 from ._variable import Variable
 
@@ -115,7 +117,7 @@ def _entries(found: Mapping[str, Variable], values: Mapping) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, variable in found.items():
         for tail, leaf in variable._entries(values[variable]):
-            key = _walk.join(path, tail)
+            key = join(path, tail)
             if key in state:
                 raise PathError(message("Two different objects under one path:", [key]))
             state[key] = leaf
@@ -172,7 +174,7 @@ def _stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     for path, variable in first.items():
         new = {}
         for tail, leaf in leaves[variable].items():
-            name, keys = _walk.join(path, tail), given.get((variable, tail), [])
+            name, keys = join(path, tail), given.get((variable, tail), [])
             if not keys:
                 staged.missing.append(name)
                 continue
@@ -203,9 +205,7 @@ def _sort(
 
     def names(found: Mapping[str, Variable]):
         return {
-            _walk.join(k, tail): (v, tail)
-            for k, v in found.items()
-            for tail in leaves[v]
+            join(k, tail): (v, tail) for k, v in found.items() for tail in leaves[v]
         }
 
     places = names(found)
@@ -317,3 +317,30 @@ def load_state_dict(
             warn_user(text, StateWarning)
     staged.commit_with()
     return LoadResult.of(staged)
+
+
+def save_states(
+    root: Model, filename: FilePath, variables: Model = None, **setting: Any
+):
+    """Implements `Node.save_states`."""
+    state = root if variables is None else state_dicts([variables])[0]
+    checkpoints.save(filename, state, **setting)
+
+
+def load_states(
+    root: Model, filename: FilePath, verbose: bool, *, strict: bool, cast: bool
+) -> LoadResult:
+    """Implements `Node.load_states`."""
+    _, staged = checkpoints.restore_and_compare(
+        filename, root, strict=strict, cast=cast
+    )
+    result = LoadResult.of(staged[""])
+    if verbose:
+        count = len(root.state_dict()) - len(result.missing)
+        numbers = [
+            f"{path}: {new} of the file, {old} before"
+            for path, (old, new) in result.numbers.items()
+        ]
+        lines = [f"{filename}: loaded {count} arrays", *result.lines(), *numbers]
+        print("\n".join(lines))  # noqa: T201
+    return result

@@ -17,7 +17,8 @@ from .._typing import Model
 from ..errors import message
 from . import _walk
 from ._constants import constants
-from ._value import entries, place
+from ._paths import entries
+from ._value import place
 from ._variable import Variable
 
 _STATS = ("min", "max", "mean", "not finite")

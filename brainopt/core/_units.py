@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import PyTree
+from .._typing import PyTree, StateDict
 from ..errors import VariableError, message
 
 
@@ -32,7 +32,7 @@ def is_quantity_type(kind: type) -> bool:
     return hasattr(kind, "unit") and hasattr(kind, "mantissa")
 
 
-def with_mantissa(quantity: Any, mantissa: Any) -> Any:
+def with_mantissa(quantity: PyTree, mantissa: PyTree) -> Any:
     """Return a quantity of the same unit with another number."""
     return jax.tree.unflatten(jax.tree.structure(quantity), [mantissa])
 
@@ -45,20 +45,7 @@ def converted(new: PyTree, old: PyTree) -> tuple[Any, list[str]]:
     return _leaf_by_leaf(_converted, new, old)
 
 
-def quantities(values: Mapping[str, PyTree]) -> dict[str, Any]:
-    """Return the quantities in the values of Variables, by path."""
-    found = {}
-    for path, value in values.items():
-        if isinstance(value, jax.Array):
-            continue
-        for keys, leaf in jax.tree.leaves_with_path(value, is_leaf=is_quantity):
-            if is_quantity(leaf):
-                tail = jax.tree_util.keystr(keys, simple=True, separator=".")
-                found[".".join(filter(None, (path, tail)))] = leaf
-    return found
-
-
-def in_own_units(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+def in_own_units(state: StateDict, own: StateDict) -> Mapping[str, Any]:
     """Return a state dict whose quantities have the units that they have here.
 
     Args:

@@ -15,6 +15,7 @@ from .._compat import is_key_array
 from .._dtypes import is_weak, keeps_kind
 from .._typing import DTypeLike, PyTree
 from ..errors import VariableError, message
+from ._paths import entries
 from ._units import converted, is_quantity, wrong_units
 
 _SMALL = 8
@@ -44,25 +45,6 @@ def same_shape(new: tuple, old: tuple, batch_axis: int | None) -> bool:
         return False
     axis = batch_axis % len(old)
     return new[:axis] + new[axis + 1 :] == old[:axis] + old[axis + 1 :]
-
-
-def entries(value: PyTree) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each array in a value; one array has the path "".
-
-    That of a quantity ends in its unit.
-    """
-    if isinstance(value, jax.Array):
-        return [("", value)]
-    flat, _ = jax.tree_util.tree_flatten_with_path(value, is_leaf=is_quantity)
-    found = []
-    for keys, leaf in flat:
-        path = jax.tree_util.keystr(keys, simple=True, separator=".")
-        if not is_quantity(leaf):
-            found.append((path, leaf))
-            continue
-        for below, part in entries(leaf.mantissa):
-            found.append((".".join(filter(None, (path, str(leaf.unit), below))), part))
-    return found
 
 
 def fit(new: PyTree, old: PyTree, batch_axis: int | None, owner: Any) -> Any:

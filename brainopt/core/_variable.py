@@ -24,13 +24,13 @@ from ..runtime import (
     write,
 )
 from . import _device
-from ._label import path_of
+from ._names import path_of
 from ._operators import ArrayLike, unwrap
+from ._paths import entries
 from ._value import (
     check_axis_names,
     check_batch_axis,
     describe,
-    entries,
     fit,
     fresh,
     initial,

@@ -24,6 +24,7 @@ from ..runtime import Owner, changes
 from . import _host
 from ._collectors import NodeCollector, VarCollector
 from ._parts import is_atom, parts
+from ._paths import join
 from ._variable import TrainVar, Variable
 
 Method = Literal["relative", "absolute"]
@@ -113,11 +114,6 @@ def _walk(root: Model, level: int) -> list[Visit]:
 def is_node(obj: object) -> TypeGuard[Owner]:
     """Whether ``obj`` is a Node."""
     return isinstance(obj, Owner)
-
-
-def join(*parts: str) -> str:
-    """Join the parts of a path that are not empty."""
-    return ".".join(filter(None, parts))
 
 
 def inside(node: Model) -> Items:

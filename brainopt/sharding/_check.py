@@ -10,7 +10,7 @@ import jax
 
 from .. import runtime
 from .._typing import Model, PyTree
-from ..core import Node, VarCollector, entries
+from ..core import Node, VarCollector, entries, join
 from ..distributed import compare, spans
 from ..runtime import Cell
 
@@ -61,12 +61,8 @@ def _values(path: str, part: Any) -> list[tuple[str, Any]]:
         part = part.unique()
     if isinstance(part, Cell):
         value = runtime.read(part)
-        return [(_join(path, tail), leaf) for tail, leaf in entries(value)]
+        return [(join(path, tail), leaf) for tail, leaf in entries(value)]
     if isinstance(part, Mapping):
-        inner = [_values(_join(path, str(key)), child) for key, child in part.items()]
+        inner = [_values(join(path, str(key)), child) for key, child in part.items()]
         return [item for items in inner for item in items]
     return [(path, part)]
-
-
-def _join(path: str, tail: str) -> str:
-    return f"{path}.{tail}" if path and tail else path or tail

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .. import runtime
 from .._select import Where
-from ..core import Node, VarCollector, move_each
+from ..core import Node, VarCollector, entries, join, move_each
 from ._check import check_before
 from ._rules import AxisNames, Shaped, plan
 
@@ -75,34 +75,25 @@ def shard(
     """
     named = (node.vars() if isinstance(node, Node) else node).unique()
     values = dict(zip(named, runtime.snapshot(list(named.values())), strict=True))
-    leaves = {
-        path: jax.tree_util.tree_flatten_with_path(value)
-        for path, value in values.items()
-    }
     # By leaf: the arrays of one Variable may have different shapes, so a rule may
     # choose one of them.
     shapes = {
-        _join(path, keys): Shaped(leaf.shape, _names(named[path]))
-        for path, (flat, _) in leaves.items()
-        for keys, leaf in flat
+        join(path, tail): Shaped(leaf.shape, _names(named[path]))
+        for path, value in values.items()
+        for tail, leaf in entries(value)
     }
     specs, whole = plan(shapes, mesh, rules, axes, fsdp, min_size)
     places = [
-        tree.unflatten(
-            NamedSharding(mesh, specs[_join(path, keys)]) for keys, _ in flat
+        jax.tree.structure(value).unflatten(
+            NamedSharding(mesh, specs[join(path, tail)]) for tail, _ in entries(value)
         )
-        for path, (flat, tree) in leaves.items()
+        for path, value in values.items()
     ]
     # The last step before anything moves: a move across processes takes for granted
     # that they hold equal values.
     check_before("bo.sharding.shard", named, places, timeout)
     move_each(list(named.values()), places)
     return whole
-
-
-def _join(path: str, keys: tuple[Any, ...]) -> str:
-    inner = jax.tree_util.keystr(keys, simple=True, separator=".")
-    return f"{path}.{inner}" if inner else path
 
 
 def _names(variable: Any) -> tuple[str, ...] | None:

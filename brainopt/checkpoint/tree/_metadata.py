@@ -53,7 +53,7 @@ def differences(path: str, stored: object, own: object) -> Iterator[str]:
         yield f"{path}: stored {_shown(stored)}, this one has {_shown(own)}"
 
 
-def other_units(stored: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+def other_units(stored: Mapping[str, str], own: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each unit that differs."""
     for path, unit in own.items():
         if stored.get(path, unit) != unit:
@@ -61,7 +61,7 @@ def other_units(stored: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[s
 
 
 def changed_constants(
-    stored: Mapping[str, Any], own: Mapping[str, Any]
+    stored: Mapping[str, str], own: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield a line for each array in plain attributes that differs.
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..._typing import Model
+from ..._typing import Model, PyTree
 from ._build import SavedNode
 from ._paths import ABSENT, dotted, leaves
 from ._protocol import Stateful, is_stateful
@@ -16,13 +16,13 @@ def nodes_in(nodes: Model) -> Iterator[tuple[tuple, Stateful]]:
     return ((path, part) for path, part in found if is_stateful(part))
 
 
-def saved_nodes(tree: Any) -> Iterator[tuple[tuple, SavedNode]]:
+def saved_nodes(tree: PyTree) -> Iterator[tuple[tuple, SavedNode]]:
     """Yield each node of a file with its path."""
     found = leaves(tree)
     return ((path, part) for path, part in found if isinstance(part, SavedNode))
 
 
-def plain_values(tree: Any) -> Any:
+def plain_values(tree: PyTree) -> Any:
     """Return the plain values of a tree, without lists that hold a node."""
     if isinstance(tree, SavedNode):
         return ABSENT
@@ -35,7 +35,7 @@ def plain_values(tree: Any) -> Any:
     return tree
 
 
-def plain_paths(tree: Any) -> list[str]:
+def plain_paths(tree: PyTree) -> list[str]:
     """List every path in a plain tree, those of its containers too."""
     if tree is ABSENT:
         return []

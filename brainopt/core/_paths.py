@@ -1,26 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths inside a pytree of JAX: the boxes of flax are no part of them."""
+"""The paths of arrays in a pytree of JAX: the one place that makes them.
+
+A path joins names, positions and keys with dots. Of what wraps one value, the box of
+flax is no part of the path, and the path of a quantity ends in its unit: ``tau.ms``.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from .._typing import PyTree
 from ._units import is_quantity, is_quantity_type
-from ._walk import join
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a path that are not empty."""
+    return ".".join(filter(None, parts))
+
+
+def entries(value: PyTree) -> list[tuple[str, Any]]:
+    """Return ``(path, leaf)`` of each array in a value; one array has the path ""."""
+    if isinstance(value, jax.Array):
+        return [("", value)]
+    return list(_tree_paths(value, lambda x: False))
+
+
+def quantities(values: Mapping[str, PyTree]) -> dict[str, Any]:
+    """Return the quantities in the values of Variables, by path without the unit."""
+    return {
+        join(path, tail): leaf
+        for path, value in values.items()
+        if not isinstance(value, jax.Array)
+        for tail, leaf in _tree_paths(value, is_quantity)
+        if is_quantity(leaf)
+    }
 
 
 def tree_paths(
     tree: PyTree, is_leaf: Callable[[PyTree], bool]
 ) -> list[tuple[str, Any]]:
-    """Return ``(path, leaf)`` of each leaf.
-
-    A box of flax is no part of the path; that of a quantity ends in its unit.
-    """
+    """Return ``(path, leaf)`` of each leaf; a tree that is one is ``param``."""
     if isinstance(tree, jax.Array):
         return [("param", tree)]
     return [(path or "param", leaf) for path, leaf in _tree_paths(tree, is_leaf)]
@@ -50,10 +73,7 @@ def _tree_paths(
 
 
 def branches(tree: PyTree) -> list[tuple[str, Any]] | None:
-    """Return ``(name, part)`` of what is next below a pytree; None for a leaf.
-
-    A box of flax is no part of a path here either.
-    """
+    """Return ``(name, part)`` of what is next below a pytree; None for a leaf."""
     if isinstance(tree, dict):
         found = [
             (join(*map(str, key)) if isinstance(key, tuple) else str(key), part)
