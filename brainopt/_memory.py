@@ -27,6 +27,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def copied(array: np.ndarray) -> np.ndarray:
     """Return a copy of an array in memory of its own."""
+    if array.nbytes < _PAGE:
+        return np.array(array, order="C")
     copy = empty(array.shape, array.dtype)
     np.copyto(copy, array)
     return copy

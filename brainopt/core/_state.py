@@ -171,6 +171,7 @@ def _stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
     own = quantities({path: values[variable] for path, variable in first.items()})
     state = in_own_units(state, own)
     given = _sort(root, found, state, leaves, staged)
+    make = runtime.array_maker()
     for path, variable in first.items():
         new = {}
         for tail, leaf in leaves[variable].items():
@@ -179,12 +180,15 @@ def _stage(root: Model, state: StateDict, cast: bool, staged: Staged) -> Staged:
                 staged.missing.append(name)
                 continue
             # A shared Variable may be in the state under several of its paths.
-            if not all(same(state[keys[0]], state[key]) for key in keys[1:]):
+            entry, *aliases = [state[key] for key in keys]
+            if aliases and not all(same(entry, alias) for alias in aliases):
                 problem = f"{' and '.join(keys)} differ, and are one Variable here"
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
-            convert = _number if variable._has_numbers else _convert
-            value, problem = convert(state[keys[0]], leaf, variable.batch_axis, cast)
+            if variable._has_numbers:
+                value, problem = _number(entry, leaf)
+            else:
+                value, problem = _convert(entry, leaf, variable.batch_axis, cast, make)
             if problem := problem or variable._out_of_range(tail, value):
                 staged.mismatched.append(f"{name}: {problem}")
                 continue
@@ -222,7 +226,9 @@ def _sort(
     return given
 
 
-def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
+def _convert(
+    new: Any, old: Any, batch_axis: int | None, cast: bool, make: Callable[..., Any]
+) -> tuple[Any, str]:
     weak = is_weak(new)
     in_parts = runtime.is_in_parts(new) and new.dtype == old.dtype
     if not isinstance(new, jax.Array) and not in_parts:
@@ -247,13 +253,13 @@ def _convert(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[An
         # Nobody else holds the memory that was read: JAX may take it as it is.
         new = jax.device_put(np.asarray(new))
     elif isinstance(new, np.ndarray):
-        new = jnp.array(np.asarray(new, old.dtype))
+        new = make(np.asarray(new, old.dtype))
     elif not is_key_array(new):
         new = jnp.array(new, old.dtype)
     return _beside(new, old), ""
 
 
-def _number(new: Any, old: Any, batch_axis: int | None, cast: bool) -> tuple[Any, str]:
+def _number(new: Any, old: Any) -> tuple[Any, str]:
     # Of an ensemble there is a number for each member.
     here = "a number" if np.ndim(old) == 0 else f"numbers of shape {np.shape(old)}"
     found = new if isinstance(new, jax.core.Tracer) else np.asarray(new)

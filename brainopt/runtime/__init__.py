@@ -62,6 +62,7 @@ from ._owner import dict_of as dict_of
 from ._owner import living_owners as living_owners
 from ._owner import unrecorded as unrecorded
 from ._places import InParts as InParts
+from ._places import array_maker as array_maker
 from ._places import divided_as as divided_as
 from ._places import has_place as has_place
 from ._places import is_at as is_at

@@ -6,7 +6,6 @@ Run with: ``python -m tests.benchmarks.bench_checkpoint [megabytes]``.
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ import numpy as np
 from brainopt import checkpoint
 from brainopt.checkpoint.format import _layout
 
-from .timing import interleaved, row, show
+from .timing import interleaved, memory_row, row, show
 
 MEGABYTES = 256
 SAVE_REQUIRED = 1 / 0.7
@@ -61,31 +60,18 @@ def raw_rows(folder, arrays):
 
 
 _EXTRA = """
-import sys
 import jax.numpy as jnp
 from brainopt import checkpoint
-def status(name):
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return 1024 * int(lines[name].split()[0])
 tree = {str(i): jnp.ones(8 << 20).block_until_ready() for i in range(8)}
-checkpoint.save(sys.argv[1] + "warm", {"w": jnp.ones(8)})
-open("/proc/self/clear_refs", "w").write("5")
-before = status("VmRSS")
-checkpoint.save(sys.argv[1], tree)
-print(status("VmHWM") - before)
+checkpoint.save(path + "warm", {"w": jnp.ones(8)})
 """
 
 
-def memory_row(folder):
+def extra_row(folder):
     """Measure what saving 256 MiB adds to the memory of a process."""
-    done = subprocess.run(
-        [sys.executable, "-c", _EXTRA, os.path.join(folder, "memory")],
-        capture_output=True,
-        check=True,
-    )
-    extra, allowed = int(done.stdout), (32 << 20) + EXTRA_REQUIRED
     name = "extra bytes while saving 8 arrays of 32 MiB / one array + 16 MiB"
-    return row(name, extra, allowed, extra / allowed, 1.0, unit="B")
+    path, allowed = os.path.join(folder, "memory"), (32 << 20) + EXTRA_REQUIRED
+    return memory_row(name, path, _EXTRA, "checkpoint.save(path, tree)", allowed)
 
 
 def inspect_row(folder):
@@ -107,7 +93,7 @@ def main(megabytes=MEGABYTES):
     try:
         rows = raw_rows(folder, arrays)
         rows.append(inspect_row(folder))
-        rows.append(memory_row(folder))
+        rows.append(extra_row(folder))
         return rows
     finally:
         shutil.rmtree(folder)

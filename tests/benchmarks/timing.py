@@ -3,6 +3,8 @@
 
 import math
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -140,6 +142,41 @@ def row(
         "unit": unit,
         "peers": peers or {},
     }
+
+
+_MEMORY = """
+import ctypes, sys
+def status(name):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return 1024 * int(lines[name].split()[0])
+path = sys.argv[1]
+{setup}
+ctypes.CDLL(None).malloc_trim(0)
+open("/proc/self/clear_refs", "w").write("5")
+before = status("VmRSS")
+{act}
+print(status("VmHWM") - before)
+"""
+
+
+def memory_row(
+    name: str, path: str, setup: str, act: str, allowed: int
+) -> dict[str, Any]:
+    """Return the row of what some code adds to the memory of a process, at its peak.
+
+    Args:
+        name: what is measured.
+        path: a file for the code, which calls it ``path``.
+        setup: code that runs before.
+        act: the code that is measured, in a process of its own.
+        allowed: bytes.
+    """
+    code = _MEMORY.format(setup=setup, act=act)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, check=True
+    )
+    extra = int(done.stdout)
+    return row(name, extra, allowed, extra / allowed, 1.0, unit="B")
 
 
 def show(rows: list[dict[str, Any]]) -> None:

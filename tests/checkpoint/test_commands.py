@@ -280,11 +280,11 @@ def test_a_long_verify_shows_how_much_of_the_file_was_read(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(_output, "_PATIENCE", -1.0)
     monkeypatch.setattr(_output, "_INTERVAL", -1.0)
-    read, begun = Reader._read_piece, []
+    read, begun = Reader._read_pieces, []
 
-    def counted(self, piece, into):
-        begun.append(piece.nbytes)
-        return read(self, piece, into)
+    def counted(self, work):
+        begun.append(sum(piece.nbytes for piece, _ in work))
+        return read(self, work)
 
     add, seen = _output.Progress.add, []
 
@@ -292,7 +292,7 @@ def test_a_long_verify_shows_how_much_of_the_file_was_read(
         add(self, amount)
         seen.append((self._done, sum(begun)))
 
-    monkeypatch.setattr(Reader, "_read_piece", counted)
+    monkeypatch.setattr(Reader, "_read_pieces", counted)
     monkeypatch.setattr(_output.Progress, "add", noted)
     assert main(["verify", str(tmp_path / "f")]) == 0
     shown = re.findall(r"(\d+) %", capsys.readouterr().err)

@@ -163,13 +163,19 @@ def max_manifest_text(payloads: int) -> int:
 
 def segments(position: int, nbytes: int) -> Iterator[Segment]:
     """Place an array after ``position``: bin32 stops at 4 GiB, a segment at 1 GiB."""
-    # 5 bytes of bin32 head right before the boundary; nil bytes fill the gap before it.
     while nbytes:
-        offset = start_of(position)
         length = min(nbytes, SEGMENT)
-        head = _NIL * (offset - 5 - position) + b"\xc6" + length.to_bytes(4, "big")
-        yield Segment(position, head, offset, length)
-        position, nbytes = offset + length, nbytes - length
+        segment = segment_at(position, length)
+        yield segment
+        position, nbytes = segment.offset + length, nbytes - length
+
+
+def segment_at(position: int, nbytes: int) -> Segment:
+    """Place an array of at most `SEGMENT` bytes after ``position``."""
+    # 5 bytes of bin32 head right before the boundary; nil bytes fill the gap before it.
+    offset = start_of(position)
+    head = _NIL * (offset - 5 - position) + b"\xc6" + nbytes.to_bytes(4, "big")
+    return Segment(position, head, offset, nbytes)
 
 
 def start_of(position: int) -> int:
@@ -194,6 +200,8 @@ def block_count(nbytes: int) -> int:
 
 def block_checksums(data: memoryview) -> bytes:
     """Take the crc32 of each 1 MiB block, big-endian, one after the other."""
+    if len(data) <= BLOCK:  # the usual case, where arrays are many
+        return crc32(data).to_bytes(4, "big") if len(data) else b""
     return b"".join(
         crc32(data[start : start + BLOCK]).to_bytes(4, "big")
         for start in range(0, len(data), BLOCK)

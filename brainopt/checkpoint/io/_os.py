@@ -19,6 +19,8 @@ except ImportError:  # Windows has no flock: temporaries there are never swept
     fcntl = None
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+# How many buffers one call fills; POSIX promises 16.
+_MAX_BUFFERS = 1024 if sys.platform in ("linux", "darwin") else 16
 
 
 class FileSystem:
@@ -53,7 +55,7 @@ class FileSystem:
     def read_at(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """Fill buffers from an offset; may read less than asked."""
         if hasattr(os, "preadv"):
-            return os.preadv(fd, buffers, offset)
+            return os.preadv(fd, buffers[:_MAX_BUFFERS], offset)
         os.lseek(fd, offset, os.SEEK_SET)
         total = 0
         for buffer in buffers:

@@ -12,7 +12,7 @@ import hmac
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,20 +30,10 @@ from . import _boxes, _threads
 from ._boxes import Box
 from ._contents import Contents
 from ._input import Readable, name_of, open_input
+from ._pieces import CHUNK, Piece, pieces_of, side_by_side
 
-_CHUNK = 8 * _layout.BLOCK
-_THREADED = 2 * _CHUNK
+_THREADED = 2 * CHUNK
 _STRIP = 4 * _layout.BLOCK
-
-
-class _Piece(NamedTuple):
-    """A stretch of payload to read: at most one chunk, and the head before it."""
-
-    record: int
-    start: int
-    head: bytes
-    offset: int
-    nbytes: int
 
 
 class Reader(Contents):
@@ -124,7 +114,7 @@ class Reader(Contents):
             self._read_whole(index, wanted[0][1])
             return
         # A sha256 is that of the whole array; a part of it cannot be proven alone.
-        if record.digest or record.nbytes <= _CHUNK:
+        if record.digest or record.nbytes <= CHUNK:
             array = self.read([index])[index]
             for box, into in wanted:
                 into[...] = array[_boxes.slices(box)]
@@ -188,12 +178,20 @@ class Reader(Contents):
             pass
         local = threading.local()
 
-        def check(piece: _Piece, into: memoryview | threading.local) -> None:
-            self._read_piece(piece, into)
-            progress(piece.nbytes)
+        def check(work: Sequence[tuple[Piece, Any]]) -> None:
+            if not hasattr(local, "buffer"):
+                local.buffer = memoryview(bytearray(CHUNK))
+            ends = list(itertools.accumulate(piece.nbytes for piece, _ in work))
+            self._read_pieces(
+                [
+                    (piece, local.buffer[end - piece.nbytes : end])
+                    for (piece, _), end in zip(work, ends, strict=True)
+                ]
+            )
+            progress(ends[-1])
 
         pieces = self._pieces(range(len(self.records)))
-        self._run(sum(self._sizes), ((piece, local) for piece, _ in pieces), check)
+        self._run(sum(self._sizes), pieces, check)
         for index, record in enumerate(self.records):
             if record.digest:
                 self.read([index])
@@ -311,51 +309,39 @@ class Reader(Contents):
 
     def _pieces(
         self, wanted: Iterable[int], blocks: range | None = None
-    ) -> Iterator[tuple[_Piece, int]]:
-        """Yield each piece of some payload, and where it begins in its array.
-
-        Args:
-            wanted: positions in ``records``, in order.
-            blocks: only these blocks of it, given for one record.
-        """
-        for index in wanted:
-            nbytes, done = self._sizes[index], 0
-            first = blocks.start * _layout.BLOCK if blocks else 0
-            last = min(blocks.stop * _layout.BLOCK, nbytes) if blocks else nbytes
-            for segment in _layout.segments(self._positions[index], nbytes):
-                start = max(first - done, 0)
-                end = min(last - done, segment.nbytes)
-                for at in range(start, end, _CHUNK):
-                    head = b"" if at else segment.head
-                    size = min(_CHUNK, end - at)
-                    place = done + at
-                    yield _Piece(index, place, head, segment.offset + at, size), place
-                done += segment.nbytes
+    ) -> Iterator[tuple[Piece, int]]:
+        return pieces_of(wanted, self._positions, self._sizes, blocks)
 
     def _run(
         self, total: int, work: Iterable[tuple], act: Callable | None = None
     ) -> None:
-        act = act or self._read_piece
+        act = act or self._read_pieces
         try:
             if total < _THREADED:
-                for piece in work:
-                    act(*piece)
+                for pieces in side_by_side(work):
+                    act(pieces)
             else:
-                _threads.each(act, work)
+                _threads.each(act, ((pieces,) for pieces in side_by_side(work)))
         except OSError as error:
             raise self._refusal(error) from error
         except Malformed as reason:
             raise self.damaged(str(reason)) from None
 
-    def _read_piece(self, piece: _Piece, into: memoryview | threading.local) -> None:
-        if isinstance(into, threading.local):
-            if not hasattr(into, "buffer"):
-                into.buffer = bytearray(_CHUNK)
-            into = memoryview(into.buffer)[: piece.nbytes]
+    def _read_pieces(self, work: Sequence[tuple[Piece, memoryview]]) -> None:
+        """Read pieces that lie side by side in the file, by one call."""
+        heads = [bytearray(len(piece.head)) for piece, _ in work]
+        parts = (
+            part
+            for head, (_, into) in zip(heads, work, strict=True)
+            for part in (memoryview(head), into)
+        )
+        first = work[0][0]
+        self._fill([p for p in parts if len(p)], first.offset - len(first.head))
+        for head, (piece, into) in zip(heads, work, strict=True):
+            self._prove_piece(piece, head, into)
+
+    def _prove_piece(self, piece: Piece, head: bytearray, into: memoryview) -> None:
         record = self.records[piece.record]
-        head = bytearray(len(piece.head))
-        buffers = [memoryview(part) for part in (head, into) if len(part)]
-        self._fill(buffers, piece.offset - len(head))
         # Blocks start anew in each segment, and a segment is a whole number of them.
         first, count = piece.start // _layout.BLOCK, -(-piece.nbytes // _layout.BLOCK)
         expected = record.checksums[4 * first : 4 * (first + count)]

@@ -93,6 +93,7 @@ class Restore:
         self._same_constants = strict and jax.process_count() == 1
         self.staged: dict[str, Staged] = {}
         self.targets = self._named(nodes_in(nodes), "the nodes")
+        self._by_length = sorted(self.targets, key=len, reverse=True)
         self.saved: dict[str, SavedNode] = {}
         self.left: dict[str, Any] = {}
 
@@ -244,11 +245,7 @@ class Restore:
 
     def _owner(self, path: str) -> str | None:
         # The longest name: a target may lie below another, as a part of it.
-        return max(
-            (name for name in self.targets if is_below(path, name)),
-            key=len,
-            default=None,
-        )
+        return next((name for name in self._by_length if is_below(path, name)), None)
 
     def _stage(self, chosen: dict[str, dict[str, Any]]) -> None:
         contexts = {name: self._context(name) for name in self.targets}
