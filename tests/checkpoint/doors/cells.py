@@ -163,8 +163,9 @@ def _compared(found, expected, change, here) -> str:
                 continue
             return f"wrong: {path} is not there in the run that went on"
         right = expected[path]
-        # Ages say the same in two ways, and norms of all gradients see the new ones.
-        told = ("missed_steps", "grad_norm", "param_norm", "update_norm")
+        # Ages and counts of micro-batches say the same in two ways, and norms of all
+        # gradients see the new ones.
+        told = ("missed_steps", "grad_count", "grad_norm", "param_norm", "update_norm")
         if parts[-1] in told and "new" in change.here + change.saved:
             continue
         if not np.allclose(
