@@ -17,14 +17,13 @@ is not finite and becomes so: the guard and the user must see it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..._typing import Array, PyTree, Values
-from ...runtime import divided_as
 from ._rows import Rows
 
 
@@ -40,44 +39,24 @@ def bounded(grad: Array, slots: Values, squares: int) -> Any:
         return grad
     if isinstance(grad, Rows):
         return Rows(grad.indices, bounded(grad.values, slots, squares))
+    near, zero = bounded_apart(grad, slots, squares)
+    return near - zero
+
+
+def bounded_apart(grad: Array, slots: Values, squares: int) -> tuple[Any, Any]:
+    """Return a bounded gradient, and what is to be subtracted from it or from a sum.
+
+    That is 0, and NaN where a real gradient is not finite: the bound hides infinities.
+    Each operation here is compiled once for each parameter.
+    """
     most = largest((grad.dtype, *(slot.dtype for slot in slots.values())), squares)
     if not jnp.iscomplexobj(grad):
-        # Infinities pass. A NaN passes `clip`.
-        return jnp.where(jnp.isinf(grad), grad, jnp.clip(grad, -most, most))
+        most = grad.dtype.type(most)
+        return jax.lax.clamp(-most, grad, most), grad - grad
     # Halves, since the modulus of finite parts may be infinite.
     size = jnp.abs(grad / 2)
     beyond = jnp.isfinite(grad) & (size > most / 2)
-    return jnp.where(beyond, grad / 2 / jnp.where(beyond, size, 1) * most, grad)
-
-
-def moments_of(
-    grad: Array,
-    means: Callable[[Array], tuple[Array, Array]],
-    old: tuple[Array, Array],
-    shares: tuple[Array, Array],
-) -> tuple[Any, Any]:
-    """Return running means of a gradient and of its square, of which none is infinite.
-
-    For a rule that has no operation between the gradient and its moments: bounded
-    before, XLA would contract the other of two products, and round otherwise.
-
-    Args:
-        grad: in the dtype of computation.
-        means: returns both for a gradient.
-        old: both before.
-        shares: of the gradient in each.
-    """
-    small = bounded(grad, dict(zip("mv", old, strict=True)), 16)
-    if jnp.iscomplexobj(grad):
-        return means(small)
-    m, v = (
-        # Moments may be divided where the gradient is whole, as with ``zero=``.
-        jnp.where(divided_as(small != grad, mean), past + share * (x - past), mean)
-        for mean, past, share, x in zip(
-            means(grad), old, shares, (small, small * small), strict=True
-        )
-    )
-    return m, v
+    return jnp.where(beyond, grad / 2 / jnp.where(beyond, size, 1) * most, grad), 0
 
 
 def largest(dtypes: Iterable[Any], squares: int) -> float:

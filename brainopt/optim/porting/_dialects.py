@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 
 from ..._typing import Array, Slots
-from ..engine._squares import bounded, moments_of
+from ..engine._squares import bounded, bounded_apart
 from ..engine._tree import abs2, safe_sqrt
 from ..hyperparameters._hyper import Hyper
 
@@ -61,14 +61,12 @@ def _optax(grad, param, slots, hyper: Hyper, step) -> tuple[Any, dict[str, Any]]
 
 def moments(grad: Array, slots: Slots, hyper: Hyper, beta1: Array) -> tuple[Any, Any]:
     """Return the running means of the gradient and of its square."""
-    shares = hyper.one_minus("beta1"), hyper.one_minus("beta2")
-    old = slots["m"], slots["v"]
-
-    def means(grad: Array) -> tuple[Any, Any]:
-        m = shares[0] * grad + beta1 * old[0]
-        return m, shares[1] * abs2(grad) + hyper.beta2 * old[1]
-
-    return moments_of(grad, means, old, shares)
+    grad, zero = bounded_apart(grad, slots, 16)
+    # XLA contracts one of two products with their sum. With `zero` in between it is
+    # always the first one, as without a bound, and as in optax.
+    m = hyper.one_minus("beta1") * grad + (beta1 * slots["m"] - zero)
+    v = hyper.one_minus("beta2") * abs2(grad) + (hyper.beta2 * slots["v"] - zero)
+    return m, v
 
 
 def _root(v: Any, hyper: Hyper, step: Any) -> Any:
@@ -94,7 +92,7 @@ def decayed(param: Array, hyper: Hyper, direction: Array) -> Any:
     """Return the parameter after decay and a step along a direction."""
     # One product by γ where both terms have it, as in the formula.
     if _decay_by(hyper) == "lr":
-        return param + -hyper.lr * hyper.decay(direction, param)
+        return param - hyper.lr * hyper.decay(direction, param)
     return hyper.decay(param, param, -_scale(hyper)) - hyper.lr * direction
 
 
