@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .._typing import Array, Arrays, PyTree, Slots
 from ..core import Variable, join
 from ._optimizer import Optimizer
-from .engine._missed import skipped, unless_missed
+from .engine._missed import skipped, unless_missed, unless_skipped
 from .engine._precision import narrow, wide, widen
 from .engine._squares import bounded
 from .engine._step import Move, rounding_key
@@ -160,11 +160,9 @@ class AllAtOnce:
             value = group.constrain(moved[path], hyper)
             key = rounding_key(self.precision, self.seed, hypers.count, path)
             value, extra = narrow(value, param.dtype, slots[path], key)
-            new[path], new_slots[path] = unless_missed(
-                path,
-                present,
-                (value, {**slots[path], **extra}),
-                (param, skipped(slots[path])),
+            moved_one = value, {**slots[path], **extra}
+            new[path], new_slots[path] = unless_skipped(
+                path, present, moved_one, param, slots[path]
             )
         return new, new_slots
 

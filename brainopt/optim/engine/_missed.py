@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..._typing import PyTree, Slots, StepCount
+from ..._typing import Array, PyTree, Slots, StepCount
 
 _LAST = jnp.iinfo(jnp.int32).max
 
@@ -52,3 +52,22 @@ def unless_missed(
     if path not in present:
         return new
     return jax.tree.map(lambda n, o: jnp.where(present[path], n, o), new, old)
+
+
+def unless_skipped(
+    path: str, present: Mapping[str, Any], moved: tuple, param: Array, slots: Slots
+) -> Any:
+    """Return a parameter and its slots after the step, or as a skipped step has them.
+
+    Args:
+        path: of the parameter.
+        present: as above.
+        moved: both after the step.
+        param: the parameter before.
+        slots: its slots before.
+    """
+    # Only where they may be needed: a count for each parameter of a large model would
+    # take a third of the time of its trace.
+    if path not in present:
+        return moved
+    return unless_missed(path, present, moved, (param, skipped(slots)))

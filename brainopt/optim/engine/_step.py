@@ -39,7 +39,7 @@ import jax.numpy as jnp
 from ..._typing import Array, Arrays, PyTree, Scalar, Slots, StepCount, Values
 from ...errors import HyperparameterError, message
 from ...runtime import cache_of, divided_as
-from ._missed import counting, next_step, skipped, unless_missed
+from ._missed import counting, next_step, skipped, unless_skipped
 from ._precision import extra_slots, key_for, narrow, wide, widen
 from ._rows import Rows
 from ._squares import bounded
@@ -186,8 +186,8 @@ class OneByOne:
         for path, param in params.items():
             held = slots[path]
             moved = self._one(path, grads[path], param, held, hypers, step)
-            new[path], new_slots[path] = unless_missed(
-                path, present, moved, (param, skipped(held))
+            new[path], new_slots[path] = unless_skipped(
+                path, present, moved, param, held
             )
         return new, new_slots
 
