@@ -45,6 +45,40 @@ def warn_of_nothing(optimizer: Any, train_vars: Model) -> None:
     )
 
 
+def warn_of_coarse_mean(
+    optimizer: Any, name: str, dtype: str, decay: str, hyper: Any
+) -> None:
+    """Warn once of a running mean that rounding keeps from falling.
+
+    Args:
+        optimizer: whose mean it is.
+        name: of the mean.
+        dtype: the name of the option that says how it is stored.
+        decay: the name of its rate.
+        hyper: the settings.
+    """
+    kind, rate = getattr(hyper, dtype), getattr(hyper, decay)
+    if kind is None or isinstance(rate, Tracer) or dtype in _told_by(optimizer):
+        return
+    # Without a gradient x becomes βx, and x again where that is the nearest number.
+    # Half the gap between numbers is the largest part of 1 + eps, and of that times 2ⁿ.
+    eps = float(jnp.finfo(kind).eps)
+    change, half = 1 - float(rate), eps / 2 / (1 + eps)
+    if change > half:
+        return
+    _told_by(optimizer).add(dtype)
+    owner, stored = type(optimizer).__name__, jnp.dtype(kind).name
+    part = f"an update takes {change:.2g} of it, rounding gives back up to {half:.2g}"
+    warn_user(
+        message(
+            f"{owner}: {name} in {stored} does not fall with {decay}={float(rate):g}:",
+            [part],
+            f"leave out {dtype}, or take a {decay} below {1 - half:.3g}.",
+        ),
+        TrainingWarning,
+    )
+
+
 def _told_by(optimizer: Any) -> set[str]:
     """Return the names of what an optimizer has warned of."""
     return vars(optimizer).setdefault("_told", set())

@@ -158,7 +158,7 @@ class Optimizer(Node, metaclass=Declaring):
         self.register_train_vars(given["train_vars"])
         if given["train_vars"] is not None:
             warn_of_unmatched_rules(self, self._trained.values())
-            vars(self)["_told"] = {"rules"}
+            vars(self).setdefault("_told", set()).add("rules")
             warn_of_nothing(self, given["train_vars"])
 
     def _check_arguments(self, given: Mapping[str, Any]) -> None:

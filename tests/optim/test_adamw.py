@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdamW answers to its documents: formula, dialects, options, first steps."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,12 +193,41 @@ def test_complex_variables_follow_the_modulus(x64):
 def test_moments_are_stored_as_asked():
     w = bo.TrainVar(jnp.ones(3))
 
-    opt = AdamW(0.1, w, mu_dtype=jnp.bfloat16, nu_dtype=jnp.bfloat16)
+    narrow = dict(mu_dtype=jnp.bfloat16, nu_dtype=jnp.bfloat16)
+    opt = AdamW(0.1, w, beta2=0.99, **narrow)
     opt.update(jnp.ones(3))
 
     slots = opt.slots["param"]
     assert slots["m"].value.dtype == jnp.bfloat16
     assert slots["v"].value.dtype == jnp.bfloat16
+
+
+# By hand: between 1 and 2 numbers of bfloat16 are 2⁻⁷ apart, so 1 + 2⁻⁷ stands where an
+# update takes less than 2⁻⁸ / (1 + 2⁻⁷) = 0.00388 of it; of float16 it is 0.00049.
+@pytest.mark.parametrize(
+    ("moment", "settings", "stands"),
+    [
+        ("v", dict(nu_dtype="bfloat16"), True),
+        ("v", dict(nu_dtype="bfloat16", beta2=0.9962), True),
+        ("v", dict(nu_dtype="bfloat16", beta2=0.9961), False),
+        ("m", dict(mu_dtype="bfloat16", beta1=0.999), True),
+        ("m", dict(mu_dtype="bfloat16"), False),
+        ("m", dict(mu_dtype="float16", beta1=0.9996), True),
+        ("m", dict(mu_dtype="float16", beta1=0.999), False),
+    ],
+)
+def test_a_moment_that_rounding_holds_is_told(moment, settings, stands):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        opt = AdamW(0.1, _vars({"a": [1.0], "b": [1.0]}), **settings)
+
+    slot = opt.slots["a"][moment]
+    slot.value = jnp.ones_like(slot.value) + jnp.finfo(slot.dtype).eps
+    before = float(slot.value[0])
+    opt.update({"a": jnp.zeros(1), "b": jnp.zeros(1)})
+
+    assert (float(slot.value[0]) == before) is stands
+    assert [f"{moment} in" in str(t.message) for t in told] == [True] * stands
 
 
 def test_betas_stand_for_both():

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..._typing import Array, DTypeLike, Slots
 from ...errors import HyperparameterError, message
+from .._cautions import warn_of_coarse_mean
 from .._optimizer import Optimizer
 from ..engine._tree import safe_sqrt, zeros
 from ..hyperparameters._fields import (
@@ -102,7 +103,9 @@ class AdamW(Optimizer):
     mu_dtype: DTypeLike | None = dtype(
         None, "dtype in which m is stored, and used; default float32 or wider"
     )
-    nu_dtype: DTypeLike | None = dtype(None, "the same for v")
+    nu_dtype: DTypeLike | None = dtype(
+        None, "the same for v; in bfloat16 it falls only with a beta2 below 0.996"
+    )
     decay_by: DecayBy = choice("lr", DECAY_BY, _SCALES)
     dialect: Dialect = choice("document", DIALECTS, PROGRAMS)
     _is_additive = True
@@ -126,6 +129,8 @@ class AdamW(Optimizer):
     def init_slots(self, param: Array, hyper: Hyper) -> Slots:
         """Return zeros: m, v and with ``amsgrad`` v_max."""
         names = ("v", "v_max") if hyper.amsgrad else ("v",)
+        warn_of_coarse_mean(self, "m", "mu_dtype", "beta1", hyper)
+        warn_of_coarse_mean(self, "v", "nu_dtype", "beta2", hyper)
         squares = {name: zeros(param, hyper.nu_dtype, is_real=True) for name in names}
         return {"m": zeros(param, hyper.mu_dtype), **squares}
 
