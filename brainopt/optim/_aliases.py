@@ -70,9 +70,11 @@ def by_first_names(
         own: the keys of the section here.
         state: to be changed.
     """
+    if not aliases:
+        return
     own = set(own)
     strange = [k for k in state if k not in own and k.startswith(f"{section}.")]
-    for key in strange if aliases else ():
+    for key in strange:
         rest = key[len(section) + 1 :]
         for alias, first in aliases.items():
             if _is_at(rest, alias):

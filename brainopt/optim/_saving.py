@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,11 +30,11 @@ def prepare_load(
 ) -> None:
     """Make a state fit that has other variables; see `Node._prepare_load`."""
     refuse_load(type(self).__name__, self._trained)
-    own = [key for each in ages_of(self, path) for key in (*each.keys, each.key)]
+    own = (key for each in ages_of(self, path) for key in (*each.keys, each.key))
     shared = (join(path, "slots", name) for name in self.slots.get("", ()))
     whole = (join(path, "slots", n, k) for n, held in self.slots.items() for k in held)
     by_first_names(
-        self._trained.aliases, join(path, "slots"), [*own, *shared, *whole], state
+        self._trained.aliases, join(path, "slots"), chain(own, shared, whole), state
     )
     step = join(path, "step"), self.step.value
     keep_ages(ages_of(self, path), step, state, context, staged.undo)

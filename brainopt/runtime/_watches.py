@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 Watch: TypeAlias = tuple[weakref.ref, Callable[[Any], None]]
 """An object, and the function that looks at it."""
 
-_EARLY = (1, 16, 64, 256)
-_OFTEN = 1024
+_EARLY = (1, 16, 64, 256, 1024)
+_OFTEN = 4096
 
 
 def next_look(runs: int) -> int:
