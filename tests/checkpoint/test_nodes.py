@@ -123,6 +123,23 @@ def test_an_optimizer_of_other_settings_is_refused(path, case):
     assert any(line.startswith(said) or said in line for line in told), told
 
 
+def test_a_class_of_another_name_is_taken_as_the_error_says(tmp_path):
+    class Renamed(bo.Node):
+        def __init__(self):
+            self.W = bo.TrainVar(jnp.zeros(2))
+
+    class Net(Renamed):
+        pass
+
+    saved, node = Net(), Renamed()
+    saved.W.value = saved.W.value + 1
+    checkpoint.save(tmp_path / "a.bopt", {"net": saved})
+    with pytest.raises(CheckpointMismatchError, match=r"skip=\['\*\.class'\]"):
+        checkpoint.restore(tmp_path / "a.bopt", {"net": node})
+    checkpoint.restore(tmp_path / "a.bopt", {"net": node}, skip=["*.class"])
+    np.testing.assert_array_equal(node.W.value, [1, 1])
+
+
 def test_hyperparameters_stand_in_the_manifest_by_name(path):
     notes = checkpoint.inspect(path).nodes["opt"]["notes"]
     assert notes["groups.default.beta2"] == 0.999

@@ -354,8 +354,9 @@ class Restore:
                 self.wrong,
                 "build the nodes as they were when the file was saved (of another "
                 "framework's model give `bo.attach(model)`), choose with `only=`, "
-                "`skip=` and `rename=`, or pass `cast=True` for dtypes and "
-                "`strict=False` for missing and unexpected paths.",
+                "`skip=` (as `skip=['*.class']` where only a class was renamed) and "
+                "`rename=`, or pass `cast=True` for dtypes and `strict=False` for "
+                "missing and unexpected paths.",
             )
         )
         error.differences = tuple(self.wrong)
