@@ -21,9 +21,11 @@ class Effects:
             reads them.
         packs: lists of Variables that the function may take as one flat array, see
             `_flat`; None where it cannot.
+        offsets: whether it cuts flat arrays so often that a program should take the
+            offsets as inputs.
     """
 
-    __slots__ = ("inner", "known", "packs", "written")
+    __slots__ = ("inner", "known", "offsets", "packs", "written")
 
     def __init__(
         self,
@@ -31,11 +33,13 @@ class Effects:
         inner: Sequence[Effects] = (),
         known: Iterable[Cell] = (),
         packs: Iterable[tuple[Cell, ...]] | None = (),
+        offsets: bool = False,
     ):
         self.written = tuple(written)
         self.inner = list(inner)
         self.known = tuple(known)
         self.packs = None if packs is None else tuple(dict.fromkeys(packs))
+        self.offsets = offsets
 
 
 def merge(*many: Effects) -> Effects:
@@ -47,4 +51,5 @@ def merge(*many: Effects) -> Effects:
     inner = [inner for effects in many for inner in effects.inner]
     packs = [pack for effects in many for pack in effects.packs or ()]
     cannot = any(effects.packs is None for effects in many)
-    return Effects(written, inner, known, None if cannot else packs)
+    offsets = any(effects.offsets for effects in many)
+    return Effects(written, inner, known, None if cannot else packs, offsets)

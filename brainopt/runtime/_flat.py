@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -50,12 +50,26 @@ def remembering() -> Iterator[None]:
         _local.slices = before
 
 
-def sliced(flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-    """Return arrays of the given shapes, cut from a flat array in order."""
+def sliced(
+    flat: Array,
+    shapes: Sequence[tuple[int, ...]],
+    offsets: Mapping[int, Array] | None = None,
+) -> list[Any]:
+    """Return arrays of the given shapes, cut from a flat array in order.
+
+    Args:
+        flat: of shape ``(n,)``.
+        shapes: of the arrays.
+        offsets: numbers to cut at in the place of constants.
+    """
     found, start = [], 0
     for shape in shapes:
         stop = start + math.prod(shape)
-        part = jax.lax.slice(flat, (start,), (stop,)).reshape(shape)
+        if offsets and start in offsets:
+            at = (offsets[start],)
+            part = jax.lax.dynamic_slice(flat, at, (stop - start,)).reshape(shape)
+        else:
+            part = jax.lax.slice(flat, (start,), (stop,)).reshape(shape)
         if _local.slices is not None:
             _local.slices[id(part)] = part, flat, start
         found.append(part)

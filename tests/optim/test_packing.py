@@ -289,3 +289,58 @@ def test_reading_another_variable_leaves_the_packs_whole():
     assert int(held) == 2 and int(packed.opt.step) == 6
     assert [x.is_deleted() for x in arrays] == [True, True, False]
     assert storage.resident.written_back is None
+
+
+def _layers(pack, count=20, width=16):
+    rng = np.random.default_rng(0)
+    shapes = [s for _ in range(count) for s in ((width, width), (width,))]
+    weights = [bo.TrainVar(rng.normal(size=s).astype(np.float32) / 4) for s in shapes]
+    return weights, bo.optim.AdamW(1e-2, weights, pack=pack)
+
+
+def _training_of(weights, opt, x):
+    def loss():
+        h = x[:4]
+        for w, b in zip(weights[::2], weights[1::2], strict=True):
+            h = jnp.tanh(h @ w.value + b.value[None])
+        return ((h - 1) ** 2).mean()
+
+    @bo.jit
+    def step():
+        grads, value = bo.grad(loss, weights, return_value=True)()
+        opt.update(grads)
+        return value
+
+    return step
+
+
+@pytest.mark.parametrize("rows", [4, 2000], ids=["alone", "beside a large constant"])
+def test_a_net_of_many_layers_learns_the_same(rows):
+    x = np.ones((rows, 16), np.float32)  # 2,000 rows are an input of the program
+    losses, found = {}, {}
+    for pack in (True, False):
+        weights, opt = _layers(pack)
+        step = _training_of(weights, opt, x)
+        losses[pack] = [float(step()) for _ in range(3)]
+        weights[3].value = weights[3].value * 2  # takes the arrays apart
+        losses[pack] += [float(step()) for _ in range(3)]
+        found[pack] = [w.value for w in weights], opt.state_dict()
+        assert step.compiles == 1
+    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        *found.values(),
+    )
+
+
+def test_offsets_are_inputs_where_a_trace_uses_many_slices():
+    weights, opt = _layers(pack=True)
+    whole = _training_of(weights, opt, np.ones((4, 16), np.float32))
+    whole()
+    assert whole.lower().as_text().count("stablehlo.dynamic_slice") == 40
+    weights, opt = _layers(pack=True)
+    update, grads = bo.jit(opt.update), [jnp.ones(w.shape) for w in weights]
+    update(grads)
+    text = update.lower(grads).as_text()
+    assert "dynamic_slice" not in text
+    assert len(jax.tree.leaves(update.lower(grads).in_avals)) < 50

@@ -29,6 +29,13 @@ class Compilations:
         for block in _blocks.active:
             block.append(describe(self.function))
 
+    def go_back(self, count: int) -> None:
+        """Take counts back: what was traced since is not compiled, but made again."""
+        for _ in range(self.count - count):
+            for block in _blocks.active:
+                block.remove(describe(self.function))
+        self.count = count
+
 
 class _Blocks(threading.local):
     def __init__(self):

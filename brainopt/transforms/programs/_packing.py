@@ -8,6 +8,10 @@ program, in its resident state. A read or a write from outside makes separate ar
 them, and the next step joins these again. So outside of a step nothing is packed:
 names, files, devices and values are what they are without.
 
+XLA compiles a kernel for each slice with a constant offset, and one for all slices of a
+shape whose offset is a number that it is given. So a program whose trace uses many
+slices is made again, with offsets as inputs; an update alone uses none.
+
 **What must never happen.** A flat array of values that differ in place or dtype. A
 program that concatenates what was not computed as one array: XLA is slow with it, so
 such a program is made again without packs.
@@ -19,12 +23,13 @@ import functools
 import math
 import weakref
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from ... import runtime
@@ -32,6 +37,9 @@ from ..._typing import Array
 from ...runtime import Cell, Effects, flat_of, joined, sliced, storage
 from ._placement import places
 from ._retrace import unpacked
+
+_MANY = 32
+"""The slices in a trace from which on offsets are inputs; see docs/decisions/0012."""
 
 
 class Packing:
@@ -45,9 +53,13 @@ class Packing:
     Attributes:
         order: the same Variables, those of the packs first.
         count: the number of Variables in packs.
+        offsets: where values begin in the flat arrays, if those are to be inputs.
     """
 
-    __slots__ = ("_avals", "_effects", "_ends", "_shapes", "count", "order")
+    __slots__ = (
+        *("_avals", "_effects", "_ends", "_shapes", "_starts"),
+        *("count", "offsets", "order"),
+    )
 
     def __init__(
         self,
@@ -70,6 +82,8 @@ class Packing:
         for pack in chosen:
             ends.append(ends[-1] + len(pack))
         self._ends = list(pairwise(ends))
+        self._starts = _starts(self._shapes) if effects.offsets else []
+        self.offsets: tuple[Array, ...] = _beside(packed, self._starts)
 
     def __bool__(self) -> bool:
         return bool(self._shapes)
@@ -87,16 +101,27 @@ class Packing:
         flat = [_join(values[start:end]) for start, end in self._ends]
         return (*flat, *values[self.count :])
 
-    def slices(self, values: tuple) -> tuple[tuple, bool]:
+    def slices(self, values: tuple, offsets: tuple) -> tuple[tuple, bool]:
         """Undo `join` inside the trace of the program; return whether they are joined.
 
         The forms of a program that donate nothing take all values by themselves.
+
+        Args:
+            values: what `join` returned, or values in their order.
+            offsets: the inputs that `offsets` became.
         """
         if len(values) == len(self.order):
             return values, False
         pairs = zip(values, self._shapes, strict=False)
-        cut = [sliced(flat, shapes) for flat, shapes in pairs]
+        at = dict(zip(self._starts, offsets, strict=True))
+        cut = [sliced(flat, shapes, at) for flat, shapes in pairs]
         return (*chain.from_iterable(cut), *values[len(cut) :]), True
+
+    def cuts_much(self, jaxpr: Any) -> bool:
+        """Whether the program with joined values should take offsets as inputs."""
+        if self._starts or not self._shapes:
+            return False
+        return _cuts(jaxpr, len(self._shapes)) >= _MANY
 
     def results(self, values: Sequence[Any]) -> list[Any]:
         """Return new values as `join` does.
@@ -165,6 +190,41 @@ def _fit_together(pack: Sequence[Cell]) -> bool:
     places = {(value.sharding, value.committed, value.dtype) for value in values}
     ((place, *_), *others) = places
     return not others and isinstance(place, SingleDeviceSharding)
+
+
+def _starts(packs: Iterable[Sequence[tuple[int, ...]]]) -> list[int]:
+    """Return where the values of packs begin; packs of equal shapes share that."""
+    found: set[int] = set()
+    for shapes in packs:
+        found.update(accumulate(map(math.prod, shapes[:-1]), initial=0))
+    return sorted(found)
+
+
+def _beside(packed: Sequence[Cell], numbers: Iterable[int]) -> tuple[Any, ...]:
+    """Return numbers as arrays in the place of the values that are packed."""
+    if not packed:
+        return ()
+    value = runtime.read(packed[0])
+    place = value.sharding if value.committed else None
+    # Unsigned, so that JAX does not ask at each slice whether to count from the end.
+    with jax.ensure_compile_time_eval():
+        return tuple(jax.device_put(np.uint32(n), place) for n in numbers)
+
+
+def _cuts(jaxpr: Any, count: int) -> int:
+    """Return how many slices of its first inputs a jaxpr uses."""
+    flat, cut, shaped = set(jaxpr.invars[:count]), [], {}
+    used = {v for v in jaxpr.outvars if not hasattr(v, "val")}  # others are literals
+    for equation in jaxpr.eqns:
+        inputs = [v for v in equation.invars if not hasattr(v, "val")]
+        name, source = equation.primitive.name, next(iter(inputs), None)
+        if name == "slice" and source in flat:
+            cut.append(equation.outvars[0])
+        elif name == "reshape":
+            shaped[source] = equation.outvars[0]
+        else:
+            used.update(inputs)
+    return sum(v in used or shaped.get(v) in used for v in cut)
 
 
 def _aval(value: Array) -> tuple:

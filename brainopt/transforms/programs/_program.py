@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import Any
 
 import jax
@@ -67,9 +66,7 @@ class Program:
         self.function, self.effects, self.options = function, effects, options
         self.revisions: dict[runtime.Revision, int] = {}
         self.facts, self.watches = runtime.Facts(), runtime.Watches()
-        self.encoding = Encoding()
-        self.constants = constants or Constants()
-        self._extra = self.constants.inputs
+        self.encoding, self.constants = Encoding(), constants or Constants()
         self.broken = self._looking = self._searched = False
         self.checked = self._current = self._moves = self._placed_at = -1
         self._aligned = self._decodes = "out_shardings" in options
@@ -79,6 +76,7 @@ class Program:
         self._halfway = len(donated) < len(effects.written)
         self.packing = packing_of(effects, known, donated, self._aligned)
         self.donated = self.packing.order
+        self._extra = (*self.packing.offsets, *self.constants.inputs)
         self.written = tuple(dict.fromkeys((*self.donated, *effects.written)))
         self.taken = frozenset(self.donated)
         known = dict.fromkeys((*self.written, *known))
@@ -152,16 +150,16 @@ class Program:
         return Effects(self.written, self.effects.inner, self.kept)
 
     def _pure(self, donated, kept, args: tuple, kwargs: dict):
-        kept, extra = kept[: len(self.kept)], kept[len(self.kept) :]
-        if extra:
-            given = donated, kept, args, kwargs
+        end = len(self.kept) + len(self.packing.offsets)
+        if extra := kept[end:]:
+            given = donated, kept[:end], args, kwargs
             return self.constants.as_inputs(self._pure, extra, given)
         if any(map(is_state, jax.tree.leaves((args, kwargs), is_leaf=is_state))):
             raise DeepState
         # Until the trace has succeeded: an exception leaves code of it in `jax.jit`.
         self._forget()
-        donated, is_packed = self.packing.slices(donated)
-        values = (*map(self.encoding.decode, donated), *kept)
+        donated, is_packed = self.packing.slices(donated, kept[len(self.kept) :])
+        values = (*map(self.encoding.decode, donated), *kept[: len(self.kept)])
         values = tuple(map(runtime.on_device, values))
         bindings = zip(self.donated + self.kept, values, strict=True)
         facts = runtime.Facts()
@@ -234,7 +232,7 @@ class Program:
 
     def launch(self, args: tuple, kwargs: dict) -> Any:
         """Run at top level, donating what nobody else holds."""
-        if self.foreign and any(map(_fallible, self.foreign)):
+        if self.foreign and any(v.fallible for v in self.foreign):
             return self.keep(args, kwargs, wait=False)
         if thread_count() or self._moves != storage.moves:
             out = self._launch_locked(args, kwargs)
@@ -371,19 +369,23 @@ class Program:
         self._looking = True
         try:
             donated, kept = self._inputs()
-            inputs = self.packing.join(donated), kept
-            return self._search(self.donating, args, kwargs, inputs)
+            joined = self.packing.join(donated), kept
+            return self._search(self.donating, args, kwargs, joined)
         finally:
             self._looking = False
 
     def _search(self, code: Any, args: tuple, kwargs: dict, inputs: Any = None) -> Any:
-        """Trace; raise if large constants are found, which are to be inputs."""
+        """Trace; raise if constants are found that are to be inputs."""
         if inputs is None and self._searched:
             return None
-        inputs = inputs or self._inputs()
+        inputs, counted = inputs or self._inputs(), self.compilations.count
         traced, self._searched = code.trace(*inputs, args, kwargs), True
-        if found := self.constants.missing(traced, inputs):
-            raise UnknownVariables(self.effects, (), found)
+        found = self.constants.missing(traced, inputs)
+        cut = code is self.donating and self.packing.cuts_much(traced.jaxpr.jaxpr)
+        if found or cut:
+            self.compilations.go_back(counted)
+            effects = merge(self.effects, Effects(offsets=cut))
+            raise UnknownVariables(effects, (), found)
         release_prints()
         return traced
 
@@ -395,6 +397,3 @@ class Program:
         donated = tuple(map(runtime.read, self.donated))
         donated = self.encoding.encode_at(self._keys, donated)
         return donated, (*map(runtime.read, self.kept), *self._extra)
-
-
-_fallible = attrgetter("fallible")

@@ -15,7 +15,7 @@ from ...runtime import Cell, Effects
 class UnknownVariables(Exception):
     """The function touched Variables that the program does not thread yet.
 
-    Or it closes over large arrays that are to be inputs too.
+    Or it closes over large arrays that are to be inputs too, as may be offsets.
     """
 
     def __init__(
