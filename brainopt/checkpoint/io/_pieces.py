@@ -42,7 +42,7 @@ def pieces_of(
     """
     for index in wanted:
         nbytes, done = sizes[index], 0
-        if blocks is None and 0 < nbytes <= CHUNK:
+        if blocks is None and 0 < nbytes <= min(CHUNK, _layout.SEGMENT):
             segment = _layout.segment_at(positions[index], nbytes)
             yield Piece(index, 0, segment.head, segment.offset, nbytes), 0
             continue
