@@ -53,15 +53,7 @@ class Loss:
             out = jax.tree.map(unwrap, self._closure(), is_leaf=_is_variable)
             self._written = frame.effects().written
             values = [frame.values[v] for v in self._written]
-        loss = jnp.asarray(loss_of(out))
-        if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
-            raise GradientError(
-                message(
-                    f"The closure returned {loss.dtype} {loss.shape}, no loss.",
-                    help="return one real number, or a tuple that starts with it.",
-                )
-            )
-        return self._scale(loss), (out, values)
+        return self._scale(_checked(loss_of(out))), (out, values)
 
     def gradients(self, keep: bool = True) -> tuple[Any, dict[str, Any]]:
         """Return the result of the closure, and the gradients.
@@ -78,6 +70,21 @@ class Loss:
     def keep(self, values: PyTree) -> None:
         """Commit the writes of the last run of the closure."""
         runtime.commit(self._written, values)
+
+
+def _checked(loss: Any) -> jax.Array:
+    returned = "nothing" if loss is None else f"a {type(loss).__name__}"
+    if isinstance(loss, bool | int | float | complex) or hasattr(loss, "dtype"):
+        loss = jnp.asarray(loss)
+        if loss.shape == () and jnp.issubdtype(loss.dtype, jnp.floating):
+            return loss
+        returned = f"{loss.dtype} {loss.shape}"
+    raise GradientError(
+        message(
+            f"The closure returned {returned}, no loss.",
+            help="return one real number, or a tuple that starts with it.",
+        )
+    )
 
 
 def loss_of(out: PyTree) -> Any:

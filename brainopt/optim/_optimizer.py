@@ -33,7 +33,7 @@ from ._frozen import frozen_among
 from ._functional import apply, init
 from ._packing import check_pack, move_of, note_packs
 from ._parameters import TrainedVariables
-from ._rollback import Snapshot, Trial, missed
+from ._rollback import Snapshot, Trial, missed, of_optimizer
 from ._stepping import first_counters
 from ._swapping import refuse_load, refuse_state
 from .engine._precision import Precision
@@ -304,9 +304,9 @@ class Optimizer(Node, metaclass=Declaring):
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot: all of it at once."""
+        """Go back to a snapshot of its own, all at once; another one is refused."""
         refuse_load(type(self).__name__, self._trained)
-        snapshot.restore()
+        of_optimizer(snapshot, self.step, type(self).__name__).restore()
 
     def trial(self) -> Trial:
         """Return a context whose steps are undone unless ``trial.commit()`` is called.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import runtime
 from ..core import Variable
+from ..errors import StateDictError, message
 from ._parameters import TrainedVariables
 from .engine._tree import named
 
@@ -38,6 +39,10 @@ class Snapshot:
         self._since = since
         self._set_back = set_back
 
+    def holds(self, variable: Variable) -> bool:
+        """Whether the value of ``variable`` is kept here."""
+        return any(variable is one for one in self._variables)
+
     def restore(self) -> None:
         """Write the values back, all at once, where their Variables are now."""
         # Settings first: they bring back the slots that the values belong to. The
@@ -49,6 +54,39 @@ class Snapshot:
         if self._since is not None:
             values |= self._since(values)
         runtime.commit(list(values), list(values.values()))
+
+
+def of_optimizer(snapshot: Any, step: Variable, owner: str) -> Snapshot:
+    """Return ``snapshot``, if it is one of the optimizer that counts by ``step``.
+
+    Args:
+        snapshot: what was given as a snapshot.
+        step: the count of the optimizer that is to go back.
+        owner: its class, for errors.
+
+    Raises:
+        TypeError: it is no snapshot.
+        StateDictError: it is one of another optimizer, whose Variables it would write.
+    """
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(
+            message(
+                f"A {type(snapshot).__name__} is no snapshot.",
+                help="give what `opt.snapshot()` returned; a state dict goes to "
+                "`opt.load_state_dict`, a file to `bo.checkpoint.restore`.",
+            )
+        )
+    if not snapshot.holds(step):
+        raise StateDictError(
+            message(
+                f"This snapshot is of another optimizer than this {owner}, and holds "
+                "the values of its Variables.",
+                help="restore it there; to copy a state to another run, give "
+                "`load_state_dict` the `state_dict()` of the model and of the "
+                "optimizer.",
+            )
+        )
+    return snapshot
 
 
 def _there(value: Any, now: Any) -> Any:

@@ -61,11 +61,6 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
     ),
     (
         TypeError,
-        "of type '<class 'tuple'>' is not a valid JAX type",
-        "a loss that returns more than one number says so: `has_aux=True`.",
-    ),
-    (
-        TypeError,
         "returned a value of type",
         "return arrays, Variables, Nodes, or trees of these; a model of another "
         "framework stays outside, and its states are arrays.",
@@ -96,6 +91,22 @@ _HELP: tuple[tuple[type[Exception], str, str], ...] = (
         TypeError,
         "Gradient only defined for scalar-output functions",
         "reduce the loss to one number, as by `.mean()`.",
+    ),
+    (
+        TypeError,
+        "grad requires real-valued outputs",
+        "return a real float; of a complex value `.real` or `abs(z) ** 2`. Counts and "
+        "comparisons have no gradient.",
+    ),
+    (
+        ValueError,
+        "Reverse-mode differentiation does not work for lax.while_loop",
+        "use `bo.bounded_while_loop`, or `bo.for_loop` if the iterations are counted.",
+    ),
+    (
+        IndexError,
+        "only integers, slices",
+        "index by integers or booleans; by those of a Variable as `x[i.value]`.",
     ),
     (TypeError, "dot_general requires", _SHAPES),
     (TypeError, "got incompatible shapes", _SHAPES),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that return find the program that was compiled for them."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,3 +185,24 @@ def test_a_snapshot_goes_back_to_the_device_of_now():
     for path, variable in opt.vars().items():
         assert variable.value.devices() == {there}, path
     np.testing.assert_array_equal(net.b.value, np.zeros((1, 3)))
+
+
+def test_a_snapshot_of_another_optimizer_is_refused_and_writes_nothing():
+    nets = Net(), Net()
+    mine, other = (bo.optim.AdamW(0.1, net) for net in nets)
+    snapshot = other.snapshot()
+    other.update({"w": jnp.ones((4, 3)), "b": jnp.ones((1, 3))})
+    held = nets[1].state_dict()
+    with pytest.raises(bo.errors.StateDictError, match="of another optimizer"):
+        mine.restore(snapshot)
+    with pytest.raises(bo.errors.StateDictError, match="of another optimizer"):
+        copy.deepcopy(other).restore(snapshot)
+    for path, value in nets[1].state_dict().items():
+        np.testing.assert_array_equal(value, held[path])
+
+
+@pytest.mark.parametrize("given", [None, {}, "run.bo"])
+def test_what_is_no_snapshot_is_refused(given):
+    opt = bo.optim.SGD(0.1, bo.TrainVar(1.0))
+    with pytest.raises(TypeError, match=r"is no snapshot(.|\n)*opt\.snapshot\(\)"):
+        opt.restore(given)

@@ -344,3 +344,15 @@ def test_offsets_are_inputs_where_a_trace_uses_many_slices():
     text = update.lower(grads).as_text()
     assert "dynamic_slice" not in text
     assert len(jax.tree.leaves(update.lower(grads).in_avals)) < 50
+
+
+def test_a_run_that_began_outside_a_mesh_goes_on_in_it():
+    found = {}
+    for pack in (True, False):
+        weights, opt = _layers(pack, count=2)
+        step = _training_of(weights, opt, np.ones((4, 16), np.float32))
+        step()
+        with jax.set_mesh(jax.make_mesh((2,), ("x",))):
+            found[pack] = [float(step()) for _ in range(3)]
+        found[pack].append(float(step()))
+    np.testing.assert_allclose(found[True], found[False], rtol=1e-6)

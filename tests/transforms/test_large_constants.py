@@ -2,6 +2,7 @@
 """Large arrays that a function closes over are inputs of its program."""
 
 import gc
+import threading
 import weakref
 
 import jax
@@ -151,6 +152,33 @@ def test_it_is_compiled_once():
     assert step.compiles == 1
     with bo.assert_compiles_at_most(0):
         step()
+
+
+def test_another_thread_may_compile_in_between():
+    searching, compiled, traces = threading.Event(), threading.Event(), []
+    v = bo.Variable(jnp.zeros(()))
+
+    @bo.jit
+    def step(x):
+        v.value = v.value + 1
+        if x.shape == (2,):
+            traces.append(x)
+            if len(traces) == 2:  # the first trace that is searched
+                searching.set()
+                compiled.wait(60)
+        return (jnp.asarray(W) * x.sum()).sum()
+
+    def other():
+        searching.wait(60)
+        step(jnp.ones(3))
+        compiled.set()
+
+    with bo.assert_compiles_at_most(9):
+        thread = threading.Thread(target=other)
+        thread.start()
+        step(jnp.ones(2))
+        thread.join()
+    assert v.value == 2
 
 
 def test_an_array_is_not_donated():

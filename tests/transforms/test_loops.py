@@ -172,6 +172,16 @@ def test_operands_of_unequal_lengths_are_refused(options):
         bo.for_loop(lambda a: a, six, length=3, **options)
 
 
+@pytest.mark.parametrize("operands", [range(3), ["a"], (jnp.ones(3), range(3))])
+@pytest.mark.parametrize("jit", [True, False])
+def test_operands_that_are_no_arrays_are_named(operands, jit):
+    kind = "str" if isinstance(operands, list) else "range"
+    with pytest.raises(TypeError, match=rf"a {kind}\n(.|\n)*jnp\.arange"):
+        bo.for_loop(lambda x: x, operands, jit=jit)
+    with pytest.raises(TypeError, match=f"a {kind}\n"):
+        bo.scan(lambda c, x: (c, x), 0.0, operands)
+
+
 def test_a_state_that_grows_in_a_loop_is_named():
     v = bo.Variable(jnp.ones((1, 2)), batch_axis=0, name="grows")
 

@@ -22,17 +22,18 @@ from ..hyperparameters._fields import Number, as_given, kept, number
 from ..hyperparameters._has_hyperparams import HasHyperparams
 from ..hyperparameters._names import bind
 from ..hyperparameters._numbers import check, scalar, show
+from ._as_number import Arithmetic, AsNumber
 from ._curve import curve
 from ._fields import counted_by, epochs_over, updates_over
 
 
-class Schedule(HasHyperparams, abc.ABC):
+class Schedule(AsNumber, HasHyperparams, abc.ABC):
     """Abstract: a pure function of a count, with its numbers as runtime inputs.
 
     A final schedule declares its numbers, as an algorithm does, and gives `rate`;
     ``schedule.lr = 0.1`` changes one without recompiling. What it counts is its clock:
     ``"step"`` counts the updates that its optimizer has done, ``"epoch"`` the calls of
-    `step_epoch`.
+    `step_epoch`. It compares with numbers by its present rate, as in ``opt.lr < 1e-5``.
 
     Attributes:
         numbers: the numbers of the formula, in one Variable.
@@ -179,7 +180,7 @@ def _resumed(held: Mapping[str, Any], owner: str) -> dict[str, Any]:
     return {"last_epoch": -1, "last_call": held["last_epoch"]}
 
 
-class Constant(Schedule):
+class Constant(Arithmetic, Schedule):
     """The same rate for ever.
 
     Args:
@@ -213,15 +214,6 @@ class Constant(Schedule):
     def multiplier(self, step: StepCount) -> Array:
         """Return 1."""
         return jnp.ones((), self.numbers.value.dtype)
-
-    # As in ``opt.lr *= 0.5``; a product of any other schedule would end it.
-    def __mul__(self, factor: Scalar) -> Any:
-        return self() * factor
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, by: Scalar) -> Any:
-        return self() / by
 
     def set_value(self, lr: Scalar) -> None:
         """Change the rate."""

@@ -293,7 +293,9 @@ def _check_flag(progress_bar: Any) -> None:
 
 def _count(operands: Any, length: int | None) -> int:
     found: dict[int, None] = {} if length is None else {length: None}
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(operands)]
+    leaves = jax.tree.leaves(operands)
+    _check_arrays(leaves)
+    shapes = [jnp.shape(leaf) for leaf in leaves]
     found |= dict.fromkeys(shape[0] for shape in shapes if shape)
     if len(found) > 1 or not all(shapes):
         raise ValueError(
@@ -301,13 +303,27 @@ def _count(operands: Any, length: int | None) -> int:
                 "The operands of a loop are not all of one length:",
                 [f"shape {shape}" for shape in shapes]
                 + ([] if length is None else [f"length={length}"]),
-                "give arrays of shape (length, …); what is the same in all iterations "
-                "is closed over.",
+                "give arrays of shape (length, …), for a list `jnp.array(list)`; what "
+                "is the same in all iterations is closed over.",
             )
         )
     if not found:
         raise ValueError(message("A loop without operands needs to know its `length`."))
     return next(iter(found))
+
+
+def _check_arrays(leaves: Sequence[Any]) -> None:
+    kinds = bool | int | float | complex
+    others = [x for x in leaves if not (isinstance(x, kinds) or hasattr(x, "dtype"))]
+    if others:
+        raise TypeError(
+            message(
+                "A loop runs over arrays, and was given:",
+                sorted({f"a {type(x).__name__}" for x in others}),
+                "give `jnp.arange(n)` for a range, `jnp.array(list)` for what Python "
+                "iterates over.",
+            )
+        )
 
 
 def _stacked(y: Any, count: int) -> Any:

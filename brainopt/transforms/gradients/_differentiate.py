@@ -20,6 +20,7 @@ from .._lift import Run, commit, discovering, placeholder, read, run_to_fixed_po
 from .._packed import Values, held, pack, unpack
 from .._positions import check_argnums
 from .._records import parted, rejoined
+from ._loss import check_loss
 from ._mean import mean, warn_of_sum
 from ._targets import Targets
 
@@ -140,6 +141,7 @@ class Differentiated(Transformed):
                 reads.update(ran.reads)
                 y, aux = self._split(ran.out)
                 if self._mean_over is not None:
+                    check_loss(y)
                     y = mean(y, self._mean_over)
                     warn_of_sum(y, diff[0])
                 return y, (y, aux, ran.results(ran.effects.written))

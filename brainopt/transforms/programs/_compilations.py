@@ -29,12 +29,13 @@ class Compilations:
         for block in _blocks.active:
             block.append(describe(self.function))
 
-    def go_back(self, count: int) -> None:
-        """Take counts back: what was traced since is not compiled, but made again."""
-        for _ in range(self.count - count):
-            for block in _blocks.active:
-                block.remove(describe(self.function))
-        self.count = count
+    def take_back(self) -> None:
+        """Count one less: what was traced last is not compiled, but made again."""
+        self.count -= 1
+        name = describe(self.function)
+        for block in _blocks.active:
+            if name in block:
+                block.remove(name)
 
 
 class _Blocks(threading.local):

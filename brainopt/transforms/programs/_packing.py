@@ -232,8 +232,9 @@ def _aval(value: Array) -> tuple:
 
 
 def _join(values: tuple) -> Any:
-    (device,) = values[0].devices()
-    if device.platform != "cpu":
+    devices = values[0].devices()  # several in `jax.set_mesh`
+    device = next(iter(devices))
+    if len(devices) > 1 or device.platform != "cpu":
         return _join_there(values)
     # Without a compilation, which would take as long as that of the step.
     flat = np.concatenate([np.ravel(value) for value in values])

@@ -378,12 +378,13 @@ class Program:
         """Trace; raise if constants are found that are to be inputs."""
         if inputs is None and self._searched:
             return None
-        inputs, counted = inputs or self._inputs(), self.compilations.count
+        inputs, before = inputs or self._inputs(), self.facts
         traced, self._searched = code.trace(*inputs, args, kwargs), True
         found = self.constants.missing(traced, inputs)
         cut = code is self.donating and self.packing.cuts_much(traced.jaxpr.jaxpr)
         if found or cut:
-            self.compilations.go_back(counted)
+            if self.facts is not before:  # JAX may have had this trace
+                self.compilations.take_back()
             effects = merge(self.effects, Effects(offsets=cut))
             raise UnknownVariables(effects, (), found)
         release_prints()
