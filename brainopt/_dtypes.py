@@ -15,6 +15,11 @@ _NUMBER = (bool, int, float, complex)
 _KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
+def is_numeric(value: object) -> bool:
+    """Whether it is a number of Python, an array, or what else has a dtype."""
+    return isinstance(value, _NUMBER) or hasattr(value, "dtype")
+
+
 def is_weak(value: PyTree) -> bool:
     """Whether ``value`` has no dtype of its own: Python numbers, nested lists of them.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import runtime
+from .._dtypes import is_numeric
 from .._typing import PyTree
 from ..core import unwrap
 from ..errors import GradientError, message
@@ -74,7 +75,7 @@ class Loss:
 
 def _checked(loss: Any) -> jax.Array:
     returned = "nothing" if loss is None else f"a {type(loss).__name__}"
-    if isinstance(loss, bool | int | float | complex) or hasattr(loss, "dtype"):
+    if is_numeric(loss):
         loss = jnp.asarray(loss)
         if loss.shape == () and jnp.issubdtype(loss.dtype, jnp.floating):
             return loss

@@ -75,17 +75,21 @@ def shard(
     """
     named = (node.vars() if isinstance(node, Node) else node).unique()
     values = dict(zip(named, runtime.snapshot(list(named.values())), strict=True))
+    leaves = {
+        path: [(join(path, tail), leaf) for tail, leaf in entries(value)]
+        for path, value in values.items()
+    }
     # By leaf: the arrays of one Variable may have different shapes, so a rule may
     # choose one of them.
     shapes = {
-        join(path, tail): Shaped(leaf.shape, _names(named[path]))
-        for path, value in values.items()
-        for tail, leaf in entries(value)
+        name: Shaped(leaf.shape, _names(named[path]))
+        for path, found in leaves.items()
+        for name, leaf in found
     }
     specs, whole = plan(shapes, mesh, rules, axes, fsdp, min_size)
     places = [
         jax.tree.structure(value).unflatten(
-            NamedSharding(mesh, specs[join(path, tail)]) for tail, _ in entries(value)
+            NamedSharding(mesh, specs[name]) for name, _ in leaves[path]
         )
         for path, value in values.items()
     ]

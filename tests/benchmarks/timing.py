@@ -159,6 +159,21 @@ print(status("VmHWM") - before)
 """
 
 
+def extra_bytes(path: str, setup: str, act: str, **options: Any) -> int:
+    """Return what some code adds to the memory of a process of its own, at its peak.
+
+    Args:
+        path: a file for the code, which calls it ``path``.
+        setup: code that runs before.
+        act: the code that is measured.
+        options: of `subprocess.run`.
+    """
+    code = _MEMORY.format(setup=setup, act=act)
+    command = [sys.executable, "-c", code, path]
+    done = subprocess.run(command, capture_output=True, check=True, **options)
+    return int(done.stdout)
+
+
 def memory_row(
     name: str, path: str, setup: str, act: str, allowed: int
 ) -> dict[str, Any]:
@@ -171,11 +186,7 @@ def memory_row(
         act: the code that is measured, in a process of its own.
         allowed: bytes.
     """
-    code = _MEMORY.format(setup=setup, act=act)
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, check=True
-    )
-    extra = int(done.stdout)
+    extra = extra_bytes(path, setup, act)
     return row(name, extra, allowed, extra / allowed, 1.0, unit="B")
 
 

@@ -3,7 +3,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,24 +11,15 @@ import pytest
 
 from brainopt import _memory, checkpoint
 from brainopt.errors import CheckpointIOError
+from tests.benchmarks.timing import extra_bytes
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
-_PEAK = """
-import ctypes, sys, jax, numpy as np, jax.numpy as jnp
+_IMPORTS = """
+import jax, numpy as np, jax.numpy as jnp
 import brainopt as bo
 from brainopt import checkpoint
-def status(name):
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return 1024 * int(lines[name].split()[0])
-path, act = sys.argv[1:]
-{prepare}
-ctypes.CDLL(None).malloc_trim(0)
-open("/proc/self/clear_refs", "w").write("5")
-before = status("VmRSS")
-{act}
-print(status("VmHWM") - before)
 """
 _JAX = "tree = {str(i): jnp.ones(4 << 20).block_until_ready() for i in range(6)}"
 _NUMPY = "tree = {str(i): np.ones(4 << 20, 'f4') for i in range(6)}"
@@ -84,16 +74,14 @@ COSTS = {
 @pytest.mark.parametrize("kind", COSTS)
 def test_memory_stays_within_its_bound(tmp_path, kind):
     prepare, act, most = COSTS[kind]
-    script = _PEAK.format(prepare=prepare, act=act)
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "f", kind],
+    extra = extra_bytes(
+        str(tmp_path / "f"),
+        _IMPORTS + prepare,
+        act,
         cwd=ROOT,
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
-        capture_output=True,
-        text=True,
-        check=True,
     )
-    assert int(done.stdout) <= most
+    assert extra <= most
 
 
 def test_an_array_without_memory_is_named(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._compat import config
+from ..._dtypes import is_numeric
 from ..._typing import PyTree
 from ...errors import VariableError, message
 from ...runtime import Cell, Effects
@@ -313,9 +314,7 @@ def _count(operands: Any, length: int | None) -> int:
 
 
 def _check_arrays(leaves: Sequence[Any]) -> None:
-    kinds = bool | int | float | complex
-    others = [x for x in leaves if not (isinstance(x, kinds) or hasattr(x, "dtype"))]
-    if others:
+    if others := [x for x in leaves if not is_numeric(x)]:
         raise TypeError(
             message(
                 "A loop runs over arrays, and was given:",

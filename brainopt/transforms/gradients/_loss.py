@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..._dtypes import is_numeric
 from ...core import is_quantity
 from ...errors import message
 
 
 def check_loss(y: Any) -> None:
     """Raise TypeError if a loss is no number, as where its `return` is missing."""
-    if isinstance(y, bool | int | float | complex) or hasattr(y, "dtype"):
-        return
-    if is_quantity(y):  # refused for its unit, by JAX
+    if is_numeric(y) or is_quantity(y):  # JAX refuses a quantity for its unit
         return
     returned = "nothing" if y is None else f"a {type(y).__name__}"
     raise TypeError(
